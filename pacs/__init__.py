@@ -1,0 +1,1 @@
+"""DIMSE services, administration, jobs, settings, the command line, and putting it all together."""

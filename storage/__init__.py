@@ -1,0 +1,1 @@
+"""What an instance is, where it lies and how it is found. Knows no protocol."""

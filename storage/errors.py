@@ -1,0 +1,141 @@
+"""Every refusal once, and the one table from error to DIMSE and HTTP status.
+
+    LightboxError
+    ├── Refused                   the sender must change something
+    │   ├── NotDicom              neither Part 10 nor a bare data set
+    │   ├── NotStorable           an identifying attribute is missing or malformed
+    │   ├── Mismatch              command, URL and data set disagree
+    │   ├── Truncated             the bytes end before the header does
+    │   ├── LimitExceeded         depth, elements, header size, inflation, object size
+    │   ├── Conflict              same SOP Instance UID, other bytes: kept in quarantine
+    │   └── BadRequest            a query or request that is not understood
+    │       └── UnsupportedQuery  understood, but not something that can be matched
+    ├── NotFound                  no such study, series, instance, frame or bulk data
+    │   └── ObjectMissing         a row without its bytes: damage, reported loudly
+    ├── NotAcceptable             nothing that the client accepts can be made
+    ├── CannotDecode              the stored pixel data cannot be decoded (damaged, or no codec)
+    └── Unavailable               try again later; nothing is lost
+        ├── StoreFull             no room in the object store or spool
+        ├── StoreUnavailable      the object store does not answer, or failed to make bytes durable
+        └── IndexUnavailable      the database does not answer, or the outcome of a commit is unknown
+
+Status numbers: C-STORE PS3.4 B.2.3 and PS3.7 C.5; C-FIND, C-MOVE, C-GET PS3.4 C.4; HTTP PS3.18 and its Annex I.
+STOW-RS reports the C-STORE number as Failure Reason (0008,1197).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class LightboxError(Exception):
+    """Base of everything that Lightbox refuses or cannot do.
+
+    `str(error)` says what was wrong and what to do, in one sentence, without patient data.
+    """
+
+
+class Refused(LightboxError):
+    """The sender must change something before trying again."""
+
+
+class NotDicom(Refused):
+    """The bytes are neither a Part 10 file nor a bare data set."""
+
+
+class NotStorable(Refused):
+    """SOP Class, SOP Instance, Study or Series UID is missing, empty or malformed."""
+
+
+class Mismatch(Refused):
+    """The request's UIDs (C-STORE command, STOW-RS URL) are not those of the data set."""
+
+
+class Truncated(Refused):
+    """The bytes end before the identifying header does."""
+
+
+class LimitExceeded(Refused):
+    """Sequence depth, number of elements, header size, inflation ratio or object size is over its limit."""
+
+
+class Conflict(Refused):
+    """The SOP Instance UID is already stored with other bytes; the newcomer is kept in quarantine."""
+
+
+class BadRequest(Refused):
+    """A request or query that is not understood; the text names the parameter."""
+
+
+class UnsupportedQuery(BadRequest):
+    """A query that is understood but that cannot be matched at this level."""
+
+
+class NotFound(LightboxError):
+    """No such study, series, instance, frame or bulk data."""
+
+
+class ObjectMissing(NotFound):
+    """The index knows the instance but the store has not got its bytes."""
+
+
+class NotAcceptable(LightboxError):
+    """Nothing that the client accepts can be made; the text lists what could be had."""
+
+
+class CannotDecode(LightboxError):
+    """The stored pixel data cannot be decoded."""
+
+
+class Unavailable(LightboxError):
+    """Not now; nothing was stored and nothing is lost. Send again later."""
+
+
+class StoreFull(Unavailable):
+    """No room in the object store or in the spool."""
+
+
+class StoreUnavailable(Unavailable):
+    """The object store does not answer, or could not make the bytes durable."""
+
+
+class IndexUnavailable(Unavailable):
+    """The database does not answer, or the outcome of a commit is unknown."""
+
+
+class Statuses(NamedTuple):
+    """One row of the table: DIMSE status for C-STORE, for C-FIND/C-MOVE/C-GET, and HTTP status."""
+
+    store: int
+    query: int
+    http: int
+
+
+STATUS: dict[type[LightboxError], Statuses] = {
+    LightboxError: Statuses(0x0110, 0xC000, 500),
+    Refused: Statuses(0xC000, 0xC000, 400),
+    NotDicom: Statuses(0xC000, 0xA900, 400),
+    NotStorable: Statuses(0xA900, 0xA900, 400),
+    Mismatch: Statuses(0xA900, 0xA900, 409),
+    Truncated: Statuses(0xC000, 0xA900, 400),
+    LimitExceeded: Statuses(0xC000, 0xA700, 413),
+    Conflict: Statuses(0x0111, 0xC000, 409),
+    BadRequest: Statuses(0xC000, 0xA900, 400),
+    UnsupportedQuery: Statuses(0xC000, 0xC000, 400),
+    NotFound: Statuses(0x0112, 0xC000, 404),
+    ObjectMissing: Statuses(0x0110, 0xC000, 500),
+    NotAcceptable: Statuses(0x0122, 0xC000, 406),
+    CannotDecode: Statuses(0x0110, 0xC000, 500),
+    Unavailable: Statuses(0xA700, 0xA700, 503),
+    StoreFull: Statuses(0xA700, 0xA700, 507),
+    StoreUnavailable: Statuses(0xA700, 0xA700, 503),
+    IndexUnavailable: Statuses(0xA700, 0xA700, 503),
+}
+
+
+def statuses(error: BaseException) -> Statuses:
+    """The row for `error`: that of its nearest ancestor in the table; an unforeseen exception is LightboxError's."""
+    for ancestor in type(error).__mro__:
+        if ancestor in STATUS:
+            return STATUS[ancestor]
+    return STATUS[LightboxError]

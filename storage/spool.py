@@ -1,0 +1,104 @@
+"""Received bytes before they are an instance: in memory while small, then in a temporary file; hashed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from storage.errors import LimitExceeded, StoreFull
+
+# A CT, an MR or a CR below this never touches a temporary file of its own: the store writes it once, from memory.
+MEMORY_LIMIT = 1 << 20
+
+_Writable = bytes | bytearray | memoryview
+
+
+class Spool:
+    """Bytes as they arrive. Write, then read `size`, `sha256` and `view()`; close (or leave the `with`) when done.
+
+    `folder` should lie on the object store's own file system, so that a large object becomes durable by a rename.
+    The temporary file is removed at `close` unless the store has taken it away by then.
+    """
+
+    def __init__(self, folder: Path, *, limit: int | None = None, memory_limit: int = MEMORY_LIMIT) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._memory_limit = memory_limit
+        self._memory = bytearray()
+        self._file: int | None = None
+        self._path: Path | None = None
+        self._map: mmap.mmap | None = None
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    @property
+    def path(self) -> Path | None:
+        return self._path
+
+    def write(self, data: _Writable) -> None:
+        """Append. Raises LimitExceeded past the object limit and StoreFull when the disk has no room."""
+        self._size += len(data)
+        if self._limit is not None and self._size > self._limit:
+            raise LimitExceeded(f"the object is larger than the limit of {self._limit} bytes; raise PACS_MAX_OBJECT_BYTES to accept it")
+        self._hash.update(data)
+        if self._file is None and self._size <= self._memory_limit:
+            self._memory += data
+            return
+        try:
+            if self._file is None:
+                self._spill()
+            self._write_file(data)
+        except OSError as error:
+            raise StoreFull(f"the spool cannot take more bytes ({error.strerror}); free space and send again") from error
+
+    def view(self) -> memoryview:
+        """All bytes, read-only. Valid until `close`."""
+        if self._file is None:
+            return memoryview(self._memory).toreadonly()
+        if self._map is None or len(self._map) != self._size:
+            self._map = mmap.mmap(self._file, self._size, access=mmap.ACCESS_READ)
+        return memoryview(self._map)
+
+    def close(self) -> None:
+        """Forget the bytes. Safe to call twice; views that are still held keep the memory, not the file name."""
+        self._map = None
+        self._memory = bytearray()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _spill(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file, name = tempfile.mkstemp(dir=self._folder, prefix="spool-")
+        self._path = Path(name)
+        self._write_file(self._memory)
+        self._memory = bytearray()
+
+    def _write_file(self, data: _Writable) -> None:
+        assert self._file is not None
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
