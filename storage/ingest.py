@@ -1,0 +1,169 @@
+"""The only way in: C-STORE, STOW-RS and import all end here, each with its source as a value."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Literal
+
+from storage.commits import GroupCommit
+from storage.errors import Conflict, LightboxError, Mismatch, NotFound
+from storage.index import Added, Entry, Index
+from storage.scanner import Limits, Scan, scan
+from storage.types import Blobs, Content, Job, Outcome, Source, Stored, Uids
+
+# What an observer is told of every ingest: source kind, outcome or name of the error, seconds, bytes.
+Observer = Callable[[str, str, float, int], None]
+JobsFor = Callable[[Scan, Source], tuple[Job, ...]]
+
+
+def object_key(uids: Uids, sha256: str) -> str:
+    """`{h(study)}/{h(series)}/{sha256}.dcm`: no UID text in a path, a series together, fixity in the name."""
+    return f"{_short(uids.study)}/{_short(uids.series)}/{sha256}.dcm"
+
+
+def _short(uid: str) -> str:
+    return hashlib.sha256(uid.encode("ascii", "backslashreplace")).hexdigest()[:16]
+
+
+def _no_jobs(_scan: Scan, _source: Source) -> tuple[Job, ...]:
+    return ()
+
+
+def _nobody(_kind: str, _outcome: str, _seconds: float, _size: int) -> None:
+    return None
+
+
+class Ingest:
+    """`ingest(content, source)`: scan, make durable, index, and only then return.
+
+    Thread-safe; blocking. `submit` does the same on a small pool and gives a future, so that a caller with many
+    instances in hand lets them share fsyncs and transactions. The caller closes its content afterwards.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        blobs: Blobs,
+        *,
+        duplicates: Literal["keep", "replace"] = "keep",
+        limits: Limits | None = None,
+        jobs_for: JobsFor = _no_jobs,
+        observe: Observer = _nobody,
+        threads: int = 8,
+    ) -> None:
+        self._index = index
+        self._blobs = blobs
+        self._duplicates: Literal["keep", "replace"] = duplicates
+        self._limits = limits or Limits()
+        self._jobs_for = jobs_for
+        self._observe = observe
+        self._commit: GroupCommit[Entry, Added] = GroupCommit(self._add)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
+
+    def __call__(
+        self,
+        content: Content,
+        source: Source,
+        *,
+        expect_study: str | None = None,
+        expect_sop: tuple[str, str] | None = None,
+    ) -> Stored:
+        """Store one instance; on return it is durable and found by every query.
+
+        `expect_study` is the study of a STOW-RS URL (PS3.18 10.5.1), `expect_sop` the Affected SOP Class and
+        Instance UID of a C-STORE command (PS3.7 9.1.1). Raises the errors of `storage.errors`; after one of them
+        the sender may send the same instance again.
+        """
+        begun = time.perf_counter()
+        outcome = "error"
+        try:
+            stored = self._store(content, source, expect_study, expect_sop)
+            outcome = stored.outcome.name.lower()
+            return stored
+        except LightboxError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._observe(source.kind, outcome, time.perf_counter() - begun, content.size)
+
+    def submit(
+        self,
+        content: Content,
+        source: Source,
+        *,
+        expect_study: str | None = None,
+        expect_sop: tuple[str, str] | None = None,
+    ) -> Future[Stored]:
+        """The same, in the background: the future has the result or the error."""
+        return self._pool.submit(self, content, source, expect_study=expect_study, expect_sop=expect_sop)
+
+    def close(self) -> None:
+        """Wait for what was submitted."""
+        self._pool.shutdown(wait=True)
+
+    def _store(
+        self, content: Content, source: Source, expect_study: str | None, expect_sop: tuple[str, str] | None
+    ) -> Stored:
+        found = scan(content.view(), self._limits)
+        _check(found, expect_study, expect_sop)
+        entry = Entry(
+            scan=found,
+            object_key=object_key(found.uids, content.sha256),
+            sha256=content.sha256,
+            size=content.size,
+            source=source,
+            received_at=datetime.now(UTC),
+            jobs=self._jobs_for(found, source),
+        )
+        written = self._blobs.put(entry.object_key, content)
+        added = self._commit(entry)
+        if not written and not self._still_there(entry):
+            # The object was there before us, without a row perhaps, and a sweep of orphans took it meanwhile.
+            written = self._blobs.put(entry.object_key, content)
+        return _answer(entry, added, written)
+
+    def _add(self, entries: Sequence[Entry]) -> Sequence[Added]:
+        return self._index.add(entries, duplicates=self._duplicates)
+
+    def _still_there(self, entry: Entry) -> bool:
+        try:
+            return len(self._blobs.read(entry.object_key, max(0, entry.size - 1), 1)) == 1
+        except NotFound:
+            return False
+
+
+def _check(found: Scan, expect_study: str | None, expect_sop: tuple[str, str] | None) -> None:
+    if expect_study is not None and found.uids.study != expect_study:
+        raise Mismatch(
+            f"the data set's Study Instance UID {found.uids.study} is not the {expect_study} of the request;"
+            " send it to its own study"
+        )
+    if expect_sop is not None and (found.sop_class_uid, found.uids.instance) != expect_sop:
+        raise Mismatch(
+            f"the command names SOP Class {expect_sop[0]} and Instance {expect_sop[1]}, the data set"
+            f" {found.sop_class_uid} and {found.uids.instance}; make them agree"
+        )
+
+
+def _answer(entry: Entry, added: Added, written: bool) -> Stored:
+    if added.outcome is None:
+        raise Conflict(
+            f"SOP Instance UID {entry.scan.uids.instance} is already stored with other bytes; the newcomer is kept in"
+            " quarantine, where an administrator can accept it"
+        )
+    outcome = added.outcome
+    if outcome is Outcome.ALREADY and written:
+        outcome = Outcome.REPAIRED
+    return Stored(
+        outcome=outcome,
+        uids=entry.scan.uids,
+        sop_class_uid=entry.scan.sop_class_uid,
+        transfer_syntax_uid=entry.scan.transfer_syntax_uid,
+        sha256=entry.sha256,
+        size=entry.size,
+        flags=(*entry.scan.flags, *added.flags),
+    )
