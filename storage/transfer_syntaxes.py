@@ -104,6 +104,8 @@ TABLE: dict[str, TransferSyntax] = {
         TransferSyntax(_4 + "201", "HTJ2K (Lossless Only)", Coding.HTJ2K, "image/jphc"),
         TransferSyntax(_4 + "202", "HTJ2K RPCL (Lossless Only)", Coding.HTJ2K, "image/jphc"),
         TransferSyntax(_4 + "203", "HTJ2K", Coding.HTJ2K, "image/jphc", lossy=True),
+        TransferSyntax(_4 + "204", "JPIP HTJ2K Referenced", Coding.REFERENCED),
+        TransferSyntax(_4 + "205", "JPIP HTJ2K Referenced Deflate", Coding.REFERENCED, deflated=True),
     )
 }
 
