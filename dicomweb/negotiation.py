@@ -1,0 +1,129 @@
+"""What each resource can be had as, and which of that a client's Accept chooses: a table, and one rule over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dicomweb.media_types import DICOM, DICOM_JSON, JSON, OCTETS, RELATED, MediaType
+from storage.errors import NotAcceptable
+from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One way in which a resource can be had. Earlier offers are preferred where a client likes several equally.
+
+    `related`: each part travels in a multipart/related. `only_named`: given only to a range that asks for its
+    transfer syntax, by UID or by `*` (PS3.18 8.7.3.5.2: octet-stream without one means Explicit VR Little Endian).
+    """
+
+    media_type: str
+    transfer_syntax: str = ""
+    related: bool = False
+    only_named: bool = False
+
+    def __str__(self) -> str:
+        syntax = f"; transfer-syntax={self.transfer_syntax}" if self.transfer_syntax else ""
+        if self.related:
+            return f'{RELATED}; type="{self.media_type}"{syntax}'
+        return self.media_type + syntax
+
+
+METADATA = (Offer(DICOM_JSON), Offer(JSON))
+SEARCH = METADATA
+STORE = METADATA
+# PS3.18 8.7.4, table 8.7.4-1: what a still picture can be rendered to; JPEG is the default.
+PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"))
+PDF = (Offer("application/pdf"),)
+
+# Transfer syntaxes whose frames no browser viewer decodes (VIEWERS: OHIF 3.12/3.13): `*` gives them decoded, and
+# only naming the syntax or its own media type gives them as stored.
+_DECODE_FIRST = frozenset({Coding.JPEG_XL, Coding.DEFLATED_FRAME, Coding.ENCAPSULATED_NATIVE})
+
+
+def instances(transfer_syntaxes: Iterable[str], *, single: bool) -> tuple[Offer, ...]:
+    """Offers for whole instances as stored; `single` where one instance may come without multipart."""
+    related = tuple(Offer(DICOM, syntax, related=True) for syntax in transfer_syntaxes)
+    alone = tuple(Offer(DICOM, offer.transfer_syntax) for offer in related) if single else ()
+    return related + alone
+
+
+def frames(stored: TransferSyntax, *, decodable: bool, single: bool) -> tuple[Offer, ...]:
+    """Offers for frames (PS3.18 8.7.3.3): as stored where viewers can read that, decoded otherwise or when asked.
+
+    Native frames always go out as Explicit VR Little Endian: that is what their bytes are, or are made to be.
+    """
+    native = stored.coding is Coding.NATIVE
+    decoded = [(OCTETS, EXPLICIT_LITTLE, False)] if decodable or native else []
+    kept: list[tuple[str, str, bool]] = []
+    if stored.media_type != OCTETS:
+        kept.append((stored.media_type, stored.uid, False))
+    if not native:
+        kept.append((OCTETS, stored.uid, True))
+    rows = decoded + kept if stored.coding in _DECODE_FIRST else kept + decoded
+    related = tuple(Offer(kind, syntax, True, named) for kind, syntax, named in rows)
+    alone = tuple(Offer(kind, syntax, False, named) for kind, syntax, named in rows) if single else ()
+    return related + alone
+
+
+def bulk(media_type: str, transfer_syntax: str = "", *, single: bool = True) -> tuple[Offer, ...]:
+    """Offers for bulk data: bytes of their known type, and always octets. Single part first: that is what Range cuts."""
+    kinds = (media_type,) if media_type == OCTETS else (media_type, OCTETS)
+    related = tuple(Offer(kind, transfer_syntax, related=True) for kind in kinds)
+    return (*(Offer(kind, transfer_syntax) for kind in kinds), *related) if single else related
+
+
+def choose(accepted: Sequence[MediaType], offers: Sequence[Offer]) -> Offer:
+    """The best offer for `accepted`; nothing accepted means anything (RFC 9110 12.5.1).
+
+    The most specific range that an offer meets decides its quality; among equal qualities the more specific range
+    wins, then the earlier offer.
+    Raises NotAcceptable, naming every offer, when none is met (PS3.18 8.7.5).
+    """
+    if not accepted:
+        return offers[0]
+    best, best_score = None, (0.0, 0)
+    for offer in offers:
+        score = _score(accepted, offer)
+        if score[0] > 0 and score > best_score:
+            best, best_score = offer, score
+    if best is None:
+        could = ", ".join(dict.fromkeys(map(str, offers))) or "nothing"
+        raise NotAcceptable(f"nothing that Accept names can be made of this; it can be had as: {could}")
+    return best
+
+
+def _score(accepted: Sequence[MediaType], offer: Offer) -> tuple[float, int]:
+    """Quality that the most specific matching range gives to `offer`, and how specific that range is."""
+    found, quality = 0, 0.0
+    for wanted in accepted:
+        specific = _specificity(wanted, offer)
+        if specific > found or (specific and specific == found and wanted.quality > quality):
+            found, quality = specific, wanted.quality
+    return quality, found
+
+
+def _specificity(wanted: MediaType, offer: Offer) -> int:
+    """How closely `wanted` describes `offer`; 0 when it does not."""
+    related = wanted.type in (RELATED, "multipart/*")
+    kind = (wanted.inner or "*/*") if related else wanted.type
+    anything = kind == "*/*"
+    if wanted.type != "*/*" and related != offer.related:
+        return 0
+    if not _syntax_met(wanted, offer, named=anything):
+        return 0
+    if anything:
+        return 2 if related else 1
+    if kind == offer.media_type:
+        return 4 if wanted.transfer_syntax in ("", "*") else 5
+    return 3 if kind.endswith("/*") and offer.media_type.startswith(kind[:-1]) else 0
+
+
+def _syntax_met(wanted: MediaType, offer: Offer, *, named: bool) -> bool:
+    asked = wanted.transfer_syntax
+    if not offer.transfer_syntax or asked == "*":
+        return True
+    if not asked:
+        return named or not offer.only_named
+    return asked == offer.transfer_syntax
