@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -147,9 +148,10 @@ def _run(command: list[str], *, cwd: Path, environment: dict[str, str], doing: s
 
 
 def _last_words(text: str) -> str:
-    """The end of what a program printed: npm's and pip's reasons come last, and are long."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " / ".join(lines[-4:])[-500:] or "it gave no reason"
+    """The reasons in what npm or pip printed, without their decoration."""
+    lines = (re.sub(r"^(npm error|npm ERR!|ERROR:)\s*", "", line.strip()) for line in text.splitlines())
+    reasons = [line for line in lines if " " in line and not line.startswith(("WARNING", "A complete log"))]
+    return "; ".join(reasons[:3])[:300] or "it gave no reason"
 
 
 def _verify(archive: Path, pin: Pin) -> None:
