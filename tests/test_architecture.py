@@ -1,0 +1,98 @@
+"""The direction of imports and the purity of the pure modules (DESIGN: layout and direction), held by reading the source."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from tests.support.source import calls, imports, modules
+
+# Where the three packages meet: putting it all together, and the command line.
+COMPOSITION = ("pacs.compose", "pacs.cli")
+# (who, must not import): a package stands for all that is in it.
+DIRECTIONS = [("storage", "pacs"), ("storage", "dicomweb"), ("pacs", "dicomweb"), ("dicomweb", "pacs")]
+
+# Values in, values out: no files, sockets, SQL, clock or environment. A package stands for all that is in it.
+PURE = (
+    "storage.attributes",
+    "storage.errors",
+    "storage.frames",
+    "storage.matching",
+    "storage.part10",
+    "storage.scanner",
+    "storage.transfer_syntaxes",
+    "storage.types",
+    "pacs.upper_layer",
+    "dicomweb.media_types",
+    "dicomweb.multipart",
+    "dicomweb.negotiation",
+    "dicomweb.ranges",
+    "dicomweb.rendering",
+)
+PURE_LIBRARIES = frozenset({"pydicom", "numpy", "orjson"})
+# Parts of the standard library that reach outside the values a function was given.
+OUTSIDE = frozenset(
+    ["asyncio", "concurrent", "ctypes", "fcntl", "glob", "http", "importlib", "logging", "mmap", "multiprocessing", "os", "pathlib", "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid"]
+)
+# Calls that reach outside without an import that would show it.
+OUTSIDE_CALLS = re.compile(r"^(open|input|print)$|\b(datetime|date)\.(now|today|utcnow)$|\bdcm(read|write)$")
+
+
+def belongs(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize(("who", "forbidden"), DIRECTIONS)
+def test_direction_of_imports(who: str, forbidden: str) -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for module in modules()
+        if belongs(module, who) and module not in COMPOSITION
+        for imported in imports(module)
+        if belongs(imported, forbidden)
+    ]
+    assert wrong == []
+
+
+def test_nobody_imports_the_composition() -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for module in modules()
+        if module not in COMPOSITION
+        for imported in imports(module)
+        if any(belongs(imported, name) for name in COMPOSITION)
+    ]
+    # The serving processes are told what to compose by the command line; only they may name it.
+    assert [line for line in wrong if not line.startswith("pacs.serve")] == []
+
+
+@pytest.mark.parametrize("pure", PURE)
+def test_pure_modules_reach_nothing_outside(pure: str) -> None:
+    found = [module for module in modules() if belongs(module, pure)]
+    assert found, f"{pure} is named as pure, but there is no such module"
+    wrong = [f"{module} imports {name}" for module in found for name in imports(module) if not _allowed(name)]
+    wrong += [f"{module} calls {call}" for module in found for call in calls(module) if OUTSIDE_CALLS.search(call)]
+    assert wrong == []
+
+
+def _allowed(imported: str) -> bool:
+    top = imported.partition(".")[0]
+    if top in PURE_LIBRARIES:
+        return True
+    if top in {"storage", "pacs", "dicomweb"}:
+        return any(belongs(imported, pure) for pure in PURE)
+    return top in sys.stdlib_module_names and top not in OUTSIDE
+
+
+def test_nothing_uses_the_words_that_say_nothing() -> None:
+    empty = re.compile(r"(^|[._])(utils?|helpers?|managers?|common|misc)($|[._])")
+    assert [module for module in modules() if empty.search(module)] == []
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_modules_stay_small_enough_to_read(module: str) -> None:
+    """STYLE: when a module passes about 300 lines, ask whether it is two. This is where one must have asked."""
+    lines = modules()[module].read_text(encoding="utf-8").count("\n")
+    assert lines <= 450, f"{module} has {lines} lines: it is two modules"
