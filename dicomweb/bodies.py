@@ -1,0 +1,184 @@
+"""Answers made of bytes in hand and of extents of stored objects, of known length, so that Range can cut anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from dicomweb.errors import WebRefusal
+from dicomweb.exchange import Answer, Call
+from dicomweb.ranges import Span, Unsatisfiable, parse_range
+from storage.errors import ObjectMissing
+from storage.types import Blobs
+
+# Bodies up to this size are read in the request's one thread hop; larger ones are streamed.
+EAGER = 2 << 20
+# Extents of one object this close together are read at once: one open file, or one request to S3.
+_GAP = 64 << 10
+
+# Stored images belong to a patient: never in shared caches, and asked again each time, which costs an ETag and no bytes.
+CACHE_CONTROL = "private, no-cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes of one stored object."""
+
+    key: str
+    offset: int
+    length: int
+
+
+Piece = bytes | Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Pieces that follow each other."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes in all."""
+        return sum(_length(piece) for piece in self.pieces)
+
+    def cut(self, span: Span) -> Body:
+        """The pieces, and parts of pieces, that lie in `span`."""
+        kept: list[Piece] = []
+        at = 0
+        for piece in self.pieces:
+            size = _length(piece)
+            start, stop = max(span.start - at, 0), min(span.stop - at, size)
+            if start < stop:
+                kept.append(_part(piece, start, stop))
+            at += size
+        return Body(tuple(kept))
+
+
+def respond(
+    call: Call, blobs: Blobs, body: Body, headers: Mapping[str, str], etag: str, *, status: int = 200
+) -> Answer:
+    """`body` as an answer to `call`: 304, 206, 416 or whole; streamed when it is large (RFC 9110 13 and 14)."""
+    headers = {**headers, "ETag": etag, "Cache-Control": CACHE_CONTROL, "Accept-Ranges": "bytes"}
+    if unchanged(call, etag):
+        return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL})
+    span = _span(call, body.length, etag)
+    if span is not None:
+        headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{body.length}"
+        body, status = body.cut(span), 206
+    if call.method == "HEAD":
+        return Answer(status, {**headers, "Content-Length": str(body.length)}, iter(()))
+    if body.length <= EAGER:
+        return Answer(status, headers, read(blobs, body))
+    return Answer(status, {**headers, "Content-Length": str(body.length)}, opened(stream(blobs, body)))
+
+
+def unchanged(call: Call, etag: str) -> bool:
+    """Whether If-None-Match names `etag` (weak comparison, RFC 9110 13.1.2)."""
+    header = call.headers.get("if-none-match", "")
+    if not header:
+        return False
+    known = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return "*" in known or etag.removeprefix("W/") in known
+
+
+def read(blobs: Blobs, body: Body) -> tuple[bytes, ...]:
+    """Every piece in memory; neighbouring extents of an object share one read."""
+    extents = [piece for piece in body.pieces if isinstance(piece, Extent)]
+    found = iter(_extents(blobs, extents))
+    return tuple(next(found) if isinstance(piece, Extent) else piece for piece in body.pieces)
+
+
+def stream(blobs: Blobs, body: Body) -> Iterator[bytes]:
+    """The pieces one after the other, large extents in parts."""
+    for piece in body.pieces:
+        if isinstance(piece, Extent):
+            yield from _streamed(blobs, piece)
+        else:
+            yield piece
+
+
+def opened(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """`pieces` with the first already pulled: what is missing from the start is an error, not a broken stream."""
+    first = next(pieces, None)
+    return _Reopened(first, pieces)
+
+
+class _Reopened(Iterator[bytes]):
+    """An iterator with its first piece put back, whose `close` closes the one that it wraps."""
+
+    def __init__(self, first: bytes | None, rest: Iterator[bytes]) -> None:
+        self._all = chain(() if first is None else (first,), rest)
+        self._rest = rest
+
+    def __next__(self) -> bytes:
+        return next(self._all)
+
+    def close(self) -> None:
+        """Let go of what the pieces come from."""
+        close = getattr(self._rest, "close", None)
+        if close is not None:
+            close()
+
+
+def _length(piece: Piece) -> int:
+    return piece.length if isinstance(piece, Extent) else len(piece)
+
+
+def _part(piece: Piece, start: int, stop: int) -> Piece:
+    if isinstance(piece, Extent):
+        return Extent(piece.key, piece.offset + start, stop - start)
+    return piece[start:stop]
+
+
+def _span(call: Call, length: int, etag: str) -> Span | None:
+    header = call.headers.get("range")
+    if header is None or call.headers.get("if-range", etag) != etag:
+        return None
+    try:
+        return parse_range(header, length)
+    except Unsatisfiable as error:
+        raise WebRefusal(
+            416, str(error), f"ask for bytes between 0 and {length - 1}", {"Content-Range": f"bytes */{length}"}
+        ) from error
+
+
+def _extents(blobs: Blobs, extents: Sequence[Extent]) -> Iterator[bytes]:
+    start = 0
+    while start < len(extents):
+        stop = start + 1
+        while stop < len(extents) and _adjoins(extents[stop - 1], extents[stop]):
+            stop += 1
+        yield from _together(blobs, extents[start:stop])
+        start = stop
+
+
+def _adjoins(before: Extent, after: Extent) -> bool:
+    return before.key == after.key and 0 <= after.offset - before.offset - before.length <= _GAP
+
+
+def _together(blobs: Blobs, extents: Sequence[Extent]) -> Iterator[bytes]:
+    base, end = extents[0].offset, extents[-1].offset + extents[-1].length
+    data = blobs.read(extents[0].key, base, end - base)
+    _whole(len(data), end - base)
+    if len(extents) == 1:
+        yield data
+        return
+    for extent in extents:
+        yield data[extent.offset - base : extent.offset - base + extent.length]
+
+
+def _streamed(blobs: Blobs, extent: Extent) -> Iterator[bytes]:
+    sent = 0
+    for data in blobs.stream(extent.key, extent.offset, extent.length):
+        sent += len(data)
+        yield data
+    _whole(sent, extent.length)
+
+
+def _whole(found: int, expected: int) -> None:
+    """A shorter object than the index says is damage: never serve part of it as if it were all."""
+    if found != expected:
+        raise ObjectMissing(f"the stored object ends {expected - found} bytes early; send the instance again, which repairs it")

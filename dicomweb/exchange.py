@@ -1,0 +1,217 @@
+"""A request and its answer as values, and the ASGI endpoint that turns one into the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+import anyio
+from anyio import to_thread
+from starlette.types import Receive, Scope, Send
+
+from dicomweb import errors
+from dicomweb.errors import WebRefusal
+from dicomweb.media_types import MediaType, parse_accept
+from dicomweb.settings import WebSettings
+from storage.errors import BadRequest
+
+_AUTHORITY = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_MOST_PARAMETERS = 200
+# Pieces of a streamed answer are gathered up to this size before they go to the socket.
+_GATHER = 128 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request without its body. Header names are in lower case; `query` keeps order and repetitions."""
+
+    method: str
+    path: Mapping[str, str]
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    # Absolute URL of the DICOMweb root, or its path alone when the Host header is unusable.
+    root: str = "/dicom-web"
+    client: str = ""
+
+    def parameter(self, name: str) -> str | None:
+        """The last value of a query parameter, None when it is absent."""
+        return next((value for key, value in reversed(self.query) if key == name), None)
+
+    def accepted(self) -> tuple[MediaType, ...]:
+        """What the client accepts: the `accept` parameter supersedes the header (PS3.18 8.3.3.1)."""
+        asked = self.parameter("accept")
+        if asked is not None:
+            # Unescaped in a query string, the + of application/dicom+json has been read as a space.
+            return parse_accept(asked.strip().replace("dicom json", "dicom+json").replace("dicom xml", "dicom+xml"))
+        return parse_accept(self.headers.get("accept", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers and body. A tuple is the whole body; an iterator is streamed, pulled in worker threads."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: tuple[bytes, ...] | Iterator[bytes] = ()
+
+
+Reader = Callable[[Call], Answer]
+Storer = Callable[[Call, Receive], Awaitable[Answer]]
+
+
+class Endpoint:
+    """An ASGI application for one path: GET and HEAD through `read`, POST through `store`, OPTIONS by itself.
+
+    `read` runs in a worker thread, once per request. `section` is where the standard describes the resource.
+    """
+
+    def __init__(self, settings: WebSettings, section: str, *, read: Reader | None = None, store: Storer | None = None) -> None:
+        self._settings = settings
+        self._section = section
+        self._read = read
+        self._store = store
+        self._allow = ", ".join((("GET", "HEAD") if read else ()) + (("POST",) if store else ()) + ("OPTIONS",))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every exception becomes an error body of the one shape."""
+        try:
+            answer = await self._answer(scope, receive)
+        except Exception as error:  # noqa: BLE001 - the outermost place: answered, and logged where it is ours to mend
+            answer = self._failure(error)
+        await _send(answer, scope, receive, send, self._settings)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        method = scope["method"]
+        if method == "OPTIONS":
+            return Answer(204, {"Allow": self._allow})
+        if method in ("GET", "HEAD") and self._read is not None:
+            return await to_thread.run_sync(self._read, call_of(scope, self._settings))
+        if method == "POST" and self._store is not None:
+            return await self._store(call_of(scope, self._settings), receive)
+        raise WebRefusal(405, f"{method} is not possible here", f"use one of {self._allow}", {"Allow": self._allow})
+
+    def _failure(self, error: BaseException) -> Answer:
+        errors.note(error, self._section)
+        headers = errors.headers_of(error, self._settings.retry_after)
+        return Answer(errors.status_of(error), headers, (errors.body_of(error, self._section),))
+
+
+def call_of(scope: Scope, settings: WebSettings) -> Call:
+    """The request of an ASGI scope. Raises BadRequest for a query string that is not UTF-8 or far too long."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    client = scope.get("client")
+    return Call(
+        method=scope["method"],
+        path=_checked(scope.get("path_params", {})),
+        query=_query(scope.get("query_string", b"")),
+        headers=headers,
+        root=_root(scope, headers, settings),
+        client=client[0] if client else "",
+    )
+
+
+def _checked(parameters: Mapping[str, str]) -> Mapping[str, str]:
+    for value in parameters.values():
+        if not value.isprintable():
+            raise BadRequest("the path contains control characters; write UIDs with digits and dots")
+    return parameters
+
+
+def _query(raw: bytes) -> tuple[tuple[str, str], ...]:
+    if not raw:
+        return ()
+    try:
+        pairs = parse_qsl(
+            raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS
+        )
+    except UnicodeError as error:
+        raise BadRequest("the query string is not percent-encoded UTF-8; encode it as RFC 3986 2.5 says") from error
+    except ValueError as error:
+        raise BadRequest(f"the query string has more than {_MOST_PARAMETERS} parameters; send fewer") from error
+    return tuple(pairs)
+
+
+def _root(scope: Scope, headers: Mapping[str, str], settings: WebSettings) -> str:
+    if settings.public_url:
+        return settings.public_url.rstrip("/") + settings.path
+    host = headers.get("host", "")
+    return f"{scope.get('scheme', 'http')}://{host}{settings.path}" if _AUTHORITY.fullmatch(host) else settings.path
+
+
+async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, settings: WebSettings) -> None:
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in answer.headers.items()]
+    headers.append((b"x-content-type-options", b"nosniff"))
+    body = answer.body
+    if isinstance(body, tuple) and answer.status not in (204, 304):
+        headers.append((b"content-length", str(sum(map(len, body))).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if isinstance(body, tuple):
+        await _send_whole(() if scope["method"] == "HEAD" else body, send)
+    elif scope["method"] == "HEAD":
+        await _close(body)
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await _send_stream(body, receive, send, settings.send_idle_seconds)
+
+
+async def _send_whole(body: tuple[bytes, ...], send: Send) -> None:
+    if sum(map(len, body)) <= _GATHER:
+        body = (b"".join(body),)
+    for piece in body[:-1]:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": body[-1]})
+
+
+async def _send_stream(body: Iterator[bytes], receive: Receive, send: Send, idle: float) -> None:
+    """Pull and send until the end, the client's leaving, or its taking nothing for `idle` seconds.
+
+    An error in mid-stream, or a client that does not read, leaves the answer unfinished on purpose: the server
+    then closes the connection, and the client sees that it has not got everything (RFC 9112 8).
+    """
+
+    async def until_gone(scope: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(until_gone, group.cancel_scope)
+        try:
+            await _pump(body, send, idle)
+        except Exception as error:  # noqa: BLE001 - logged; headers are gone, so the connection is what says it
+            errors.note(error, "answer cut short")
+        finally:
+            group.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await _close(body)
+
+
+async def _pump(body: Iterator[bytes], send: Send, idle: float) -> None:
+    while True:
+        piece, more = await to_thread.run_sync(_gathered, body)
+        with anyio.move_on_after(idle) as waiting:
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
+        if waiting.cancelled_caught or not more:
+            return
+
+
+def _gathered(body: Iterator[bytes]) -> tuple[bytes, bool]:
+    """The next pieces together, and whether there may be more: a thread hop for each small row would cost more."""
+    pieces, size = [], 0
+    for piece in body:
+        pieces.append(piece)
+        size += len(piece)
+        if size >= _GATHER:
+            return (piece if len(pieces) == 1 else b"".join(pieces)), True
+    return b"".join(pieces), False
+
+
+async def _close(body: Iterator[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        await to_thread.run_sync(close)

@@ -1,0 +1,33 @@
+"""What the DICOMweb routes can be told: one frozen value, made by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dicomweb.multipart import PartLimits
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """Limits and addresses of the DICOMweb service. Times are seconds, sizes bytes."""
+
+    # Where the service is mounted; BulkDataURI values in metadata begin with it.
+    path: str = "/dicom-web"
+    # Scheme and authority that clients use, for RetrieveURL behind a proxy; empty: those of the request.
+    public_url: str = ""
+    # A body that sends nothing for this long, or that averages less than `body_minimum_rate` bytes a second, is cut.
+    body_idle_seconds: float = 30.0
+    body_total_seconds: float = 3600.0
+    body_minimum_rate: int = 1024
+    # A client that takes nothing of an answer for this long is cut off.
+    send_idle_seconds: float = 60.0
+    # The largest request body; None: bounded only by its parts.
+    max_request_bytes: int | None = None
+    parts: PartLimits = field(default_factory=PartLimits)
+    # Instances of one request that are being stored at the same time; each holds at most 1 MiB of memory.
+    store_in_flight: int = 16
+    # Seconds after which a client may try again when the archive was unavailable.
+    retry_after: int = 10
+    # Memory for places of frames and headers of recently read instances, and how long one is believed.
+    layout_cache_bytes: int = 32 << 20
+    layout_cache_seconds: float = 2.0
