@@ -26,7 +26,6 @@ PURE = (
     "storage.types",
     "pacs.upper_layer",
     "dicomweb.media_types",
-    "dicomweb.multipart",
     "dicomweb.negotiation",
     "dicomweb.ranges",
     "dicomweb.rendering",
@@ -37,7 +36,10 @@ OUTSIDE = frozenset(
     ["asyncio", "concurrent", "ctypes", "fcntl", "glob", "http", "importlib", "logging", "mmap", "multiprocessing", "os", "pathlib", "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid"]
 )
 # Calls that reach outside without an import that would show it.
-OUTSIDE_CALLS = re.compile(r"^(open|input|print)$|\b(datetime|date)\.(now|today|utcnow)$|\bdcm(read|write)$")
+OUTSIDE_CALLS = re.compile(
+    r"^(open|input|print)$|\b(datetime|date)\.(now|today|utcnow)$|\bdcm(read|write)$"
+    r"|\.(read|write)_(bytes|text)$|\.(exists|glob|is_dir|is_file|iterdir|mkdir|rglob|stat|unlink)$"
+)
 
 
 def belongs(module: str, package: str) -> bool:
