@@ -29,7 +29,7 @@ class Level(StrEnum):
 class Source:
     """Where an instance came from; kept with it for ever."""
 
-    kind: Literal["dimse", "stow", "import"]
+    kind: Literal["dimse", "stow", "import", "rebuild"]
     calling_ae: str = ""
     called_ae: str = ""
     address: str = ""
@@ -150,6 +150,7 @@ class Blob:
 
     key: str
     size: int
+    modified: datetime
 
 
 class Content(Protocol):
