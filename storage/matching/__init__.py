@@ -1,0 +1,44 @@
+"""Attribute matching of PS3.4 C.2.2.2, the same for C-FIND and QIDO-RS: conditions, and the pure test of a data set."""
+
+from storage.matching.conditions import (
+    ONE,
+    STAR,
+    Condition,
+    DateTimeRange,
+    Empty,
+    MomentRange,
+    NameFuzzy,
+    NameLike,
+    Names,
+    OneOf,
+    Pattern,
+    Range,
+    Universal,
+    like,
+    matches,
+)
+from storage.matching.datasets import matches_dataset, values_of
+from storage.matching.parsing import Conditions, combined, parse
+
+__all__ = (
+    "ONE",
+    "STAR",
+    "Condition",
+    "Conditions",
+    "DateTimeRange",
+    "Empty",
+    "MomentRange",
+    "NameFuzzy",
+    "NameLike",
+    "Names",
+    "OneOf",
+    "Pattern",
+    "Range",
+    "Universal",
+    "combined",
+    "like",
+    "matches",
+    "matches_dataset",
+    "parse",
+    "values_of",
+)
