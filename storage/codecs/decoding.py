@@ -14,7 +14,7 @@ from storage.codecs.jpeg_2000 import decode_jpeg_2000
 from storage.codecs.jpeg_ls import decode_jpeg_ls
 from storage.codecs.jpeg_xl import decode_jpeg_xl
 from storage.codecs.native import decode_native
-from storage.codecs.pixels import PixelDescription
+from storage.codecs.pixels import Number, PixelDescription
 from storage.codecs.rle import decode_rle
 from storage.codecs.samples import Array
 from storage.errors import CannotDecode
@@ -56,22 +56,41 @@ def decode_here(frame: bytes, pixels: PixelDescription, *, bit_offset: int = 0) 
     """
     pixels.check()
     decoder = DECODERS.get(pixels.syntax.coding)
-    if decoder is None or (pixels.number is not pixels.number.INTEGER and pixels.syntax.coding not in MEMORY_SAFE):
+    if decoder is None or (pixels.number is not Number.INTEGER and pixels.syntax.coding not in MEMORY_SAFE):
         raise CannotDecode(f"pixel data in {pixels.syntax.name} cannot be decoded to frames")
     return decoder(frame, pixels, bit_offset)
 
 
-def native_little(values: Array, pixels: PixelDescription) -> tuple[bytes, PixelDescription]:
-    """A decoded frame as bytes of Explicit VR Little Endian, and what then describes it.
-
-    1-bit frames are packed from the first bit of a byte: a frame alone has no neighbour to share one with.
-    """
-    after = replace(
+def described_as_little(pixels: PixelDescription) -> PixelDescription:
+    """What describes the frame once it is in Explicit VR Little Endian (PS3.5 A.2)."""
+    return replace(
         described_as_rgb(pixels),
         transfer_syntax_uid=EXPLICIT_LITTLE,
         word_swapped=False,
         high_bit=pixels.bits_stored - 1,
     )
+
+
+def little_bytes(values: Array, pixels: PixelDescription) -> bytes:
+    """A decoded frame as bytes of Explicit VR Little Endian.
+
+    1-bit frames are packed from the first bit of a byte: a frame alone has no neighbour to share one with.
+    """
     if pixels.bits_allocated == 1:
-        return np.packbits(values, bitorder="little").tobytes(), after
-    return values.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes(), after
+        return np.packbits(values, bitorder="little").tobytes()
+    return values.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def is_little(frame: bytes, pixels: PixelDescription) -> bool:
+    """Whether `frame` already is what `little_bytes` of its samples would be."""
+    size = (pixels.values * pixels.bits_allocated + 7) // 8
+    return (
+        pixels.syntax.coding in (Coding.NATIVE, Coding.ENCAPSULATED_NATIVE)
+        and pixels.syntax.little_endian
+        and len(frame) == size
+        and pixels.high_bit == pixels.bits_stored - 1
+        and (
+            pixels.samples == 1
+            or (pixels.planar_configuration, pixels.photometric_interpretation) == (0, "RGB")
+        )
+    )

@@ -43,7 +43,9 @@ def held_against(header: Header, pixels: PixelDescription) -> Header:
             f"{pixels.rows} x {pixels.columns} with {pixels.samples}"
         )
     if not 1 <= header.bits <= pixels.bits_allocated:
-        raise CannotDecode(f"the codestream has {header.bits} bits a sample, the data set allocates {pixels.bits_allocated}")
+        raise CannotDecode(
+            f"the codestream has {header.bits} bits a sample, the data set allocates {pixels.bits_allocated}"
+        )
     return header
 
 
@@ -132,7 +134,11 @@ def j2k_codestream(frame: bytes) -> bytes:
 
 def j2k_header(stream: bytes) -> Header:
     """Of a JPEG 2000 codestream (T.800 A.5.1): size, components, depth; `colour` RGB where it is transformed inside."""
-    if int.from_bytes(stream[:2], "big") != SOC or int.from_bytes(stream[2:4], "big") != SIZ or len(stream) < 48:
+    if (
+        int.from_bytes(stream[:2], "big") != SOC
+        or int.from_bytes(stream[2:4], "big") != SIZ
+        or len(stream) < 48
+    ):
         raise CannotDecode("the frame is not a JPEG 2000 codestream: it does not begin with SOC and SIZ")
     width, height, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
     components = int.from_bytes(stream[40:42], "big")
@@ -157,7 +163,10 @@ def _j2k_transformed(stream: bytes) -> bool:
     """Whether COD says that a multiple component transformation was used: the decoder then gives back RGB."""
     at = 4 + int.from_bytes(stream[4:6], "big")
     while at + 4 <= len(stream):
-        code, length = int.from_bytes(stream[at : at + 2], "big"), int.from_bytes(stream[at + 2 : at + 4], "big")
+        code, length = (
+            int.from_bytes(stream[at : at + 2], "big"),
+            int.from_bytes(stream[at + 2 : at + 4], "big"),
+        )
         if code == COD:
             return stream[at + 8 : at + 9] == b"\1"
         if code == J2K_SOT or length < 2:

@@ -24,14 +24,18 @@ def decode_native(frame: bytes, pixels: PixelDescription, bit_offset: int = 0) -
         return _expand_422(frame, pixels)
     size = pixels.values * pixels.bits_allocated // 8
     if len(frame) < size:
-        raise CannotDecode(f"the frame has {len(frame)} bytes where {pixels.rows} x {pixels.columns} pixels need {size}")
+        raise CannotDecode(
+            f"the frame has {len(frame)} bytes where {pixels.rows} x {pixels.columns} pixels need {size}"
+        )
     return in_range(_planes(_values(frame, pixels), pixels), pixels)
 
 
 def unpack_bits(frame: bytes, pixels: PixelDescription, bit_offset: int = 0) -> Array:
     """1-bit samples, the first in the lowest bit of the first byte (PS3.5 8.1.1), one to a byte."""
     if len(frame) * 8 < bit_offset + pixels.values:
-        raise CannotDecode(f"the frame has {len(frame) * 8 - bit_offset} bits where {pixels.values} are needed")
+        raise CannotDecode(
+            f"the frame has {len(frame) * 8 - bit_offset} bits where {pixels.values} are needed"
+        )
     packed = np.frombuffer(frame, np.uint8)[bit_offset // 8 :]
     skip = bit_offset % 8
     bits = np.unpackbits(packed, count=skip + pixels.values, bitorder="little")[skip:]
@@ -48,7 +52,9 @@ def _planes(values: Array, pixels: PixelDescription) -> Array:
     if pixels.samples == 1:
         return values.reshape(pixels.rows, pixels.columns)
     if pixels.planar_configuration == 1:
-        return np.ascontiguousarray(np.moveaxis(values.reshape(pixels.samples, pixels.rows, pixels.columns), 0, -1))
+        return np.ascontiguousarray(
+            np.moveaxis(values.reshape(pixels.samples, pixels.rows, pixels.columns), 0, -1)
+        )
     return values.reshape(pixels.shape)
 
 
@@ -67,7 +73,9 @@ def _expand_422(frame: bytes, pixels: PixelDescription) -> Array:
         raise CannotDecode("YBR_FULL_422 needs an even number of columns")
     quads = pixels.rows * pixels.columns // 2
     if len(frame) < quads * 4 * pixels.bits_allocated // 8:
-        raise CannotDecode(f"the frame has {len(frame)} bytes, too few for YBR_FULL_422 of {pixels.rows} x {pixels.columns}")
+        raise CannotDecode(
+            f"the frame has {len(frame)} bytes, too few for YBR_FULL_422 of {pixels.rows} x {pixels.columns}"
+        )
     wire = pixels.dtype.newbyteorder("<" if pixels.syntax.little_endian else ">")
     packed = np.frombuffer(frame, wire, count=quads * 4).reshape(quads, 4)
     pairs = np.empty((quads, 2, 3), pixels.dtype)

@@ -58,7 +58,9 @@ class PixelDescription:
     def from_dataset(cls, dataset: Dataset, transfer_syntax_uid: str) -> PixelDescription:
         """Read the DICOM JSON model. Raises CannotDecode, naming the attribute, where it does not describe an image."""
         number = next((kind for tag, kind in ELEMENTS.items() if tag in dataset), Number.INTEGER)
-        allocated = {Number.FLOAT: 32, Number.DOUBLE: 64}.get(number) or _integer(dataset, ALLOCATED, "Bits Allocated")
+        allocated = {Number.FLOAT: 32, Number.DOUBLE: 64}.get(number) or _integer(
+            dataset, ALLOCATED, "Bits Allocated"
+        )
         stored = _integer(dataset, STORED, "Bits Stored", allocated)
         if not 1 <= stored <= allocated or number is not Number.INTEGER:
             stored = allocated
@@ -126,7 +128,9 @@ class PixelDescription:
 
 def has_pixels(dataset: Dataset) -> bool:
     """Whether the data set carries pixel data at all, or says that it does (video's is left out of the JSON)."""
-    return any(tag in dataset for tag in ELEMENTS) or (ROWS in dataset and COLUMNS in dataset and ALLOCATED in dataset)
+    return any(tag in dataset for tag in ELEMENTS) or (
+        ROWS in dataset and COLUMNS in dataset and ALLOCATED in dataset
+    )
 
 
 def _high_bit(dataset: Dataset, stored: int, allocated: int) -> int:
@@ -141,7 +145,9 @@ def _integer(dataset: Dataset, tag: str, name: str, default: int | None = None) 
         return value
     if default is not None:
         return default
-    raise CannotDecode(f"{name} ({tag[:4]},{tag[4:]}) is missing or is not a number: the data set does not describe an image")
+    raise CannotDecode(
+        f"{name} ({tag[:4]},{tag[4:]}) is missing or is not a number: the data set does not describe an image"
+    )
 
 
 def _text(dataset: Dataset, tag: str) -> str:

@@ -18,7 +18,9 @@ def decode_rle(frame: bytes, pixels: PixelDescription, bit_offset: int = 0) -> A
         return unpack_bits(_segments(frame, (pixels.values + 7) // 8, 8), pixels)
     planes = _segments(frame, pixels.rows * pixels.columns, pixels.bits_allocated)
     if len(planes) != pixels.decoded_size:
-        raise CannotDecode(f"the RLE frame holds {len(planes)} bytes where the data set says {pixels.decoded_size}")
+        raise CannotDecode(
+            f"the RLE frame holds {len(planes)} bytes where the data set says {pixels.decoded_size}"
+        )
     values = np.frombuffer(planes, pixels.dtype.newbyteorder("<")).astype(pixels.dtype, copy=False)
     # Segments are planes whatever Planar Configuration says (PS3.5 G.2).
     values = np.moveaxis(values.reshape(pixels.samples, pixels.rows, pixels.columns), 0, -1)

@@ -39,7 +39,9 @@ def from_codestream(values: Array, bits: int, pixels: PixelDescription) -> Array
     result is held within the stored bits; lossless samples are cut to them (PS3.5 8.2).
     """
     if values.shape != pixels.shape:
-        raise CannotDecode(f"the codestream gave {values.shape} samples where the data set says {pixels.shape}")
+        raise CannotDecode(
+            f"the codestream gave {values.shape} samples where the data set says {pixels.shape}"
+        )
     if pixels.syntax.lossy:
         return _clipped(_as_numbers(values, bits, pixels), pixels)
     return _as_numbers(values, min(bits, pixels.bits_stored), pixels)

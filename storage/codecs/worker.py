@@ -1,0 +1,86 @@
+"""The process that decodes foreign streams: it may crash, hang or run out of memory, and only one frame is lost.
+
+Wire, over one socket, little endian: request `<II` (lengths), description as JSON, frame bytes; answer `<B` 0 and the
+samples (their size follows from the description), or 1, `<I` length, and a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import socket
+import struct
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from storage.codecs.decoding import decode_here
+from storage.codecs.pixels import Number, PixelDescription
+from storage.codecs.samples import Array
+from storage.errors import CannotDecode
+
+REQUEST = struct.Struct("<II")
+FAILED = struct.Struct("<BI")
+DECODED = b"\0"
+
+
+def request_bytes(frame: bytes, pixels: PixelDescription) -> tuple[bytes, bytes]:
+    """The head and the body of a request."""
+    description = json.dumps(asdict(pixels)).encode()
+    return REQUEST.pack(len(description), len(frame)) + description, frame
+
+
+def main(descriptor: int, memory_limit: int) -> None:
+    """Answer requests on the socket `descriptor` until its other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit(memory_limit)
+    with socket.socket(fileno=descriptor) as peer:
+        while head := _receive(peer, REQUEST.size):
+            answer(peer, *REQUEST.unpack(head))
+
+
+def answer(peer: socket.socket, description_length: int, frame_length: int) -> None:
+    """Read one request's rest, decode it, send samples or a sentence."""
+    described: dict[str, Any] = json.loads(_receive(peer, description_length))
+    described["number"] = Number(described["number"])
+    frame = _receive(peer, frame_length)
+    try:
+        values: Array = np.ascontiguousarray(decode_here(frame, PixelDescription(**described)))
+    except (CannotDecode, MemoryError) as error:
+        text = (str(error) or "decoding the frame needs more memory than is allowed").encode()
+        peer.sendall(FAILED.pack(1, len(text)) + text)
+        return
+    peer.sendall(DECODED)
+    peer.sendall(values.reshape(-1).view(np.uint8).data)
+
+
+def _limit(memory: int) -> None:
+    """Address space as told; no core dumps with pixels in them; no files written, none opened beyond a few."""
+    for kind, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, 16),
+    ):
+        _, highest = resource.getrlimit(kind)
+        wanted = value if highest == resource.RLIM_INFINITY else min(value, highest)
+        try:
+            resource.setrlimit(kind, (wanted, wanted))
+        except (ValueError, OSError):
+            # macOS does not bound address space; the time limit and the size check before decoding still hold there.
+            if kind != resource.RLIMIT_AS:
+                raise
+
+
+def _receive(peer: socket.socket, length: int) -> bytes:
+    """Exactly `length` bytes, or none where the other end is closed."""
+    buffer = bytearray(length)
+    view, at = memoryview(buffer), 0
+    while at < length:
+        count = peer.recv_into(view[at:])
+        if not count:
+            return b""
+        at += count
+    return bytes(buffer)
