@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from dicomweb.errors import WebRefusal
 from dicomweb.exchange import Answer, Call
 from dicomweb.ranges import Span, Unsatisfiable, parse_range
-from storage.errors import ObjectMissing
+from storage.errors import CannotDecode, ObjectMissing
 from storage.types import Blobs
 
 # Bodies up to this size are read in the request's one thread hop; larger ones are streamed.
@@ -30,7 +30,15 @@ class Extent:
     length: int
 
 
-Piece = bytes | Extent
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Bytes that are made when their turn comes, of known length: a decoded frame, for one."""
+
+    length: int
+    make: Callable[[], bytes]
+
+
+Piece = bytes | Extent | Made
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,10 @@ class Body:
     def length(self) -> int:
         """Bytes in all."""
         return sum(_length(piece) for piece in self.pieces)
+
+    def first(self, length: int) -> Body:
+        """The first `length` bytes."""
+        return self.cut(Span(0, length))
 
     def cut(self, span: Span) -> Body:
         """The pieces, and parts of pieces, that lie in `span`."""
@@ -72,7 +84,7 @@ def respond(
         return Answer(status, {**headers, "Content-Length": str(body.length)}, iter(()))
     if body.length <= EAGER:
         return Answer(status, headers, read(blobs, body))
-    return Answer(status, {**headers, "Content-Length": str(body.length)}, opened(stream(blobs, body)))
+    return Answer(status, {**headers, "Content-Length": str(body.length)}, settled(stream(blobs, body)))
 
 
 def unchanged(call: Call, etag: str) -> bool:
@@ -88,7 +100,7 @@ def read(blobs: Blobs, body: Body) -> tuple[bytes, ...]:
     """Every piece in memory; neighbouring extents of an object share one read."""
     extents = [piece for piece in body.pieces if isinstance(piece, Extent)]
     found = iter(_extents(blobs, extents))
-    return tuple(next(found) if isinstance(piece, Extent) else piece for piece in body.pieces)
+    return tuple(next(found) if isinstance(piece, Extent) else _bytes(piece) for piece in body.pieces)
 
 
 def stream(blobs: Blobs, body: Body) -> Iterator[bytes]:
@@ -97,20 +109,29 @@ def stream(blobs: Blobs, body: Body) -> Iterator[bytes]:
         if isinstance(piece, Extent):
             yield from _streamed(blobs, piece)
         else:
-            yield piece
+            yield _bytes(piece)
 
 
-def opened(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """`pieces` with the first already pulled: what is missing from the start is an error, not a broken stream."""
-    first = next(pieces, None)
-    return _Reopened(first, pieces)
+def settled(pieces: Iterator[bytes]) -> tuple[bytes, ...] | Iterator[bytes]:
+    """All of `pieces` when they are few enough to hold; otherwise an iterator that begins with those already pulled.
+
+    Either way what goes wrong at the beginning is an error with its own status, and not a broken stream.
+    """
+    begun: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        begun.append(piece)
+        size += len(piece)
+        if size > EAGER:
+            return _Resumed(begun, pieces)
+    return tuple(begun)
 
 
-class _Reopened(Iterator[bytes]):
-    """An iterator with its first piece put back, whose `close` closes the one that it wraps."""
+class _Resumed(Iterator[bytes]):
+    """An iterator with its first pieces put back, whose `close` closes the one that it wraps."""
 
-    def __init__(self, first: bytes | None, rest: Iterator[bytes]) -> None:
-        self._all = chain(() if first is None else (first,), rest)
+    def __init__(self, begun: list[bytes], rest: Iterator[bytes]) -> None:
+        self._all = chain(begun, rest)
         self._rest = rest
 
     def __next__(self) -> bytes:
@@ -124,12 +145,23 @@ class _Reopened(Iterator[bytes]):
 
 
 def _length(piece: Piece) -> int:
-    return piece.length if isinstance(piece, Extent) else len(piece)
+    return len(piece) if isinstance(piece, bytes) else piece.length
+
+
+def _bytes(piece: bytes | Made) -> bytes:
+    if isinstance(piece, bytes):
+        return piece
+    made = piece.make()
+    if len(made) != piece.length:
+        raise CannotDecode(f"what was made of the stored bytes has {len(made)} bytes where {piece.length} were announced")
+    return made
 
 
 def _part(piece: Piece, start: int, stop: int) -> Piece:
     if isinstance(piece, Extent):
         return Extent(piece.key, piece.offset + start, stop - start)
+    if isinstance(piece, Made):
+        return Made(stop - start, lambda: piece.make()[start:stop])
     return piece[start:stop]
 
 

@@ -39,7 +39,7 @@ PDF = (Offer("application/pdf"),)
 
 # Transfer syntaxes whose frames no browser viewer decodes (VIEWERS: OHIF 3.12/3.13): `*` gives them decoded, and
 # only naming the syntax or its own media type gives them as stored.
-_DECODE_FIRST = frozenset({Coding.JPEG_XL, Coding.DEFLATED_FRAME, Coding.ENCAPSULATED_NATIVE})
+DECODE_FIRST = frozenset({Coding.JPEG_XL, Coding.DEFLATED_FRAME, Coding.ENCAPSULATED_NATIVE})
 
 
 def instances(transfer_syntaxes: Iterable[str], *, single: bool) -> tuple[Offer, ...]:
@@ -61,7 +61,7 @@ def frames(stored: TransferSyntax, *, decodable: bool, single: bool) -> tuple[Of
         kept.append((stored.media_type, stored.uid, False))
     if not native:
         kept.append((OCTETS, stored.uid, True))
-    rows = decoded + kept if stored.coding in _DECODE_FIRST else kept + decoded
+    rows = decoded + kept if stored.coding in DECODE_FIRST else kept + decoded
     related = tuple(Offer(kind, syntax, True, named) for kind, syntax, named in rows)
     alone = tuple(Offer(kind, syntax, False, named) for kind, syntax, named in rows) if single else ()
     return related + alone

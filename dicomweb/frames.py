@@ -1,0 +1,85 @@
+"""WADO-RS frames (PS3.18 10.4.1.1.6): each frame is a ranged read, as stored unless nobody could read that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dicomweb import negotiation
+from dicomweb.bodies import Body, Piece, respond
+from dicomweb.exchange import Answer, Call
+from dicomweb.instance import Instance
+from dicomweb.layouts import Layouts
+from dicomweb.media_types import RELATED
+from dicomweb.multipart import boundary_for, closing, part_head
+from dicomweb.negotiation import Offer
+from storage.errors import BadRequest, NotFound
+from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding
+from storage.types import Blobs, Scope
+
+_MOST_FRAMES = 10_000
+
+
+def scope_of(call: Call) -> Scope:
+    """The study, series or instance that the URL names."""
+    return Scope(call.path["study"], call.path.get("series"), call.path.get("instance"))
+
+
+def frame_numbers(text: str) -> list[int]:
+    """A frame list such as `1,3,2` in the order given (PS3.18 10.4.1.1.6). Raises BadRequest."""
+    pieces = text.split(",")
+    if len(pieces) > _MOST_FRAMES:
+        raise BadRequest(f"the frame list names {len(pieces)} frames; ask for at most {_MOST_FRAMES} at a time")
+    if not all(piece.isascii() and piece.isdigit() and len(piece) < 10 and int(piece) > 0 for piece in pieces):
+        raise BadRequest("the frame list is not numbers from 1 separated by commas; write for example frames/1,2,3")
+    return [int(piece) for piece in pieces]
+
+
+class Frames:
+    """GET …/instances/{instance}/frames/{frames}."""
+
+    def __init__(self, layouts: Layouts, blobs: Blobs) -> None:
+        self._layouts = layouts
+        self._blobs = blobs
+
+    def __call__(self, call: Call) -> Answer:
+        """The frames asked for. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""
+        numbers = frame_numbers(call.path["frames"])
+        instance = Instance(self._layouts.get(scope_of(call)), self._blobs)
+        if instance.syntax.coding is Coding.VIDEO:
+            raise NotFound("frames of a video are not stored one by one; get the video from …/rendered")
+        offers = negotiation.frames(instance.syntax, decodable=True, single=len(numbers) == 1)
+        return frames_as(call, instance, numbers, negotiation.choose(call.accepted(), offers), self._blobs)
+
+
+def frames_as(call: Call, instance: Instance, numbers: Sequence[int], offer: Offer, blobs: Blobs) -> Answer:
+    """`numbers` of `instance` as `offer` says: multipart/related, or the one frame alone."""
+    contents = [_frame(instance, number, offer) for number in numbers]
+    kind = f"{offer.media_type}; transfer-syntax={offer.transfer_syntax}"
+    known = (instance.located.sha256, ",".join(map(str, numbers)), kind)
+    etag = f'"{boundary_for(*known, str(offer.related))}"'
+    if not offer.related:
+        return respond(call, blobs, Body(contents[0]), {"Content-Type": kind}, etag)
+    boundary = boundary_for(*known)
+    headers = {
+        "Content-Type": f'{RELATED}; type="{offer.media_type}"; transfer-syntax={offer.transfer_syntax}; boundary={boundary}'
+    }
+    return respond(call, blobs, _related(contents, kind, boundary), headers, etag)
+
+
+def _frame(instance: Instance, number: int, offer: Offer) -> tuple[Piece, ...]:
+    pieces = instance.frame(number)
+    if offer.transfer_syntax == instance.syntax.uid and instance.syntax.encapsulated:
+        return pieces
+    native = instance.syntax.coding is Coding.NATIVE and offer.transfer_syntax == EXPLICIT_LITTLE
+    if native and not instance.layout.frames.bit_offset(number) and not instance.converted:
+        return pieces
+    return (instance.decoded(number),)
+
+
+def _related(contents: Sequence[tuple[Piece, ...]], kind: str, boundary: str) -> Body:
+    pieces: list[Piece] = []
+    for content in contents:
+        length = Body(content).length
+        headers = {"Content-Type": kind, "Content-Length": str(length)}
+        pieces += [part_head(boundary, headers, first=not pieces), *content]
+    return Body((*pieces, closing(boundary)))

@@ -1,0 +1,113 @@
+"""One stored instance, opened for reading: its frames and bulk values as pieces of bodies."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import orjson
+from storage.scanner import inflate
+
+from dicomweb.bodies import Body, Extent, Made, Piece, read
+from dicomweb.negotiation import DECODE_FIRST
+from storage import codecs
+from storage.codecs import PixelDescription
+from storage.errors import NotFound
+from storage.index import Layout
+from storage.transfer_syntaxes import Coding, TransferSyntax, lookup
+from storage.types import Blobs, BulkItem
+
+_SUBSAMPLED = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
+
+
+def served_decoded(syntax: TransferSyntax, photometric_interpretation: str) -> bool:
+    """Whether `transfer-syntax=*` gives frames of such an instance decoded, because nobody reads them as stored."""
+    if syntax.coding is Coding.NATIVE:
+        return not syntax.little_endian or photometric_interpretation in _SUBSAMPLED
+    return syntax.coding in DECODE_FIRST
+
+
+class Instance:
+    """Everything about one instance's bytes. Cheap to make; reads and decodes only what is asked."""
+
+    def __init__(self, layout: Layout, blobs: Blobs) -> None:
+        self.layout = layout
+        self.located = layout.located
+        self.syntax = lookup(layout.located.transfer_syntax_uid)
+        self._blobs = blobs
+
+    @cached_property
+    def dataset(self) -> dict[str, Any]:
+        """The data set in the DICOM JSON model."""
+        found: dict[str, Any] = orjson.loads(self.layout.json)
+        return found
+
+    @cached_property
+    def pixels(self) -> PixelDescription:
+        """What the frames are. Raises CannotDecode where the data set does not describe an image."""
+        return PixelDescription.from_dataset(self.dataset, self.located.transfer_syntax_uid)
+
+    @property
+    def frames(self) -> int:
+        """How many frames can be served."""
+        return self.layout.frames.count
+
+    def text(self, tag: str) -> str:
+        """The first value of a text attribute of the data set itself; empty when there is none."""
+        values = self.dataset.get(tag, {}).get("Value") or [""]
+        return str(values[0]).strip(" \0")
+
+    def frame(self, number: int) -> tuple[Piece, ...]:
+        """Frame `number`, from 1, as stored. Raises NotFound beyond the last."""
+        if not 1 <= number <= self.frames:
+            raise NotFound(f"there is no frame {number}: instance {self.located.uids.instance} has {self.frames}")
+        return tuple(self._piece(offset, length) for offset, length in self.layout.frames.ranges(number))
+
+    def frame_bytes(self, number: int) -> bytes:
+        """Frame `number` as stored, read."""
+        return b"".join(read(self._blobs, Body(self.frame(number))))
+
+    def decoded(self, number: int) -> Made:
+        """Frame `number` in Explicit VR Little Endian, colour as RGB, when it is read. Raises NotFound, CannotDecode."""
+        self.frame(number)
+        size = -(-self.pixels.values // 8) if self.pixels.bits_allocated == 1 else self.pixels.decoded_size
+        return Made(size, lambda: self._decode(number))
+
+    def _decode(self, number: int) -> bytes:
+        offset = self.layout.frames.bit_offset(number)
+        return codecs.to_explicit_little(self.frame_bytes(number), self.pixels, bit_offset=offset)[0]
+
+    @property
+    def converted(self) -> bool:
+        """Whether frames must be remade even for a client that takes anything."""
+        return served_decoded(self.syntax, self.text("00280004"))
+
+    def bulk(self, path: str) -> BulkItem | None:
+        """The bulk value at `path`, as its BulkDataURI names it."""
+        return next((item for item in self.layout.bulk if item.path == path), None)
+
+    def bulk_pieces(self, item: BulkItem) -> tuple[Piece, ...]:
+        """The bytes of a bulk value as stored; of encapsulated pixel data those of all its frames."""
+        if item.length >= 0:
+            return (self._piece(item.offset, item.length),)
+        return tuple(piece for number in range(1, self.frames + 1) for piece in self.frame(number))
+
+    def swapped(self, item: BulkItem, word: int) -> Made:
+        """A bulk value of a big endian data set with its words of `word` bytes in little endian order (PS3.5 7.3)."""
+
+        def swap() -> bytes:
+            stored = b"".join(read(self._blobs, Body(self.bulk_pieces(item))))
+            whole = len(stored) - len(stored) % word
+            return np.frombuffer(stored[:whole], f">u{word}").astype(f"<u{word}").tobytes() + stored[whole:]
+
+        return Made(item.length, swap)
+
+    def _piece(self, offset: int, length: int) -> Piece:
+        if self.layout.inflated:
+            return bytes(self._inflated[offset : offset + length])
+        return Extent(self.located.object_key, offset, length)
+
+    @cached_property
+    def _inflated(self) -> memoryview:
+        return memoryview(inflate(self._blobs.read(self.located.object_key), self.located.dataset_offset))

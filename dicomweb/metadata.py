@@ -1,0 +1,119 @@
+"""WADO-RS metadata (PS3.18 10.4.1.1.2): a join of the JSON that ingest kept, almost always without parsing any of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from dicomweb import negotiation
+from dicomweb.bodies import CACHE_CONTROL, settled, unchanged
+from dicomweb.exchange import Answer, Call
+from dicomweb.frames import scope_of
+from dicomweb.instance import served_decoded
+from storage.archive import Archive
+from storage.errors import NotFound
+from storage.transfer_syntaxes import Coding, lookup
+from storage.types import Located, Scope
+
+_KEPT_SCOPES = 1024
+_SOP_INSTANCE_UID, _SAMPLES, _PHOTOMETRIC, _PLANAR = "00080018", "00280002", "00280004", "00280006"
+
+
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """Which instances of a scope have frames that go out decoded, and so other than their data set describes them."""
+
+    always: frozenset[str]
+    # Those whose frames are native: they are remade when chroma is subsampled. None: all of the scope.
+    native: frozenset[str] | None
+
+    @classmethod
+    def among(cls, instances: Iterable[Located]) -> Remade:
+        """Sort the instances of a scope; one syntax to a series is the rule, and costs no list of UIDs."""
+        always, native, others = set(), set(), 0
+        for located in instances:
+            syntax = lookup(located.transfer_syntax_uid)
+            if served_decoded(syntax, ""):
+                always.add(located.uids.instance)
+            elif syntax.coding is Coding.NATIVE:
+                native.add(located.uids.instance)
+            else:
+                others += 1
+        return cls(frozenset(always), frozenset(native) if always or others else None)
+
+    def describe(self, item: bytes) -> bytes:
+        """One instance's JSON, describing its frames as they are served: colour is RGB by pixel (PS3.3 C.7.6.3).
+
+        Viewers read a frame by the Image Pixel module, so the two must agree whatever the stored coding was.
+        """
+        subsampled = self.native != frozenset() and b'_422"' in item
+        if not self.always and not subsampled:
+            return item
+        dataset: dict[str, Any] = orjson.loads(item)
+        instance = _first(dataset, _SOP_INSTANCE_UID)
+        native = self.native is None or instance in self.native
+        if instance in self.always or (native and str(_first(dataset, _PHOTOMETRIC)).endswith("_422")):
+            _as_rgb(dataset)
+            return orjson.dumps(dataset)
+        return item
+
+
+class Metadata:
+    """GET …/metadata of a study, a series or an instance."""
+
+    def __init__(self, archive: Archive, path: str) -> None:
+        self._index = archive.index
+        self._uri = b'"BulkDataURI":"' + path.encode() + b"/"
+        self._remade: OrderedDict[tuple[Scope, str], Remade] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, call: Call) -> Answer:
+        """Every instance's data set, with bulk data by reference. Raises NotFound, NotAcceptable."""
+        scope = scope_of(call)
+        offer = negotiation.choose(call.accepted(), negotiation.METADATA)
+        tag = self._index.etag(scope)
+        if tag is None:
+            raise NotFound("nothing is stored under the UIDs of this URL")
+        headers = {"ETag": f'W/"{tag}"', "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
+        if unchanged(call, headers["ETag"]):
+            return Answer(304, headers)
+        headers["Content-Type"] = offer.media_type
+        if call.method == "HEAD":
+            return Answer(200, headers, iter(()))
+        return Answer(200, headers, settled(self._array(scope, tag)))
+
+    def _array(self, scope: Scope, tag: str) -> Iterator[bytes]:
+        remade = self._remade_in(scope, tag)
+        before = b"["
+        for stored in self._index.metadata(scope):
+            # Unescaped quotes cannot stand inside a JSON string, so this is a BulkDataURI and nothing else.
+            yield before + remade.describe(stored.replace(b'"BulkDataURI":"bulk:/', self._uri))
+            before = b","
+        yield b"]" if before == b"," else b"[]"
+
+    def _remade_in(self, scope: Scope, tag: str) -> Remade:
+        """Remembered for as long as nothing changes in the scope, which its ETag tells."""
+        with self._lock:
+            known = self._remade.get((scope, tag))
+        if known is None:
+            known = Remade.among(self._index.locate(scope))
+            with self._lock:
+                self._remade[scope, tag] = known
+                while len(self._remade) > _KEPT_SCOPES:
+                    self._remade.popitem(last=False)
+        return known
+
+
+def _first(dataset: dict[str, Any], tag: str) -> Any:
+    return (dataset.get(tag, {}).get("Value") or [""])[0]
+
+
+def _as_rgb(dataset: dict[str, Any]) -> None:
+    if _first(dataset, _SAMPLES) == 3:
+        dataset[_PHOTOMETRIC] = {"vr": "CS", "Value": ["RGB"]}
+        dataset[_PLANAR] = {"vr": "US", "Value": [0]}

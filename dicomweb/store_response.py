@@ -1,0 +1,101 @@
+"""The answer to STOW-RS: the Store Instances Response Module and the status that sums it up (PS3.18 10.5.3, annex I)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dicomweb import errors
+from storage.errors import LightboxError, statuses
+from storage.types import Stored
+
+# PS3.18 annex I, table I.1-2: what a flag of the scanner means as Warning Reason (0008,1196). Other flags are for the
+# administrator: the instance is as it was sent, and a warning would make senders believe that something was changed.
+WARNING_REASONS: dict[str, int] = {"sop-class-mismatch": 0xB007}
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An instance that was not stored; its UIDs where they could be read."""
+
+    error: BaseException
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+
+
+Outcome = Stored | Failed
+
+
+def status_for(outcomes: Iterable[Outcome]) -> int:
+    """PS3.18 table 10.5.3-1: 200 all stored, 202 some, or with warnings; otherwise why none was."""
+    outcomes = list(outcomes)
+    stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+    if stored:
+        plain = len(stored) == len(outcomes) and not any(_warning(outcome) for outcome in stored)
+        return 200 if plain else 202
+    reasons = {errors.status_of(outcome.error) for outcome in outcomes if isinstance(outcome, Failed)}
+    only = reasons.pop() if len(reasons) == 1 else 409
+    return only if only in (413, 503, 507) else 409
+
+
+def response(outcomes: Sequence[Outcome], root: str) -> dict[str, Any]:
+    """The Store Instances Response Module (PS3.18 annex I, table I.1-1) in the DICOM JSON model."""
+    stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    answer: dict[str, Any] = {}
+    studies = {outcome.uids.study for outcome in stored}
+    if len(studies) == 1:
+        answer["00081190"] = _element("UR", f"{root}/studies/{studies.pop()}")
+    sequences = {
+        "00081198": [_failed_item(item) for item in failed if item.sop_instance_uid],
+        "00081199": [_stored_item(item, root) for item in stored],
+        "0008119A": [{"00081197": _element("US", statuses(item.error).store)} for item in failed if not item.sop_instance_uid],
+    }
+    answer.update({tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items})
+    return answer
+
+
+def warning_header(outcomes: Iterable[Outcome]) -> str:
+    """Why instances failed, in words, once per reason (RFC 7234 5.5; PS3.18 10.5.3 allows it beside the reasons)."""
+    counted = Counter(
+        str(outcome.error) if isinstance(outcome.error, LightboxError) else "processing failure"
+        for outcome in outcomes
+        if isinstance(outcome, Failed)
+    )
+    return ", ".join(f'299 lightbox "{times} x {_quotable(text)}"' for text, times in counted.most_common(4))
+
+
+def _quotable(text: str) -> str:
+    plain = text.encode("ascii", "replace").decode("ascii").replace("\\", "/").replace('"', "'")
+    return "".join(character if character.isprintable() else " " for character in plain)[:300]
+
+
+def _stored_item(stored: Stored, root: str) -> dict[str, Any]:
+    uids = stored.uids
+    item = {
+        "00081150": _element("UI", stored.sop_class_uid),
+        "00081155": _element("UI", uids.instance),
+        "00081190": _element("UR", f"{root}/studies/{uids.study}/series/{uids.series}/instances/{uids.instance}"),
+    }
+    warning = _warning(stored)
+    if warning:
+        item["00081196"] = _element("US", warning)
+    return item
+
+
+def _failed_item(failed: Failed) -> dict[str, Any]:
+    return {
+        "00081150": _element("UI", failed.sop_class_uid),
+        "00081155": _element("UI", failed.sop_instance_uid),
+        "00081197": _element("US", statuses(failed.error).store),
+    }
+
+
+def _warning(stored: Stored) -> int:
+    return next((WARNING_REASONS[flag.code] for flag in stored.flags if flag.code in WARNING_REASONS), 0)
+
+
+def _element(vr: str, value: str | int) -> dict[str, Any]:
+    return {"vr": vr, "Value": [value]}
