@@ -1,0 +1,369 @@
+"""The settings: one frozen, documented object, from `PACS_` names in the environment and in an optional file.
+
+The file is the one that `PACS_SETTINGS_FILE` names, else `lightbox.env` in the working folder where there is one;
+it has a `NAME=value` a line, as systemd and Docker read it, and the environment wins over it. An empty value means
+the default. Only the composition root and the command line read settings; everybody else is given plain values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from storage.errors import LightboxError
+
+PREFIX = "PACS_"
+FILE_SETTING = "PACS_SETTINGS_FILE"
+DEFAULT_FILE = "lightbox.env"
+
+
+class SettingsError(LightboxError):
+    """A setting is unknown or its value cannot be used; the text is one line that says which and what to set."""
+
+
+def _as_tuple(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _ae_title(value: str) -> str:
+    # PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, leading and trailing spaces void.
+    title = value.strip()
+    if not 1 <= len(title) <= 16 or not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]+", title):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 6.2)")
+    return title
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for one in value:
+        ipaddress.ip_network(one, strict=False)
+    return value
+
+
+def _database_url(value: str) -> str:
+    if value and not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError("use sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    return value
+
+
+def _store_url(value: str) -> str:
+    if value and not value.startswith(("file:", "s3://")):
+        raise ValueError("use file:PATH or s3://BUCKET/PREFIX")
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_tuple)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+_MIB = 1 << 20
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Sizes are bytes (`64MiB` is understood too), times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
+
+    data_dir: Path = Field(
+        default=Path("./pacs-data"),
+        description="folder of the archive: objects, index and what is being received",
+    )
+    http_host: str = Field(default="127.0.0.1", description="address that the web service listens on")
+    http_port: Port = Field(default=8080, description="port of viewer and DICOMweb; 0 takes a free one")
+    dimse_host: str = Field(default="127.0.0.1", description="address that the DIMSE service listens on")
+    dimse_port: Port = Field(default=11112, description="port of the DIMSE service; 0 takes a free one")
+    ae_title: Annotated[str, AfterValidator(_ae_title)] = Field(
+        default="LIGHTBOX", description="AE title of this archive"
+    )
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+        default="",
+        description="index: sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE; empty: index.sqlite in the data folder",
+    )
+    store_url: Annotated[str, AfterValidator(_store_url)] = Field(
+        default="",
+        description="object store: file:PATH or s3://BUCKET/PREFIX; empty: objects in the data folder",
+    )
+    s3_endpoint_url: str = Field(
+        default="",
+        description="S3 server that is not AWS, as https://HOST:PORT; credentials come from the environment as for every AWS client",
+    )
+    s3_region: str = Field(
+        default="", description="region of the S3 bucket; empty: as the AWS configuration says"
+    )
+
+    auth: Literal["none", "oidc"] = Field(
+        default="none",
+        description="who may use the web service: none (everybody who reaches it) or oidc (not in this version)",
+    )
+    trust_network: bool = Field(
+        default=False,
+        description="true: listen on other than loopback addresses without authentication, because the network itself lets only the right people in",
+    )
+    oidc_issuers: Words = Field(
+        default=(), description="issuers whose tokens are accepted, separated by commas (with PACS_AUTH=oidc)"
+    )
+    oidc_audience: str = Field(
+        default="", description="audience that a token must name (with PACS_AUTH=oidc)"
+    )
+    oidc_client_id: str = Field(
+        default="",
+        description="client id that a token must name where it has no audience (with PACS_AUTH=oidc)",
+    )
+    oidc_role_claim: str = Field(
+        default="roles", description="path of the claim that lists a user's roles (with PACS_AUTH=oidc)"
+    )
+    public_url: str = Field(
+        default="",
+        description="scheme and host that clients use, behind a proxy that changes them; empty: those of the request",
+    )
+    trusted_proxies: Annotated[Words, AfterValidator(_networks)] = Field(
+        default=(),
+        description="addresses or networks of proxies whose X-Forwarded headers are believed, separated by commas",
+    )
+
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="processes of each kind (web, dimse); empty: one for every two cores, at most four",
+    )
+    duplicates: Literal["keep", "replace"] = Field(
+        default="keep",
+        description="other bytes under a known SOP Instance UID: keep the first and put the newcomer in quarantine, or replace it and keep its history",
+    )
+    max_object_bytes: ByteSize = Field(
+        default=ByteSize(8192 * _MIB), ge=1024, description="largest instance that is accepted"
+    )
+    min_free_bytes: ByteSize = Field(
+        default=ByteSize(512 * _MIB), ge=0, description="free disk space below which /readyz says not ready"
+    )
+    viewer_dir: Path | None = Field(
+        default=None,
+        description="folder with the fetched viewer; empty: the checkout's, else viewer in the data folder",
+    )
+    stop_seconds: Seconds = Field(
+        default=30, description="how long a stop waits for associations and requests in flight"
+    )
+
+    dimse_max_associations: int = Field(
+        default=100, ge=1, le=10000, description="associations at the same time, in each dimse process"
+    )
+    dimse_max_pdu_bytes: ByteSize = Field(
+        default=ByteSize(131072),
+        ge=4096,
+        le=_MIB,
+        description="largest P-DATA PDU that is received (PS3.8 annex D.1)",
+    )
+    dimse_request_seconds: Seconds = Field(default=10, description="time for the whole A-ASSOCIATE-RQ")
+    dimse_idle_seconds: Seconds = Field(
+        default=30,
+        description="time without a byte in the middle of a message after which an association is aborted",
+    )
+
+    http_max_connections: int = Field(
+        default=1000, ge=1, le=100000, description="connections at the same time, in each web process"
+    )
+    http_header_seconds: Seconds = Field(default=10, description="time for the whole head of a request")
+    http_idle_seconds: Seconds = Field(
+        default=75, description="time that a connection is kept between requests"
+    )
+    http_body_idle_seconds: Seconds = Field(
+        default=30, description="time without a byte in the middle of a request's body"
+    )
+
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="json lines, or console for people; auto: console on a terminal"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit values, the environment, the file; there is no folder of secrets."""
+        return init_settings, env_settings, dotenv_settings
+
+    @property
+    def folder(self) -> Path:
+        """The data folder as an absolute path."""
+        return self.data_dir.expanduser().resolve()
+
+    @property
+    def index_url(self) -> str:
+        """Where the index is, the default filled in."""
+        return self.database_url or f"sqlite:///{self.folder / 'index.sqlite'}"
+
+    @property
+    def blobs_url(self) -> str:
+        """Where the objects are, the default filled in."""
+        return self.store_url or f"file:{self.folder / 'objects'}"
+
+    @property
+    def processes(self) -> int:
+        """How many processes of each kind serve."""
+        return self.workers or max(1, min(4, (os.cpu_count() or 1) // 2))
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as `pacs settings` shows it; secrets are masked in `value`."""
+
+    name: str
+    default: str
+    meaning: str
+    value: str
+    origin: Literal["default", "environment", "file"]
+
+
+def load() -> Settings:
+    """The settings of this process. Raises SettingsError with one line for everything that is wrong."""
+    file = settings_file()
+    _check_names(os.environ, "the environment")
+    if file is not None:
+        _check_names(_read(file), str(file), strict=True)
+    try:
+        return Settings(_env_file=file)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problems(error))) from None
+
+
+def settings_file() -> Path | None:
+    """The file that is read, or None. Raises SettingsError when a named file is not there."""
+    named = os.environ.get(FILE_SETTING, "")
+    if not named:
+        default = Path(DEFAULT_FILE)
+        return default if default.is_file() else None
+    path = Path(named)
+    if named == os.devnull:
+        return None
+    if not path.is_file():
+        raise SettingsError(f"{FILE_SETTING} names {named}, and there is no such file")
+    return path
+
+
+def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True) -> None:
+    """Refuse to serve the network without authentication (RELIABILITY 22). Raises SettingsError saying what to set."""
+    if settings.auth == "oidc":
+        raise SettingsError(
+            "PACS_AUTH=oidc is not built yet in this version: set PACS_AUTH=none and stay on 127.0.0.1, behind a proxy that authenticates"
+        )
+    hosts = {"PACS_HTTP_HOST": settings.http_host} if web else {}
+    hosts |= {"PACS_DIMSE_HOST": settings.dimse_host} if dimse else {}
+    exposed = [f"{name}={host}" for name, host in hosts.items() if not is_loopback(host)]
+    if exposed and not settings.trust_network:
+        raise SettingsError(
+            f"{' and '.join(exposed)} would open the archive to the network without authentication: set it to 127.0.0.1"
+            " (behind a proxy that authenticates), or, where only the right people reach this network, PACS_TRUST_NETWORK=true"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`. A name other than localhost is taken for the network's."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def rows(settings: Settings) -> Iterator[SettingRow]:
+    """Every setting with its default, meaning, present value and where that is from."""
+    in_file = {name for name, value in _read(settings_file()).items() if value}
+    for field, about in Settings.model_fields.items():
+        name = PREFIX + field.upper()
+        if os.environ.get(name):
+            origin: Literal["default", "environment", "file"] = "environment"
+        else:
+            origin = "file" if name in in_file else "default"
+        yield SettingRow(
+            name,
+            _text(about.get_default()),
+            about.description or "",
+            masked(_text(getattr(settings, field))),
+            origin,
+        )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, for a process that must have exactly these whatever the file says now."""
+    values = {PREFIX + field.upper(): _text(getattr(settings, field)) for field in Settings.model_fields}
+    return {**values, "PACS_DATA_DIR": str(settings.folder), FILE_SETTING: os.devnull}
+
+
+def masked(text: str) -> str:
+    """`text` with the password of every URL in it, and what looks like a secret in its query, starred out."""
+    text = re.sub(r"(://[^:/@\s]*:)(.*)(@)", r"\1***\3", text)
+    return re.sub(r"([?&](?:password|secret|token|sslpassword)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    # ByteSize prints itself as a number, as any int does.
+    return str(value)
+
+
+def _read(file: Path | None) -> dict[str, str | None]:
+    return dotenv_values(file, interpolate=False) if file is not None else {}
+
+
+# What Kubernetes and Docker put into the environment for a service that happens to be called pacs…: not ours, not a typo.
+_SERVICE_LINK = re.compile(
+    r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?|ENV_\w+)|(\w+_)?PORT"
+)
+
+
+def _check_names(values: Mapping[str, str | None], where: str, *, strict: bool = False) -> None:
+    """Raise SettingsError for names that are not settings; `strict` also for those without the prefix."""
+    known = {PREFIX + field.upper() for field in Settings.model_fields} | {FILE_SETTING}
+    for name, value in values.items():
+        if name in known or not (strict or name.upper().startswith(PREFIX)) or _is_link(name, value, known):
+            continue
+        tails = [one.removeprefix(PREFIX) for one in known]
+        near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), tails, n=1)
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else "`pacs settings` lists all there are"
+        raise SettingsError(f"{name} in {where} is not a setting; {hint}")
+
+
+def _is_link(name: str, value: str | None, known: set[str]) -> bool:
+    if name in known or not _SERVICE_LINK.fullmatch(name):
+        return False
+    return (
+        not name.endswith("_PORT")
+        or name.endswith("_SERVICE_PORT")
+        or (value or "").startswith(("tcp://", "udp://"))
+    )
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_context=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        about = Settings.model_fields.get(field)
+        shown = masked(str(problem["input"]))
+        reason = problem["msg"].removeprefix("Value error, ")
+        meaning = f" ({about.description})" if about else ""
+        yield f"{PREFIX}{field.upper()}={shown!r} cannot be used: {reason[:1].lower()}{reason[1:]}{meaning}"
