@@ -1,0 +1,1 @@
+"""OHIF in a real Chromium, against a whole server: what a person would see."""

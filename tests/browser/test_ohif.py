@@ -1,0 +1,174 @@
+"""What a person sees: OHIF, served by a whole Lightbox, in headless Chromium with software WebGL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pydicom
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from pacs.viewer import find
+from tests.browser.ohif import Ohif, colourfulness, detail, difference
+from tests.support.corpus import corpus_file
+from tests.support.lightbox import Lightbox, running
+
+# One worker runs all of these: one server and one Chromium are enough for two cores.
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+
+
+class Case(NamedTuple):
+    """Something to open: a file or folder of the corpus, whether it is in colour, and whether it scrolls."""
+
+    name: str
+    where: str
+    colour: bool = False
+    scrolls: bool = False
+
+
+CT = Case("ct", "series/ct-philips-phantom-54", scrolls=True)
+MR = Case("mr", "series/mr-ge-signa-16", scrolls=True)
+# Stored in colour, but with nothing coloured in the middle of the picture.
+ULTRASOUND = Case("ultrasound", "ultrasound/examples_ybr_color.dcm", scrolls=True)
+COMPRESSED = "transfer-syntaxes/one-ct-every-syntax/CTImage.dcm_"
+CASES = [
+    CT,
+    MR,
+    ULTRASOUND,
+    Case("ct-jpeg-ls", f"{COMPRESSED}JPEGLSLosslessTransferSyntax_1.2.840.10008.1.2.4.80.dcm"),
+    Case("mr-jpeg-2000", "transfer-syntaxes/wg04/MR2_J2KR.dcm"),
+    Case("ultrasound-rle-palette", "ultrasound/US-PAL-8-10x-echo", colour=True, scrolls=True),
+    Case("ultrasound-big-endian", "ultrasound/US-RGB-8-epicard", colour=True),
+    Case("ultrasound-raw-ybr-422", "ultrasound/US-YBR_FULL_422-EVRLE.dcm"),
+]
+UPLOADED = "transfer-syntaxes/wg04/RG3_J2KR.dcm"
+
+
+def files_of(where: str) -> list[Path]:
+    place = corpus_file(where)
+    return sorted(place.iterdir()) if place.is_dir() else [place]
+
+
+def study_of(where: str) -> str:
+    return str(pydicom.dcmread(files_of(where)[0], specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
+
+
+@pytest.fixture(scope="module")
+def lightbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lightbox]:
+    """A server with all cases stored."""
+    if find() is None:
+        pytest.skip("NO VIEWER: OHIF is not fetched (make viewer): nothing is tested in a browser")
+    with running(tmp_path_factory.mktemp("browser") / "data") as server:
+        server.store(path for case in CASES for path in files_of(case.where))
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, or the one that CHROMIUM names."""
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("NO CHROMIUM: nothing is tested in a browser (apt-get install chromium, or set CHROMIUM)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def ohif(chromium: Browser, lightbox: Lightbox, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ohif]:
+    """A new person at a new tab; afterwards nothing may have gone wrong in the page unseen."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    tab = Ohif(context, lightbox.url)
+    yield tab
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    tab.page.screenshot(path=folder / f"{request.node.name.replace('/', '-')}.png")
+    context.close()
+    assert tab.complaints.found == []
+
+
+def test_the_list_shows_every_study(ohif: Ohif) -> None:
+    ohif.open_list()
+    assert ohif.listed() >= {study_of(case.where) for case in CASES}
+
+
+def test_the_list_is_filtered_as_one_types(ohif: Ohif) -> None:
+    ohif.open_list()
+    everything = ohif.listed()
+    name = str(pydicom.dcmread(files_of(CT.where)[0]).PatientName).lower()[1:4]
+    ohif.filter_by_name(name)
+    ohif.until(lambda: ohif.listed() < everything, "the list is not filtered")
+    assert study_of(CT.where) in ohif.listed()
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_the_picture_is_shown(ohif: Ohif, case: Case) -> None:
+    ohif.open_study(study_of(case.where))
+    picture = ohif.settled()
+    assert detail(picture) > 2.0
+    assert (colourfulness(picture) > 0.5) == case.colour, f"{colourfulness(picture):.2f} % of the picture is coloured"
+    if case.scrolls:
+        ohif.changes(lambda: ohif.scroll(3), "scrolling")
+
+
+def test_from_the_list_to_the_picture_by_clicks(ohif: Ohif) -> None:
+    ohif.open_list()
+    ohif.click_first_study_of(study_of(MR.where))
+    assert study_of(MR.where) in ohif.page.url
+
+
+def test_the_tools_do_what_they_say(ohif: Ohif) -> None:
+    ohif.open_study(study_of(MR.where))
+    ohif.changes(lambda: ohif.drag(150, 80), "window and level (left button)")
+    ohif.changes(lambda: ohif.drag(0, 80, "right"), "zoom (right button)")
+    upright = ohif.changes(lambda: ohif.drag(60, 50, "middle"), "pan (middle button)")
+    for _ in range(4):
+        turned = ohif.changes(ohif.rotate_right, "rotation")
+    assert difference(upright, turned) < 1.0, "four quarter turns are not a whole one"
+
+
+def test_a_length_is_measured_in_millimetres(ohif: Ohif) -> None:
+    ohif.open_study(study_of(MR.where))
+    text = ohif.measure_length()
+    number, unit = text.split()
+    assert unit == "mm"
+    assert 1.0 < float(number) < 200.0
+
+
+def test_window_presets_are_those_of_the_configuration(ohif: Ohif) -> None:
+    ohif.open_study(study_of(CT.where))
+    ohif.scroll(20)
+    ohif.changes(lambda: ohif.choose_window_preset("Lung"), "the preset Lung")
+
+
+def test_the_viewer_comes_up_on_every_warm_load(ohif: Ohif) -> None:
+    """OHIF 3.12's prebuilt bundle goes blank on more than half of all warm loads unless it is told a file name."""
+    for _ in range(6):
+        ohif.open_study(study_of(MR.where))
+
+
+def test_an_upload_is_stored(ohif: Ohif, lightbox: Lightbox) -> None:
+    ohif.open_list()
+    assert study_of(UPLOADED) not in ohif.listed()
+    ohif.upload(corpus_file(UPLOADED))
+    found = httpx.get(f"{lightbox.url}/dicom-web/studies", params={"StudyInstanceUID": study_of(UPLOADED)}).json()
+    assert len(found) == 1
+    ohif.open_study(study_of(UPLOADED))
