@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
+import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from tests.support.children import free_port, start
 
 PACS = Path(sys.executable).parent / "pacs"
 START_SECONDS = 60
@@ -45,13 +46,6 @@ class Lightbox:
         return done.stdout
 
 
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running(data_folder: Path, **settings: str) -> Iterator[Lightbox]:
     """`pacs serve` on free ports of 127.0.0.1 with its data in `data_folder`, ready when this yields, stopped after."""
@@ -63,31 +57,22 @@ def running(data_folder: Path, **settings: str) -> Iterator[Lightbox]:
         "PACS_DIMSE_PORT": str(dimse_port),
         **settings,
     }
-    log = data_folder.parent / f"{data_folder.name}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([str(PACS), "serve"], env=environment, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            url = f"http://127.0.0.1:{http_port}"
-            _wait_until_ready(url, process, log)
-            yield Lightbox(url, dimse_port, data_folder, environment)
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    # What is set for these tests (PACS_TEST_S3) is no setting of the server's, and would stop its start.
+    foreign = [f"-u{name}" for name in os.environ if name.startswith("PACS_") and name not in environment]
+    command = [shutil.which("env") or "/usr/bin/env", *foreign, str(PACS), "serve"]
+    child = start(command, data_folder.parent / f"{data_folder.name}.log", environment=environment)
+    try:
+        url = f"http://127.0.0.1:{http_port}"
+        child.wait_until(lambda: _is_ready(url), START_SECONDS)
+        yield Lightbox(url, dimse_port, data_folder, environment)
+    finally:
+        child.stop(STOP_SECONDS)
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"pacs serve ended: {log.read_text(errors='replace')[-3000:]}"
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"pacs serve was not ready in {START_SECONDS} s: {log.read_text(errors='replace')[-3000:]}")
+def _is_ready(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/readyz").status_code == 200
+    return False
 
 
 def _multipart(content: bytes) -> dict[str, object]:
