@@ -106,7 +106,8 @@ def attribute_path(text: str, parameter: str) -> tuple[str, ...]:
 def _tag(name: str, text: str, parameter: str) -> str:
     if _TAG.fullmatch(name):
         return name.upper()
-    number = tag_for_keyword(name)
+    # The dictionary has an entry without a keyword, which would answer to an empty name.
+    number = tag_for_keyword(name) if name else None
     if number is None:
         where = f" in {parameter}" if parameter else ""
         raise BadRequest(

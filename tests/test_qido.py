@@ -1,0 +1,169 @@
+"""QIDO-RS parameters to queries by tables, and searches of a real archive through the routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomweb.exchange import Call
+from dicomweb.qido import query_of, retrieve_url
+from storage import attributes, matching
+from storage.errors import BadRequest, NotFound, UnsupportedQuery
+from storage.types import Level
+
+NAME, ID, STUDY, SERIES = "00100010", "00100020", "0020000D", "0020000E"
+
+
+def call(*pairs: tuple[str, str], **path: str) -> Call:
+    return Call("GET", path, tuple(pairs))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "path", "vr", "value"),
+    [
+        # PS3.18 8.3.4.1: keyword, tag, dotted sequence path of either
+        ([("PatientID", "a")], (ID,), "LO", "a"),
+        ([("00100020", "a")], (ID,), "LO", "a"),
+        ([("0020000d", "1.2")], (STUDY,), "UI", "1.2"),
+        ([("PatientName", "*do?")], (NAME,), "PN", "*do?"),
+        ([("PatientName", "")], (NAME,), "PN", ""),
+        ([("StudyDate", "20200101-20201231")], ("00080020",), "DA", "20200101-20201231"),
+        ([("RequestAttributesSequence.ScheduledProcedureStepID", "7")], ("00400275", "00400009"), "SH", "7"),
+        ([("00400275.00400009", "7")], ("00400275", "00400009"), "SH", "7"),
+        # lists: UIDs by comma or backslash or by repeating, coded strings by comma
+        ([("StudyInstanceUID", "1.2,1.3")], (STUDY,), "UI", ["1.2", "1.3"]),
+        ([("StudyInstanceUID", "1.2\\1.3")], (STUDY,), "UI", ["1.2", "1.3"]),
+        ([("StudyInstanceUID", "1.2"), ("StudyInstanceUID", "1.3")], (STUDY,), "UI", ["1.2", "1.3"]),
+        ([("ModalitiesInStudy", "CT,MR")], ("00080061",), "CS", ["CT", "MR"]),
+        ([("StudyDescription", "CHEST, PA")], ("00081030",), "LO", "CHEST, PA"),
+        ([("PatientID", "a,b"), ("multiplevaluematching", "true")], (ID,), "LO", ["a", "b"]),
+        # emptyvaluematching
+        ([("PatientID", ""), ("emptyvaluematching", "true")], (ID,), "LO", '""'),
+        ([("PatientID", '""')], (ID,), "LO", '""'),
+    ],
+)
+def test_matching_parameters(pairs: list[tuple[str, str]], path: tuple[str, ...], vr: str, value: Any) -> None:
+    query = query_of(call(*pairs), Level.STUDY)
+    assert query.conditions == ((path, matching.parse(path, vr, value)),)
+    assert query.fields is not None
+    assert path[0] in query.fields
+
+
+def test_what_is_not_matching() -> None:
+    query = query_of(
+        call(("limit", "101"), ("offset", "7"), ("fuzzymatching", "true"), ("charset", "utf-8"), ("accept", "application/json")),
+        Level.STUDY,
+    )
+    assert (query.limit, query.offset, query.fuzzy, query.conditions) == (101, 7, True, ())
+    assert query.fields == attributes.default_fields(Level.STUDY)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "fields"),
+    [
+        ([("includefield", "00081030%2C00080060".replace("%2C", ","))], {"00081030", "00080060"}),
+        ([("includefield", "StudyDescription"), ("includefield", "PatientAge, 00101030")], {"00081030", "00101010", "00101030"}),
+        ([("includefield", "RequestAttributesSequence.ScheduledProcedureStepID")], {"00400275"}),
+        ([("includefield", "00091001")], {"00091001"}),
+        ([("includefield", "")], set()),
+    ],
+)
+def test_included_fields(pairs: list[tuple[str, str]], fields: set[str]) -> None:
+    assert query_of(call(*pairs), Level.STUDY).fields == attributes.default_fields(Level.STUDY) | fields
+
+
+@pytest.mark.parametrize("value", ["all", "ALL", "PatientName,all"])
+def test_all_fields(value: str) -> None:
+    assert query_of(call(("includefield", value)), Level.STUDY).fields is None
+
+
+@pytest.mark.parametrize(
+    ("level", "path", "levels"),
+    [
+        (Level.STUDY, {}, {Level.STUDY}),
+        (Level.SERIES, {}, {Level.STUDY, Level.SERIES}),
+        (Level.SERIES, {"study": "1.2"}, {Level.SERIES}),
+        (Level.IMAGE, {}, {Level.STUDY, Level.SERIES, Level.IMAGE}),
+        (Level.IMAGE, {"study": "1.2"}, {Level.SERIES, Level.IMAGE}),
+        (Level.IMAGE, {"study": "1.2", "series": "1.3"}, {Level.IMAGE}),
+    ],
+)
+def test_defaults_of_the_levels_that_the_path_leaves_open(level: Level, path: dict[str, str], levels: set[Level]) -> None:
+    """PS3.18 10.6.3.3."""
+    expected = frozenset[str]().union(*(attributes.default_fields(each) for each in levels))
+    query = query_of(call(**path), level)
+    assert query.fields == expected
+    assert [tags for tags, _condition in query.conditions] == [(tag,) for tag in (STUDY, SERIES)[: len(path)]]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "named"),
+    [
+        ([("NoSuchAttribute", "x")], "NoSuchAttribute"),
+        ([("0010002", "x")], "0010002"),
+        ([("_", "1700000000")], "'_'"),
+        ([("PatientID.", "x")], "PatientID."),
+        ([("limit", "-1")], "limit"),
+        ([("limit", "many")], "limit"),
+        ([("limit", "٣")], "limit"),
+        ([("limit", "9" * 30)], "limit"),
+        ([("offset", "1.5")], "offset"),
+        ([("fuzzymatching", "maybe")], "fuzzymatching"),
+        ([("includefield", "Nonsense")], "Nonsense"),
+        ([("StudyDate", "yesterday")], "StudyDate"),
+        ([("StudyDate", "20201231-20200101")], "StudyDate"),
+        ([("StudyTime", "25:61")], "StudyTime"),
+        ([("SeriesNumber", "x")], "SeriesNumber"),
+        ([("StudyInstanceUID", "1.2*")], "StudyInstanceUID"),
+        ([("00091001", "x")], "00091001"),
+        ([("PixelData", "x")], "PixelData"),
+        ([("RequestAttributesSequence", "x")], "RequestAttributesSequence"),
+    ],
+)
+def test_what_is_not_understood_is_named(pairs: list[tuple[str, str]], named: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        query_of(call(*pairs), Level.STUDY)
+    assert named in str(refused.value)
+
+
+def test_a_parameter_may_repeat_the_path_but_not_contradict_it() -> None:
+    assert len(query_of(call(("StudyInstanceUID", "1.2"), study="1.2"), Level.SERIES).conditions) == 1
+    with pytest.raises(BadRequest):
+        query_of(call(("StudyInstanceUID", "1.3"), study="1.2"), Level.SERIES)
+
+
+@pytest.mark.parametrize("uid", ["*", "1.?", "1.2\\1.3", '""'])
+def test_wildcards_in_the_path_find_nothing(uid: str) -> None:
+    with pytest.raises(NotFound):
+        query_of(call(study=uid), Level.SERIES)
+
+
+def test_retrieve_urls() -> None:
+    row = {STUDY: {"vr": "UI", "Value": ["1"]}, SERIES: {"vr": "UI", "Value": ["2"]}, "00080018": {"vr": "UI", "Value": ["3"]}}
+    assert [retrieve_url(row, level, "/d") for level in (Level.STUDY, Level.SERIES, Level.IMAGE)] == [
+        "/d/studies/1",
+        "/d/studies/1/series/2",
+        "/d/studies/1/series/2/instances/3",
+    ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.text(max_size=20), st.sampled_from(["PatientName", "StudyDate", "limit", "includefield", "StudyTime", "00080061"])),
+            st.text(max_size=40),
+        ),
+        max_size=5,
+    )
+)
+def test_any_parameters_give_a_query_or_a_documented_refusal(pairs: list[tuple[str, str]]) -> None:
+    try:
+        query = query_of(call(*pairs), Level.IMAGE)
+    except BadRequest as error:
+        assert str(error)  # noqa: PT017 - UnsupportedQuery is one of them
+    else:
+        assert query.limit is None or query.limit >= 0
+    assert issubclass(UnsupportedQuery, BadRequest)
