@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from storage.errors import LimitExceeded, StoreFull
+from storage.disk import unavailable
+from storage.errors import LimitExceeded
 
 # A CT, an MR or a CR below this never touches a temporary file of its own: the store writes it once, from memory.
 MEMORY_LIMIT = 1 << 20
@@ -48,7 +49,9 @@ class Spool:
         return self._path
 
     def write(self, data: _Writable) -> None:
-        """Append. Raises LimitExceeded past the object limit and StoreFull when the disk has no room."""
+        """Append. Raises LimitExceeded past the object limit, StoreFull when the disk has no room, StoreUnavailable
+        when it fails; after one of them the spool can only be closed.
+        """
         self._size += len(data)
         if self._limit is not None and self._size > self._limit:
             raise LimitExceeded(f"the object is larger than the limit of {self._limit} bytes; raise PACS_MAX_OBJECT_BYTES to accept it")
@@ -61,7 +64,7 @@ class Spool:
                 self._spill()
             self._write_file(data)
         except OSError as error:
-            raise StoreFull(f"the spool cannot take more bytes ({error.strerror}); free space and send again") from error
+            raise unavailable(error, "spool the bytes that arrive") from error
 
     def view(self) -> memoryview:
         """All bytes, read-only. Valid until `close`."""

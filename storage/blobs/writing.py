@@ -1,0 +1,81 @@
+"""Writing a file that must survive: its bytes flushed under a temporary name, then given its own name once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from storage.blobs.folders import Folder
+from storage.disk import flush
+from storage.errors import StoreUnavailable
+
+# A file system without hard links (exFAT, some network shares), or with too many to one file, says one of these.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+def create(folder: Folder, name: str) -> int:
+    """A new empty file for its owner alone, open for writing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.open(name, flags, mode=0o600, dir_fd=folder.descriptor)
+
+
+def write(descriptor: int, view: memoryview) -> None:
+    """Write, flush and close. After an error the file is not to be used: the kernel reports a lost write only once."""
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def take_over(spool: Path, folder: Folder, name: str) -> bool:
+    """Flush the spool's own file and call it `name` as well; False where it must be copied instead.
+
+    A flush that failed discards the spool's file, so that trying again with the same spool cannot succeed on bytes
+    that the kernel has already given up.
+    """
+    try:
+        os.link(spool, name, dst_dir_fd=folder.descriptor)
+    except FileNotFoundError:
+        raise StoreUnavailable("the spooled bytes are gone after a write error; send the instance again") from None
+    except OSError as error:
+        if error.errno == errno.EXDEV or error.errno in _NO_LINKS:
+            return False
+        raise
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder.descriptor)
+    try:
+        flush(descriptor)
+    except OSError:
+        spool.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def give_name(source: Folder, name: str, folder: Folder, own: str, *, replace: bool) -> None:
+    """Call the temporary file `own` in `folder`: over what is there only with `replace`, else FileExistsError."""
+    if replace:
+        os.replace(name, own, src_dir_fd=source.descriptor, dst_dir_fd=folder.descriptor)
+        return
+    try:
+        os.link(name, own, src_dir_fd=source.descriptor, dst_dir_fd=folder.descriptor)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename(source, name, folder, own)
+
+
+def _rename(source: Folder, name: str, folder: Folder, own: str) -> None:
+    """Without hard links nothing renames without ever overwriting: look first.
+
+    Two writers may both see nothing; they have the same bytes, whose digest is the name, so who is second does no harm.
+    """
+    try:
+        os.stat(own, dir_fd=folder.descriptor)
+    except FileNotFoundError:
+        os.rename(name, own, src_dir_fd=source.descriptor, dst_dir_fd=folder.descriptor)
+    else:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
