@@ -1,0 +1,242 @@
+"""Adding instances: one transaction for a batch, with counters, change feed and jobs in it.
+
+Order of locks (PostgreSQL): the batch's studies by their UID, then what belongs to them, then the change counter. Whoever
+holds a study's row is alone in it, so its counters can be written as plain numbers; the change counter is taken last and
+held until the commit, so that the feed has no gaps and is in the order of the commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import Connection, Row, Table, update
+
+from storage.index import rows, statements
+from storage.index.entries import Added, Entry
+from storage.index.parents import HeldSeries, Parents
+from storage.index.tables import change, instance, instance_content, instance_history, job
+from storage.types import Flag, Outcome
+
+Duplicates = Literal["keep", "replace"]
+_Values = dict[str, Any]
+_Existing = Row[*tuple[Any, ...]]
+
+
+class Adding:
+    """One transaction of `Index.add`. Call `add` once, inside it; `now` is in microseconds."""
+
+    def __init__(self, connection: Connection, duplicates: Duplicates, now: int) -> None:
+        self._connection = connection
+        self._dialect = connection.dialect.name
+        self._duplicates: Duplicates = duplicates
+        self._now = now
+        self._changes: list[_Values] = []
+        self._jobs: list[_Values] = []
+
+    def add(self, entries: Sequence[Entry]) -> list[Added]:
+        """What became of each entry, in their order."""
+        results: dict[int, Added] = {}
+        for numbered in _rounds(entries):
+            added = self._round([entry for _, entry in numbered])
+            results.update(zip((number for number, _ in numbered), added, strict=True))
+        self._write_feed()
+        return [results[number] for number in range(len(entries))]
+
+    def _round(self, entries: list[Entry]) -> list[Added]:
+        existing = self._existing(entries)
+        before = [existing.get(entry.scan.uids.instance) for entry in entries]
+        outcomes = [self._outcome(entry, old) for entry, old in zip(entries, before, strict=True)]
+        parents = Parents(self._connection, entries[0].partition, self._now)
+        parents.hold([e for e, outcome in zip(entries, outcomes, strict=True) if outcome in _TAKEN])
+        keys = self._new_keys(sum(1 for o, old in zip(outcomes, before, strict=True) if o in _TAKEN and old is None))
+        added: list[Added] = []
+        fresh: list[tuple[_Values, _Values]] = []
+        for entry, old, outcome in zip(entries, before, outcomes, strict=True):
+            flags: tuple[Flag, ...] = ()
+            if outcome in _TAKEN:
+                parent = parents.of(entry)
+                flags = parent.describe(entry)
+                _count(parent, entry, old)
+                if old is None:
+                    fresh.append(self._new_instance(next(keys), parent.pk, entry, flags))
+                else:
+                    self._overwrite(old, parent.pk, entry, flags)
+                self._follow(entry, "instance-stored" if outcome is Outcome.STORED else "instance-replaced")
+            elif outcome is None and old is not None:
+                self._quarantine(entry, old)
+            added.append(Added(outcome, old.sha256 if outcome is None and old is not None else None, flags))
+        self._write(instance, [row for row, _ in fresh])
+        self._write(instance_content, [content for _, content in fresh])
+        parents.write_back()
+        return added
+
+    def _existing(self, entries: list[Entry]) -> dict[str, _Existing]:
+        uids = [entry.scan.uids.instance for entry in entries]
+        found = self._connection.execute(statements.EXISTING, {"in_partition": entries[0].partition, "uids": uids})
+        return {row.sop_instance_uid: row for row in found}
+
+    def _outcome(self, entry: Entry, old: _Existing | None) -> Outcome | None:
+        """None is a conflict: the UID is taken by other bytes, or by an instance of another study or series."""
+        if old is None or old.deleted_at is not None:
+            return Outcome.STORED
+        if old.sha256 == entry.sha256:
+            return Outcome.ALREADY
+        uids = entry.scan.uids
+        same_place = (old.study_instance_uid, old.series_instance_uid) == (uids.study, uids.series)
+        return Outcome.REPLACED if self._duplicates == "replace" and same_place else None
+
+    def _new_keys(self, number: int) -> Iterator[int]:
+        if not number:
+            return iter(())
+        last = self._connection.execute(statements.NEW_KEYS[self._dialect], {"number": number}).scalars().all()
+        return iter(range(last[0] + 1, last[0] + 1 + number)) if self._dialect == "sqlite" else iter(last)
+
+    def _new_instance(self, pk: int, series_pk: int, entry: Entry, flags: tuple[Flag, ...]) -> tuple[_Values, _Values]:
+        row = {"pk": pk, "series_pk": series_pk, "revision": 1, **_instance_values(entry, flags)}
+        return row, {"instance_pk": pk, **_content_values(entry)}
+
+    def _overwrite(self, old: _Existing, series_pk: int, entry: Entry, flags: tuple[Flag, ...]) -> None:
+        """Another version takes the row; what was there is history."""
+        history = _object_values(old) | {
+            "partition": entry.partition,
+            "study_instance_uid": old.study_instance_uid,
+            "series_instance_uid": old.series_instance_uid,
+            "sop_instance_uid": old.sop_instance_uid,
+            "replaced_at": self._now,
+            "reason": "replaced" if old.deleted_at is None else "deleted",
+        }
+        self._write(instance_history, [history])
+        values = {"series_pk": series_pk, "revision": old.revision + 1, **_instance_values(entry, flags)}
+        self._connection.execute(update(instance).where(instance.c.pk == old.pk).values(deleted_at=None, **values))
+        content = update(instance_content).where(instance_content.c.instance_pk == old.pk)
+        self._connection.execute(content.values(_content_values(entry)))
+
+    def _quarantine(self, entry: Entry, old: _Existing) -> None:
+        uids = entry.scan.uids
+        elsewhere = (old.study_instance_uid, old.series_instance_uid) != (uids.study, uids.series)
+        row = _received_values(entry) | {
+            "study_instance_uid": uids.study,
+            "series_instance_uid": uids.series,
+            "sop_instance_uid": uids.instance,
+            "sop_class_uid": entry.scan.sop_class_uid,
+            "existing_sha256": old.sha256,
+            "reason": "the UID belongs to another study or series" if elsewhere else "the UID has other bytes",
+            "times": 1,
+        }
+        self._connection.execute(statements.ADD_QUARANTINE[self._dialect], [row])
+        self._follow(entry, "instance-quarantined")
+
+    def _follow(self, entry: Entry, kind: str) -> None:
+        uids = entry.scan.uids
+        self._changes.append(
+            {
+                "partition": entry.partition,
+                "kind": kind,
+                "study_instance_uid": uids.study,
+                "series_instance_uid": uids.series,
+                "sop_instance_uid": uids.instance,
+                "at": self._now,
+            }
+        )
+        if kind != "instance-quarantined":
+            self._jobs += [job_values(one.kind, one.payload, self._now) for one in entry.jobs]
+
+    def _write_feed(self) -> None:
+        self._write(job, self._jobs)
+        if self._changes:
+            number = len(self._changes)
+            last: int = self._connection.execute(statements.TAKE_CHANGES, {"number": number}).scalar_one()
+            for sequence, row in enumerate(self._changes, last - number + 1):
+                row["sequence"] = sequence
+            self._write(change, self._changes)
+
+    def _write(self, table: Table, values: list[_Values]) -> None:
+        if values:
+            self._connection.execute(statements.add_to(table), values)
+
+
+_TAKEN = frozenset({Outcome.STORED, Outcome.REPLACED})
+
+
+def _rounds(entries: Sequence[Entry]) -> Iterator[list[tuple[int, Entry]]]:
+    """The entries with their numbers, in rounds of one partition each in which no UID comes twice. Nearly always one."""
+    rest = list(enumerate(entries))
+    while rest:
+        partition = rest[0][1].partition
+        taken: dict[str, tuple[int, Entry]] = {}
+        later: list[tuple[int, Entry]] = []
+        for numbered in rest:
+            uid = numbered[1].scan.uids.instance
+            if numbered[1].partition != partition or uid in taken:
+                later.append(numbered)
+            else:
+                taken[uid] = numbered
+        yield list(taken.values())
+        rest = later
+
+
+def _count(parent: HeldSeries, entry: Entry, old: _Existing | None) -> None:
+    if old is not None and old.deleted_at is None:
+        parent.count(entry.scan.sop_class_uid, instances=0, size=entry.size - old.size)
+    else:
+        parent.count(entry.scan.sop_class_uid, instances=1, size=entry.size)
+
+
+def _received_values(entry: Entry) -> _Values:
+    return {
+        "partition": entry.partition,
+        "transfer_syntax_uid": entry.scan.transfer_syntax_uid,
+        "object_key": entry.object_key,
+        "sha256": entry.sha256,
+        "size": entry.size,
+        "source": orjson.dumps(entry.source),
+        "received_at": rows.microseconds(entry.received_at),
+    }
+
+
+def _instance_values(entry: Entry, flags: tuple[Flag, ...]) -> _Values:
+    scan = entry.scan
+    all_flags = (*scan.flags, *flags)
+    return {
+        **rows.columns(rows.INSTANCE_COLUMNS, scan.dataset),
+        **_received_values(entry),
+        "sop_instance_uid": scan.uids.instance,
+        "sop_class_uid": scan.sop_class_uid,
+        "dataset_offset": scan.dataset_offset,
+        "inflated": scan.inflated,
+        "frame_count": scan.frames.count,
+        "flags": orjson.dumps(all_flags) if all_flags else None,
+    }
+
+
+def _content_values(entry: Entry) -> _Values:
+    scan = entry.scan
+    return {
+        "json": rows.compress(scan.json),
+        "frames": scan.frames.to_bytes(),
+        "bulk": rows.bulk_bytes(scan.bulk),
+    }
+
+
+def _object_values(old: _Existing) -> _Values:
+    names = ("sop_class_uid", "transfer_syntax_uid", "object_key", "sha256", "size", "source", "received_at")
+    return {name: getattr(old, name) for name in names}
+
+
+def job_values(kind: str, payload: Any, now: int, not_before: int | None = None) -> _Values:
+    """The row of a job that waits for a worker. Times in microseconds."""
+    return {
+        "kind": kind,
+        "payload": orjson.dumps(payload),
+        "state": "waiting",
+        "attempts": 0,
+        "not_before": now if not_before is None else not_before,
+        "worker": "",
+        "error": "",
+        "created_at": now,
+        "updated_at": now,
+    }
+
+

@@ -1,0 +1,219 @@
+"""Connections: how SQLite and PostgreSQL are opened so that a commit is durable, and where their errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from storage.errors import IndexUnavailable, StoreFull
+
+# How long a writer waits for another process's transaction, and a request for a connection, before it gives up.
+BUSY_SECONDS: Final = 10
+_SQLITE_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    # In WAL mode only FULL syncs the log at every commit; NORMAL loses acknowledged instances in a power cut.
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}",
+    "PRAGMA cache_size=-16384",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA journal_size_limit=67108864",
+)
+_POSTGRESQL_SETTINGS: Final = {
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+    "lock_timeout": f"{BUSY_SECONDS}s",
+    "statement_timeout": "60s",
+    # A process that stops in mid-transaction must not hold up everybody else's.
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+
+class Rerun(Exception):
+    """The transaction lost to another one (same new study or instance, deadlock): run it again."""
+
+
+class CommitUnknown(IndexUnavailable):
+    """The connection broke during COMMIT: the transaction may or may not have happened."""
+
+
+class Database:
+    """Transactions on one database.
+
+    Connections belong to the process that opened them: after a fork the child gets an engine of its own at its first
+    transaction, and leaves its parent's connections alone. Thread-safe.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url: Final = _checked(url)
+        self.sqlite: Final = self.url.get_backend_name() == "sqlite"
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._pid = 0
+
+    @property
+    def engine(self) -> Engine:
+        """This process's engine."""
+        if self._engine is None or self._pid != os.getpid():
+            with self._lock:
+                if self._engine is None or self._pid != os.getpid():
+                    if self._engine is not None:
+                        self._engine.dispose(close=False)
+                    self._engine, self._pid = _engine(self.url), os.getpid()
+        return self._engine
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent snapshot; nothing may be written."""
+        with translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction, committed at the end of the block and rolled back by an exception.
+
+        Raises Rerun when it lost to another transaction, CommitUnknown when it may have been committed.
+        """
+        with translated(), self.engine.connect() as connection:
+            connection = connection.execution_options(lightbox_write=True)
+            transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                with contextlib.suppress(SQLAlchemyError):
+                    transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                _uncommitted(error)
+
+    def close(self) -> None:
+        """Close this process's connections. The next transaction opens new ones."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose(close=self._pid == os.getpid())
+                self._engine = None
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """The one place where the database's errors become ours."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise IndexUnavailable("every connection to the database is in use; send again later") from error
+    except IntegrityError as error:
+        raise Rerun from error
+    except DBAPIError as error:
+        raise _ours(error) from error
+
+
+def _ours(error: DBAPIError) -> Exception:
+    cause = error.orig
+    if isinstance(cause, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
+        return Rerun()
+    if isinstance(cause, psycopg.errors.DiskFull) or _sqlite_code(cause) == sqlite3.SQLITE_FULL:
+        return StoreFull("the database has no room on its disk; free space and send again")
+    if isinstance(cause, sqlite3.DatabaseError | psycopg.OperationalError | psycopg.InterfaceError) or (
+        error.connection_invalidated or isinstance(cause, psycopg.InternalError)
+    ):
+        # Only the kind of failure: the driver's text may quote values.
+        return IndexUnavailable(f"the database does not answer ({type(cause).__name__}); send again later")
+    return error
+
+
+def _sqlite_code(cause: BaseException | None) -> int:
+    """The primary result code (the low byte of the extended one), or 0."""
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF
+
+
+def _uncommitted(error: DBAPIError) -> None:
+    if isinstance(error.orig, psycopg.errors.IntegrityError | psycopg.errors.TransactionRollback):
+        raise Rerun from error
+    raise CommitUnknown("the connection to the database broke in mid-commit; send again") from error
+
+
+def _checked(url: str) -> URL:
+    made = make_url(url)
+    backend = made.get_backend_name()
+    if backend == "sqlite" and made.database and made.database != ":memory:":
+        return made.set(drivername="sqlite+pysqlite")
+    if backend == "postgresql":
+        return made.set(drivername="postgresql+psycopg")
+    raise ValueError("the database URL must be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE")
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    return _postgresql_engine(url)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=8,
+        max_overflow=56,
+        pool_timeout=BUSY_SECONDS,
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS, "cached_statements": 256},
+    )
+    event.listen(engine, "connect", _sqlite_connected)
+    event.listen(engine, "begin", _sqlite_begin)
+    return engine
+
+
+def _sqlite_connected(connection: Any, _record: Any) -> None:
+    # Transactions are begun by `_sqlite_begin`; the driver must not begin any of its own.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in _SQLITE_PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    """Writers take the lock at once: one that begins as a reader can find the file changed and must give up."""
+    writes = connection.get_execution_options().get("lightbox_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=8,
+        max_overflow=24,
+        pool_timeout=BUSY_SECONDS,
+        # A server that was restarted costs nobody an error.
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 5,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+            "application_name": "lightbox",
+        },
+    )
+    event.listen(engine, "connect", _postgresql_connected)
+    return engine
+
+
+def _postgresql_connected(connection: Any, _record: Any) -> None:
+    settings = "; ".join(f"SET {name} = '{value}'" for name, value in _POSTGRESQL_SETTINGS.items())
+    connection.execute(settings)
+    connection.commit()

@@ -1,0 +1,99 @@
+"""What goes into the index and comes out of it, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from storage.types import DEFAULT_PARTITION, BulkItem, Flag, Job, Located, Outcome, Source, Uids
+
+if TYPE_CHECKING:
+    from storage.frames import FrameTable
+    from storage.scanner import Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One instance whose bytes are durable and that is to be indexed. `received_at` is in UTC."""
+
+    scan: Scan
+    object_key: str
+    sha256: str
+    size: int
+    source: Source
+    received_at: datetime
+    jobs: tuple[Job, ...] = ()
+    partition: str = DEFAULT_PARTITION
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of an entry. On a conflict `outcome` is None, and the entry is in quarantine.
+
+    `flags` says where the instance disagrees with what its study or series has had until now; the instance is stored
+    with them all the same.
+    """
+
+    outcome: Outcome | None
+    conflict_sha256: str | None = None
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything to serve frames, bulk data or a picture of one instance, from one query.
+
+    Offsets of frames and bulk data are in the object or, when `inflated`, in the inflated data set. `json` is the
+    instance's metadata in the DICOM JSON model.
+    """
+
+    located: Located
+    frames: FrameTable
+    bulk: tuple[BulkItem, ...]
+    inflated: bool
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much is stored; `bytes` is the size of all current objects."""
+
+    studies: int
+    series: int
+    instances: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRow:
+    """An object that an instance lies in, for walks over all of them. `id` is where to go on from."""
+
+    id: int
+    object_key: str
+    size: int
+    sha256: str
+    uids: Uids
+
+    @property
+    def instance(self) -> str:
+        """The SOP Instance UID."""
+        return self.uids.instance
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An instance that was refused because its SOP Instance UID is stored with other bytes or elsewhere."""
+
+    id: int
+    uids: Uids
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    object_key: str
+    size: int
+    sha256: str
+    existing_sha256: str
+    reason: str
+    source: Source
+    received_at: datetime
+    times: int

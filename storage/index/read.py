@@ -1,0 +1,224 @@
+"""Reading what is stored: where an instance lies, its metadata, and what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, BindParameter, Select, bindparam, func, literal, select, tuple_
+
+from storage.index import rows
+from storage.index.database import Database
+from storage.index.entries import Counts, Layout, ObjectRow, Quarantined
+from storage.index.tables import (
+    change,
+    instance,
+    instance_content,
+    instance_history,
+    quarantine,
+    series,
+    study,
+)
+from storage.types import Change, Located, Scope, Uids
+
+# Rows in memory at a time; each page is a query of its own, so a slow reader holds neither connection nor snapshot.
+_PAGE = 500
+_JSON_PAGE = 200
+
+LOCATED = (
+    study.c.study_instance_uid,
+    series.c.series_instance_uid,
+    instance.c.sop_instance_uid,
+    instance.c.sop_class_uid,
+    instance.c.transfer_syntax_uid,
+    instance.c.object_key,
+    instance.c.size,
+    instance.c.sha256,
+    instance.c.dataset_offset,
+    instance.c.frame_count,
+)
+_CONTENT = (instance_content.c.json, instance_content.c.frames, instance_content.c.bulk, instance.c.inflated)
+
+
+class Reading:
+    """The reading half of `Index`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def locate(self, scope: Scope) -> Iterator[Located]:
+        """The instances of a scope by series number, then instance number; none when there is no such scope."""
+        query = _joined(*LOCATED, instance.c.instance_number, instance.c.pk)
+        for row in self._in_order(query, scope, _PAGE):
+            yield rows.located(row)
+
+    def metadata(self, scope: Scope) -> Iterator[bytes]:
+        """The DICOM JSON of each instance of a scope (one object each, PS3.18 F.2), in the same order."""
+        query = _joined(instance_content.c.json, instance.c.instance_number, instance.c.pk).join(
+            instance_content, instance_content.c.instance_pk == instance.c.pk
+        )
+        for row in self._in_order(query, scope, _JSON_PAGE):
+            yield rows.decompress(row.json)
+
+    def layout(self, scope: Scope) -> Layout | None:
+        """Everything to serve parts of one instance; None when it is not stored. `scope` must name an instance."""
+        from storage.frames import FrameTable
+
+        query = _joined(*LOCATED, *_CONTENT).join(instance_content, instance_content.c.instance_pk == instance.c.pk)
+        query = query.where(
+            instance.c.partition == scope.partition,
+            instance.c.sop_instance_uid == scope.instance,
+            study.c.study_instance_uid == scope.study,
+            series.c.series_instance_uid == scope.series,
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        return Layout(
+            located=rows.located(row),
+            frames=FrameTable.from_bytes(row.frames),
+            bulk=rows.bulk_of(row.bulk),
+            inflated=row.inflated,
+            json=rows.decompress(row.json),
+        )
+
+    def etag(self, scope: Scope) -> str | None:
+        """A short text that changes whenever anything in the scope does; None when there is no such scope."""
+        if scope.series is None:
+            query = select(study.c.pk, study.c.revision).where(*_is_study(scope))
+        elif scope.instance is None:
+            query = select(series.c.pk, series.c.revision).join(study, series.c.study_pk == study.c.pk)
+            query = query.where(*_is_study(scope), *_is_series(scope))
+        else:
+            query = _joined(instance.c.pk, instance.c.revision).where(
+                *_is_study(scope), *_is_series(scope), instance.c.sop_instance_uid == scope.instance
+            )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return f"{row.pk:x}-{row.revision:x}" if row else None
+
+    def _in_order(self, query: Select[Any], scope: Scope, page: int) -> Iterator[Any]:
+        """Rows of `query` series by series; it must select instance number and key, by which pages go on."""
+        if scope.instance is not None:
+            query = query.where(instance.c.sop_instance_uid == scope.instance)
+        for series_pk in self._series_of(scope):
+            after = (-(2**63), 0)
+            while True:
+                position = tuple_(instance.c.instance_number, instance.c.pk)
+                paged = query.where(instance.c.series_pk == series_pk, position > tuple_(*map(_whole, after)))
+                with self._database.read() as connection:
+                    found = connection.execute(
+                        paged.order_by(instance.c.instance_number, instance.c.pk).limit(page)
+                    ).all()
+                yield from found
+                if len(found) < page:
+                    break
+                after = (found[-1].instance_number, found[-1].pk)
+
+    def _series_of(self, scope: Scope) -> Sequence[int]:
+        query = select(series.c.pk).join(study, series.c.study_pk == study.c.pk).where(*_is_study(scope))
+        if scope.series is not None:
+            query = query.where(*_is_series(scope))
+        query = query.where(series.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            return connection.scalars(query.order_by(series.c.series_number, series.c.series_instance_uid)).all()
+
+    def changes(self, after: int, limit: int) -> list[Change]:
+        """Lines of the change feed after a sequence number, oldest first. No line ever appears before one already seen."""
+        query = select(change).where(change.c.sequence > after).order_by(change.c.sequence).limit(limit)
+        with self._database.read() as connection:
+            found = connection.execute(query).all()
+        return [
+            Change(row.sequence, row.kind, _uids(row), rows.moment(row.at)) for row in found
+        ]
+
+    def counts(self) -> Counts:
+        """How much is stored."""
+        of_studies = select(
+            func.count(),
+            func.coalesce(func.sum(study.c.number_of_series), 0),
+            func.coalesce(func.sum(study.c.number_of_instances), 0),
+            func.coalesce(func.sum(study.c.size), 0),
+        ).where(study.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            row = connection.execute(of_studies).one()
+        return Counts(*(int(number) for number in row))
+
+    def objects(self, after_id: int, limit: int) -> list[ObjectRow]:
+        """Objects of current instances, deleted ones included, by a key that never changes; go on with the last `id`."""
+        query = (
+            select(*LOCATED, instance.c.pk)
+            .join_from(instance, series, instance.c.series_pk == series.c.pk)
+            .join(study, series.c.study_pk == study.c.pk)
+            .where(instance.c.pk > after_id)
+            .order_by(instance.c.pk)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            found = connection.execute(query).all()
+        return [ObjectRow(row.pk, row.object_key, row.size, row.sha256, _uids(row)) for row in found]
+
+    def known_keys(self, keys: Sequence[str]) -> set[str]:
+        """Those of the object keys that some row refers to: a current, an earlier or a quarantined instance."""
+        known: set[str] = set()
+        wanted: BindParameter[Any] = bindparam("wanted", expanding=True)
+        with self._database.read() as connection:
+            for table in (instance, instance_history, quarantine):
+                for first in range(0, len(keys), _PAGE):
+                    query = select(table.c.object_key).where(table.c.object_key.in_(wanted))
+                    known.update(connection.scalars(query, {"wanted": list(keys[first : first + _PAGE])}))
+        return known
+
+    def quarantined(self, after_id: int = 0, limit: int = 1000) -> list[Quarantined]:
+        """Instances in quarantine, the longest there first; go on with the last `id`."""
+        query = select(quarantine).where(quarantine.c.pk > after_id).order_by(quarantine.c.pk).limit(limit)
+        with self._database.read() as connection:
+            found = connection.execute(query).all()
+        return [_quarantined(row) for row in found]
+
+
+def _joined(*columns: Any) -> Select[Any]:
+    return (
+        select(*columns)
+        .join_from(instance, series, instance.c.series_pk == series.c.pk)
+        .join(study, series.c.study_pk == study.c.pk)
+        .where(instance.c.deleted_at.is_(None))
+    )
+
+
+def _is_study(scope: Scope) -> tuple[Any, ...]:
+    return (
+        study.c.partition == scope.partition,
+        study.c.study_instance_uid == scope.study,
+        study.c.deleted_at.is_(None),
+    )
+
+
+def _is_series(scope: Scope) -> tuple[Any, ...]:
+    return (series.c.series_instance_uid == scope.series, series.c.deleted_at.is_(None))
+
+
+def _whole(number: int) -> Any:
+    return literal(number, BigInteger)
+
+
+def _uids(row: Any) -> Uids:
+    return Uids(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
+
+
+def _quarantined(row: Any) -> Quarantined:
+    return Quarantined(
+        id=row.pk,
+        uids=_uids(row),
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        object_key=row.object_key,
+        size=row.size,
+        sha256=row.sha256,
+        existing_sha256=row.existing_sha256,
+        reason=row.reason,
+        source=rows.source_of(row.source),
+        received_at=rows.moment(row.received_at),
+        times=row.times,
+    )

@@ -1,0 +1,240 @@
+"""The tables, the same on SQLite and PostgreSQL; columns that are searched are made from the table of attributes.
+
+Nothing that is searched is NULL: absent text is `''` (and so sorts last where the newest comes first), an absent number is
+`NO_NUMBER` (and sorts last). Times are whole microseconds since 1970 in UTC. JSON is stored as UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import TEXT as PG_TEXT
+
+from storage.attributes import Attribute, indexed_at
+from storage.matching.keys import WHOLE
+from storage.types import Level
+
+# Byte order on both engines: what sorts and what a prefix is must not depend on the server's locale.
+Plain = Text().with_variant(PG_TEXT(collation="C"), "postgresql")
+Key = BigInteger().with_variant(Integer(), "sqlite")
+
+# A person name's further columns: its other component groups (PS3.5 6.2.1.1), and what fuzzy matching looks into.
+NAME_SUFFIXES = ("", "_ideographic", "_phonetic", "_words")
+
+metadata = MetaData()
+
+
+def columns_of(attribute: Attribute) -> tuple[str, ...]:
+    """The names of the columns in which an indexed attribute is kept."""
+    if attribute.vr == "PN":
+        return tuple(attribute.column + suffix for suffix in NAME_SUFFIXES)
+    return (attribute.column,)
+
+
+def _searched(*levels: Level) -> list[Column[str] | Column[int]]:
+    made: list[Column[str] | Column[int]] = []
+    for attribute in indexed_at(*levels):
+        whole = attribute.vr in WHOLE
+        made.extend(Column(n, BigInteger, nullable=False) if whole else _text(n) for n in columns_of(attribute))
+    return made
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Plain, nullable=False)
+
+
+def _pk() -> Column[int]:
+    return Column("pk", Key, primary_key=True, autoincrement=True)
+
+
+def _partition() -> Column[str]:
+    return Column("partition", Plain, nullable=False)
+
+
+study = Table(
+    "study",
+    metadata,
+    _pk(),
+    _partition(),
+    *_searched(Level.PATIENT, Level.STUDY),
+    Column("attributes", LargeBinary, nullable=False),
+    Column("modalities", Plain, nullable=False),
+    Column("sop_classes", Plain, nullable=False),
+    Column("number_of_series", BigInteger, nullable=False),
+    Column("number_of_instances", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    UniqueConstraint("partition", "study_instance_uid", name="uq_study_uid"),
+    Index("ix_study_order", "partition", "study_date", "study_time", "study_instance_uid"),
+    Index("ix_study_patient_id", "partition", "patient_id", "issuer_of_patient_id"),
+    Index("ix_study_patient_name", "partition", "patient_name"),
+    Index("ix_study_patient_name_ideographic", "partition", "patient_name_ideographic"),
+    Index("ix_study_patient_name_phonetic", "partition", "patient_name_phonetic"),
+    Index("ix_study_patient_birth_date", "partition", "patient_birth_date"),
+    Index("ix_study_accession_number", "partition", "accession_number"),
+    Index("ix_study_study_id", "partition", "study_id"),
+    sqlite_autoincrement=True,
+)
+
+series = Table(
+    "series",
+    metadata,
+    _pk(),
+    Column("study_pk", Key, ForeignKey("study.pk"), nullable=False),
+    _partition(),
+    *_searched(Level.SERIES),
+    Column("attributes", LargeBinary, nullable=False),
+    Column("number_of_instances", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    UniqueConstraint("study_pk", "series_instance_uid", name="uq_series_uid"),
+    Index("ix_series_uid", "partition", "series_instance_uid"),
+    Index("ix_series_modality", "partition", "modality", "study_pk"),
+    Index("ix_series_date", "partition", "series_date"),
+    sqlite_autoincrement=True,
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    _pk(),
+    Column("series_pk", Key, ForeignKey("series.pk"), nullable=False),
+    _partition(),
+    *_searched(Level.IMAGE),
+    Column("transfer_syntax_uid", Plain, nullable=False),
+    Column("object_key", Plain, nullable=False),
+    Column("sha256", Plain, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("dataset_offset", BigInteger, nullable=False),
+    Column("inflated", Boolean, nullable=False),
+    Column("frame_count", BigInteger, nullable=False),
+    Column("source", LargeBinary, nullable=False),
+    Column("flags", LargeBinary),
+    Column("received_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    UniqueConstraint("partition", "sop_instance_uid", name="uq_instance_uid"),
+    Index("ix_instance_series", "series_pk", "instance_number", "pk"),
+    Index("ix_instance_object_key", "object_key"),
+    sqlite_autoincrement=True,
+)
+
+# Beside the instance rather than in it, so that searching instances does not read past their metadata.
+instance_content = Table(
+    "instance_content",
+    metadata,
+    Column("instance_pk", Key, ForeignKey("instance.pk"), primary_key=True, autoincrement=False),
+    Column("json", LargeBinary, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
+    Column("bulk", LargeBinary),
+)
+
+
+def _uids() -> list[Column[str]]:
+    names = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")
+    return [_text(name) for name in names]
+
+
+def _kept_object() -> list[Column[str] | Column[int] | Column[bytes]]:
+    return [
+        Column("sop_class_uid", Plain, nullable=False),
+        Column("transfer_syntax_uid", Plain, nullable=False),
+        Column("object_key", Plain, nullable=False),
+        Column("sha256", Plain, nullable=False),
+        Column("size", BigInteger, nullable=False),
+        Column("source", LargeBinary, nullable=False),
+        Column("received_at", BigInteger, nullable=False),
+    ]
+
+
+# Earlier versions of instances: what `duplicates=replace` has replaced.
+instance_history = Table(
+    "instance_history",
+    metadata,
+    _pk(),
+    _partition(),
+    *_uids(),
+    *_kept_object(),
+    Column("replaced_at", BigInteger, nullable=False),
+    Column("reason", Plain, nullable=False),
+    Index("ix_history_uid", "partition", "sop_instance_uid"),
+    Index("ix_history_object_key", "object_key"),
+    sqlite_autoincrement=True,
+)
+
+# Instances that were refused because their UID is taken; an administrator decides.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    _pk(),
+    _partition(),
+    *_uids(),
+    *_kept_object(),
+    Column("existing_sha256", Plain, nullable=False),
+    Column("reason", Plain, nullable=False),
+    Column("times", BigInteger, nullable=False),
+    UniqueConstraint("partition", "sop_instance_uid", "sha256", name="uq_quarantine"),
+    Index("ix_quarantine_object_key", "object_key"),
+    sqlite_autoincrement=True,
+)
+
+# `sequence` comes from `counter` in the last steps of the transaction, so it has no gaps and follows the commits' order.
+change = Table(
+    "change",
+    metadata,
+    Column("sequence", Key, primary_key=True, autoincrement=False),
+    _partition(),
+    Column("kind", Plain, nullable=False),
+    *_uids(),
+    Column("at", BigInteger, nullable=False),
+)
+
+counter = Table(
+    "counter",
+    metadata,
+    Column("name", Plain, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+job = Table(
+    "job",
+    metadata,
+    _pk(),
+    Column("kind", Plain, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("state", Plain, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("worker", Plain, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Index("ix_job_due", "state", "not_before", "pk"),
+    sqlite_autoincrement=True,
+)
+
+ae_title = Table(
+    "ae_title",
+    metadata,
+    Column("title", Plain, primary_key=True),
+    Column("host", Plain, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("description", Text, nullable=False),
+)
