@@ -1,0 +1,181 @@
+"""Figures for Prometheus, counted in every process and added up when one of them is asked.
+
+prometheus_client keeps each process's numbers in mapped files when `PROMETHEUS_MULTIPROC_DIR` is set, which must be
+before its first import; the supervisor sets it for the processes it starts: `run/metrics/KIND` in the data folder,
+emptied at each start. Without it (tests, the command line) numbers stay in the process.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import psycopg
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.event import listen, remove
+
+from storage.errors import LightboxError
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+_INGEST_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60)
+_HTTP_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
+
+
+def process_folder(run_folder: Path, kind: str) -> Path:
+    """Where the processes of one kind keep their numbers."""
+    return run_folder / "metrics" / kind
+
+
+def forget(run_folder: Path, kind: str) -> Path:
+    """An empty folder for the processes of `kind`: numbers begin at zero with each start."""
+    folder = process_folder(run_folder, kind)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def bury(run_folder: Path, kind: str, pid: int) -> None:
+    """A process is gone: what it had going on counts no more, what it had done still does."""
+    mark_process_dead(pid, str(process_folder(run_folder, kind)))  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """Every figure of this process. `run_folder` is given where several processes are added up."""
+
+    def __init__(self, run_folder: Path | None = None) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=False)
+        # Where processes are added up, the files are what is read; the metrics themselves must not be counted twice.
+        own = registry if run_folder is None else None
+        if run_folder is not None:
+            registry.register(_Processes(run_folder))
+        self._ingest = Histogram(
+            "lightbox_ingest_seconds", "Time from received to durable and found, by source and outcome.",
+            ["kind", "outcome"], buckets=_INGEST_BUCKETS, registry=own,
+        )  # fmt: skip
+        self._ingest_bytes = Counter(
+            "lightbox_ingest_bytes",
+            "Bytes of instances received, by source and outcome.",
+            ["kind", "outcome"],
+            registry=own,
+        )
+        self._active = Gauge(
+            "lightbox_associations_active",
+            "DIMSE associations at this moment.",
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        self._associations = Counter(
+            "lightbox_associations", "DIMSE associations by how they ended or why they were refused.",
+            ["result", "reason"], registry=own,
+        )  # fmt: skip
+        self._http = Histogram(
+            "lightbox_http_seconds", "Time to answer HTTP requests, by route.",
+            ["method", "route", "status"], buckets=_HTTP_BUCKETS, registry=own,
+        )  # fmt: skip
+        self._store_errors = Counter(
+            "lightbox_store_errors", "Failures of the object store.", ["operation", "error"], registry=own
+        )
+        self._database_errors = Counter(
+            "lightbox_database_errors",
+            "Failures of the database, lost races excluded.",
+            ["error"],
+            registry=own,
+        )
+
+    def ingested(self, kind: str, outcome: str, seconds: float, size: int) -> None:
+        """One ingest is over (an `Observer` of storage.ingest)."""
+        self._ingest.labels(kind, outcome).observe(seconds)
+        self._ingest_bytes.labels(kind, outcome).inc(size)
+
+    def association_opened(self) -> None:
+        """A DIMSE association was accepted."""
+        self._active.inc()
+
+    def association_closed(self, result: str) -> None:
+        """An accepted association is over: `released` or `aborted`."""
+        self._active.dec()
+        self._associations.labels(result, "").inc()
+
+    def association_refused(self, reason: str) -> None:
+        """An association was rejected, or a socket closed before it came to one."""
+        self._associations.labels("rejected", reason).inc()
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One HTTP request is answered. `route` is its template, never its path."""
+        self._http.labels(method if method in _METHODS else "other", route, str(status)).observe(seconds)
+
+    def store_failed(self, operation: str, error: BaseException) -> None:
+        """An operation of the object store failed."""
+        self._store_errors.labels(operation, type(error).__name__).inc()
+
+    def database_failed(self, error: BaseException) -> None:
+        """A statement or connection failed in the database."""
+        self._database_errors.labels(type(error).__name__).inc()
+
+    def watch_databases(self) -> Callable[[], None]:
+        """Count the errors of every SQLAlchemy engine of this process; returns what ends it."""
+
+        def count(context: ExceptionContext) -> None:
+            error = context.original_exception
+            # Lost races are part of the trade: the index runs the transaction again.
+            if not isinstance(
+                error,
+                sqlite3.IntegrityError | psycopg.errors.IntegrityError | psycopg.errors.TransactionRollback,
+            ):
+                self.database_failed(error)
+
+        listen(Engine, "handle_error", count)
+        return lambda: remove(Engine, "handle_error", count)
+
+    def page(self) -> bytes:
+        """Everything in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+class _Processes:
+    """The numbers of all processes of all kinds, added up."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._folder = run_folder / "metrics"
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(path) for path in self._folder.glob("*/*.db")]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return merged
+
+
+class Gauges:
+    """Figures that are looked up when asked for: `read` gives (name, meaning, labels, value) rows.
+
+    What it gave is believed for `seconds`, so that being asked often costs the database nothing.
+    """
+
+    def __init__(
+        self, read: Callable[[], Iterable[tuple[str, str, dict[str, str], float]]], seconds: float = 5.0
+    ) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._rows: list[tuple[str, str, dict[str, str], float]] = []
+        self._until = 0.0
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry. An archive that does not answer has no figures; its other metrics still show."""
+        if time.monotonic() >= self._until:
+            try:
+                self._rows = list(self._read())
+            except LightboxError:
+                self._rows = []
+            self._until = time.monotonic() + self._seconds
+        families: dict[str, GaugeMetricFamily] = {}
+        for name, meaning, labels, value in self._rows:
+            family = families.setdefault(name, GaugeMetricFamily(name, meaning, labels=list(labels)))
+            family.add_metric(list(labels.values()), value)
+        yield from families.values()
