@@ -1,0 +1,47 @@
+"""Pictures as bytes of a rendered media type (PS3.18 8.7.4)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+from imagecodecs import jpeg8_encode, png_encode
+from PIL import Image
+
+from dicomweb.rendering.geometry import Picture
+from storage.errors import NotAcceptable
+
+# Level 1 is three times as fast as the default, for a tenth more bytes.
+PNG_LEVEL = 1
+# From here on JPEG keeps all chroma: who asks for such quality looks at edges.
+FULL_CHROMA_QUALITY = 90
+
+
+def _jpeg(picture: Picture, quality: int) -> bytes:
+    subsampling = "444" if picture.ndim == 3 and quality >= FULL_CHROMA_QUALITY else None
+    return bytes(jpeg8_encode(picture, quality, subsampling=subsampling))
+
+
+def _png(picture: Picture, quality: int) -> bytes:
+    return bytes(png_encode(picture, PNG_LEVEL))
+
+
+def _gif(picture: Picture, quality: int) -> bytes:
+    body = io.BytesIO()
+    Image.fromarray(picture).save(body, "GIF")
+    return body.getvalue()
+
+
+ENCODERS: dict[str, Callable[[Picture, int], bytes]] = {
+    "image/jpeg": _jpeg,
+    "image/png": _png,
+    "image/gif": _gif,
+}
+
+
+def encode(picture: Picture, media_type: str, quality: int) -> bytes:
+    """`picture` is uint8 of (rows, columns) or (rows, columns, 3). Raises NotAcceptable for other media types."""
+    encoder = ENCODERS.get(media_type)
+    if encoder is None:
+        raise NotAcceptable(f"pictures can be had as {', '.join(ENCODERS)}, not as {media_type}")
+    return encoder(picture, quality)

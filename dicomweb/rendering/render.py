@@ -1,0 +1,126 @@
+"""A frame's bytes to a picture's bytes: decode, transform, place, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from dicomweb.rendering.colour import palette_colour, true_colour
+from dicomweb.rendering.encode import encode
+from dicomweb.rendering.geometry import Picture, fitted, pixel_aspect
+from dicomweb.rendering.grey import show
+from dicomweb.rendering.icons import DAMAGED, icon, kind
+from dicomweb.rendering.request import THUMBNAIL_SIDE, RenderRequest, Viewport
+from dicomweb.rendering.values import Bulk
+from dicomweb.rendering.voi import transform
+from storage import codecs
+from storage.codecs import PixelDescription, has_pixels
+from storage.errors import CannotDecode, ObjectMissing
+from storage.transfer_syntaxes import Coding, lookup
+from storage.types import Dataset
+
+Decode = Callable[..., codecs.Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A picture ready to send. `placeholder`: it is an icon that stands for what cannot be shown, not the image."""
+
+    media_type: str
+    body: bytes
+    placeholder: bool = False
+
+
+def render_frame(
+    frame: bytes,
+    dataset: Dataset,
+    transfer_syntax_uid: str,
+    number: int,
+    request: RenderRequest,
+    *,
+    bit_offset: int = 0,
+    bulk: Bulk | None = None,
+    decode: Decode = codecs.decode,
+) -> Rendered:
+    """The picture of frame `number` (from 1), whose fragments are joined in `frame` (PS3.18 8.3.5, PS3.4 N.2).
+
+    `dataset` is the instance's DICOM JSON; `bulk(path)` fetches, in little endian, a value that it has by reference.
+    Raises CannotDecode, BadRequest where the viewport lies outside the image, NotAcceptable for the media type, and
+    Unavailable when every decoder is busy.
+    """
+    picture = frame_picture(
+        frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
+    )
+    shown = fitted(picture, request.viewport, pixel_aspect(dataset, number))
+    return Rendered(request.media_type, encode(shown, request.media_type, request.quality))
+
+
+def frame_picture(
+    frame: bytes,
+    dataset: Dataset,
+    transfer_syntax_uid: str,
+    number: int,
+    request: RenderRequest,
+    *,
+    bit_offset: int = 0,
+    bulk: Bulk | None = None,
+    decode: Decode = codecs.decode,
+) -> Picture:
+    """The frame in eight-bit grey (rows, columns) or RGB (rows, columns, 3), a pixel to a sample, before it is placed."""
+    pixels = PixelDescription.from_dataset(dataset, transfer_syntax_uid)
+    values = decode(frame, pixels, bit_offset=bit_offset)
+    if pixels.samples == 3:
+        return true_colour(values, pixels)
+    if pixels.photometric_interpretation == "PALETTE COLOR":
+        return palette_colour(values, dataset, pixels, bulk)
+    return show(values, transform(values, dataset, number, pixels, request.window, bulk))
+
+
+def thumbnail(
+    frame: bytes | None,
+    dataset: Dataset,
+    transfer_syntax_uid: str,
+    number: int,
+    request: RenderRequest,
+    *,
+    bit_offset: int = 0,
+    bulk: Bulk | None = None,
+    decode: Decode = codecs.decode,
+) -> Rendered:
+    """A small picture, never an error for what is stored: an icon for what has no pixels or cannot be decoded.
+
+    `frame` is None where there is none to read. Without a viewport the longer side has 128 pixels at most.
+    """
+    viewport = request.viewport or Viewport(THUMBNAIL_SIDE, THUMBNAIL_SIDE, enlarge=False)
+    request = replace(request, viewport=viewport)
+    if frame is None or not is_image(dataset, transfer_syntax_uid):
+        return placeholder(dataset, request)
+    try:
+        return render_frame(
+            frame,
+            dataset,
+            transfer_syntax_uid,
+            number,
+            request,
+            bit_offset=bit_offset,
+            bulk=bulk,
+            decode=decode,
+        )
+    except (CannotDecode, ObjectMissing):
+        return placeholder(dataset, request, damaged=True)
+
+
+def is_image(dataset: Dataset, transfer_syntax_uid: str) -> bool:
+    """Whether an instance has frames that can be rendered: pixel data, and not as video or by reference."""
+    coding = lookup(transfer_syntax_uid).coding
+    return has_pixels(dataset) and coding not in (Coding.VIDEO, Coding.REFERENCED)
+
+
+def placeholder(dataset: Dataset, request: RenderRequest, *, damaged: bool = False) -> Rendered:
+    """The icon for an instance, in the size and media type asked for."""
+    viewport = request.viewport
+    side = min(viewport.width, viewport.height, 1024) if viewport else THUMBNAIL_SIDE
+    shape, label = DAMAGED if damaged else kind(dataset)
+    return Rendered(
+        request.media_type, encode(icon(shape, label, side), request.media_type, request.quality), True
+    )

@@ -1,0 +1,156 @@
+"""Which grey transform a frame gets: from the request, else from its data set, else from its own values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicomweb.rendering.grey import GreyTransform, Rescale
+from dicomweb.rendering.luts import Lut, lut
+from dicomweb.rendering.request import Function, Window
+from dicomweb.rendering.values import Bulk, items, macro, number, numbers, text
+from storage.codecs.pixels import Number, PixelDescription
+from storage.types import Dataset
+
+MODALITY, PRESENTATION_SHAPE = "00080060", "20500020"
+INTERCEPT, SLOPE = "00281052", "00281053"
+CENTER, WIDTH, FUNCTION = "00281050", "00281051", "00281056"
+MODALITY_LUT, VOI_LUT, DESCRIPTOR, LUT_DATA = "00283000", "00283010", "00283002", "00283006"
+PADDING, PADDING_LIMIT = "00280120", "00280121"
+# Functional group macros (PS3.3 C.7.6.16.2.9 and C.7.6.16.2.10).
+PIXEL_VALUE_TRANSFORMATION, FRAME_VOI_LUT = "00289145", "00289132"
+MAXIMUM_FRACTION = "0062000E"
+
+# The automatic window leaves out this share of the sampled values at either end: specks, markers, metal.
+TAILS = (0.5, 99.5)
+SAMPLE = 1 << 14
+# What a CT without a window is most often wanted in: soft tissue.
+CT_WINDOW = Window(40, 400)
+
+
+def transform(
+    stored: NDArray[Any],
+    dataset: Dataset,
+    frame: int,
+    pixels: PixelDescription,
+    window: Window | None,
+    bulk: Bulk | None,
+) -> GreyTransform:
+    """The transform for frame `frame` (from 1) of samples `stored`; `window` is the request's, and wins."""
+    modality = _modality(dataset, frame, pixels, bulk)
+    padding = _padding(dataset, pixels)
+    made = GreyTransform(
+        bits=pixels.bits_stored,
+        signed=pixels.signed,
+        modality=modality,
+        voi=CT_WINDOW,
+        # DX says INVERSE with MONOCHROME1: that is one inversion, not two (PS3.3 C.8.11.3.1.2).
+        inverted=pixels.photometric_interpretation == "MONOCHROME1"
+        or text(dataset, PRESENTATION_SHAPE) == "INVERSE",
+        padding=padding,
+    )
+    voi = (
+        window
+        or _described(dataset, frame, modality, pixels, bulk)
+        or _automatic(stored, dataset, pixels, made)
+    )
+    return GreyTransform(made.bits, made.signed, modality, voi, made.inverted, padding)
+
+
+def _modality(dataset: Dataset, frame: int, pixels: PixelDescription, bulk: Bulk | None) -> Rescale | Lut:
+    """A modality LUT, or slope and intercept of this frame, or nothing done (PS3.3 C.11.1)."""
+    tables = items(dataset, MODALITY_LUT)
+    if tables and pixels.number is Number.INTEGER and pixels.bits_stored <= 16:
+        return lut(tables[0], DESCRIPTOR, LUT_DATA, bulk, signed=pixels.signed)
+    group = macro(dataset, frame, PIXEL_VALUE_TRANSFORMATION)
+    slope, intercept = number(group, SLOPE), number(group, INTERCEPT)
+    return Rescale(slope or 1.0, intercept or 0.0)
+
+
+def _described(
+    dataset: Dataset, frame: int, modality: Rescale | Lut, pixels: PixelDescription, bulk: Bulk | None
+) -> Window | Lut | None:
+    """The data set's own VOI LUT, else its first possible window (PS3.3 C.11.2)."""
+    tables = items(dataset, VOI_LUT)
+    if tables:
+        return lut(tables[0], DESCRIPTOR, LUT_DATA, bulk, signed=_gives_negatives(modality, pixels))
+    group = macro(dataset, frame, FRAME_VOI_LUT)
+    name = text(group, FUNCTION)
+    function = Function[name] if name in Function.__members__ else Function.LINEAR
+    pairs = zip(numbers(group, CENTER), numbers(group, WIDTH), strict=False)
+    windows = (Window(center, width, function) for center, width in pairs)
+    return next((window for window in windows if window.possible), None)
+
+
+def _gives_negatives(modality: Rescale | Lut, pixels: PixelDescription) -> bool:
+    """Whether the modality LUT's output, the VOI LUT's input, can be negative (PS3.3 C.11.2.1.1)."""
+    if isinstance(modality, Lut):
+        return False
+    return pixels.signed or modality.intercept < 0 or modality.slope < 0
+
+
+def _automatic(
+    stored: NDArray[Any], dataset: Dataset, pixels: PixelDescription, made: GreyTransform
+) -> Window:
+    """A window for an image that comes with none."""
+    modality = text(dataset, MODALITY)
+    if modality == "SEG" or pixels.bits_stored == 1:
+        return _between(0, number(dataset, MAXIMUM_FRACTION) or _highest(stored) or 1)
+    if isinstance(made.modality, Lut):
+        return _between(0, (1 << made.modality.bits) - 1)
+    if modality == "CT" and made.modality.intercept:
+        return CT_WINDOW
+    if pixels.number is Number.INTEGER and pixels.bits_stored <= 8:
+        # Already made for display: shown as it is.
+        low = -(1 << (pixels.bits_stored - 1)) if pixels.signed else 0
+        ends = made.modality_values(np.array([low, low + (1 << pixels.bits_stored) - 1]))
+        return _between(float(ends.min()), float(ends.max()))
+    return _of_sample(stored, made)
+
+
+def _of_sample(stored: NDArray[Any], made: GreyTransform) -> Window:
+    """Between percentiles of a regular sample, without padding and what is not a number."""
+    flat = stored.reshape(-1)
+    sample = flat[:: max(1, flat.size // SAMPLE)]
+    if made.padding is not None:
+        inside = (sample < made.padding[0]) | (sample > made.padding[1])
+        sample = sample[inside] if inside.any() else sample
+    values = made.modality_values(sample)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return _between(0, 1)
+    low, high = np.percentile(values, TAILS)
+    if low == high:
+        low, high = values.min(), values.max()
+    return _between(float(low), float(high))
+
+
+def _between(low: float, high: float) -> Window:
+    """Black at `low`, white at `high`; of one value only, that value is in the middle."""
+    return Window((low + high) / 2, (high - low) or 1.0, Function.LINEAR_EXACT)
+
+
+def _highest(stored: NDArray[Any]) -> float:
+    return float(stored.max(initial=0))
+
+
+def _padding(dataset: Dataset, pixels: PixelDescription) -> tuple[float, float] | None:
+    """Pixel Padding Value and Range Limit as stored values; writers mix up their sign (PS3.3 C.7.5.1.1.2)."""
+    value = number(dataset, PADDING)
+    if value is None or pixels.number is not Number.INTEGER or pixels.bits_allocated == 1:
+        return None
+    limit = number(dataset, PADDING_LIMIT)
+    ends = [_signed_as_stored(int(end), pixels) for end in (value, value if limit is None else limit)]
+    lowest = -(1 << (pixels.bits_stored - 1)) if pixels.signed else 0
+    if min(ends) < lowest or max(ends) >= lowest + (1 << pixels.bits_stored):
+        return None  # no stored value can be it: masking it to fit would blacken real ones
+    return min(ends), max(ends)
+
+
+def _signed_as_stored(value: int, pixels: PixelDescription) -> int:
+    half = 1 << (pixels.bits_allocated - 1)
+    if pixels.signed and value >= half:
+        return value - 2 * half
+    return value + 2 * half if not pixels.signed and value < 0 else value
