@@ -32,10 +32,15 @@ class Complaints:
         page.on("pageerror", lambda error: self.found.append(f"exception: {error}"))
         page.on("response", lambda answer: self._judge(answer.status, answer.url))
         page.on("request", lambda request: self._belongs(request.url))
+        page.on("console", lambda message: self._listen(message.text))
 
     def _judge(self, status: int, url: str) -> None:
         if status >= 400:
             self.found.append(f"{status}: {url}")
+
+    def _listen(self, text: str) -> None:
+        if "Content Security Policy" in text or "Refused to" in text:
+            self.found.append(text)
 
     def _belongs(self, url: str) -> None:
         if not url.startswith((self._origin, "blob:", "data:")):
