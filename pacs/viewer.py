@@ -108,9 +108,24 @@ def app_config(settings: ViewerSettings) -> bytes:
                 "wadoUriRoot": settings.wado_uri_root,
                 "dicomUploadEnabled": settings.upload,
             }
+    config["customizationService"]["cornerstone.windowLevelPresets"] = {"$set": _window_presets()}
     # OHIF 3.12's prebuilt bundle dies on many warm loads for want of this Node.js name (onnxruntime's loader).
     prelude = b"window.__filename = location.origin + '/';\nwindow.config = "
     return prelude + orjson.dumps(config, option=orjson.OPT_INDENT_2) + b";\n"
+
+
+def _window_presets() -> dict[str, list[dict[str, object]]]:
+    """`viewer-config/presets.json` as OHIF wants it: by modality, with `window` for the width and `level` for the center."""
+    by_modality: dict[str, list[dict[str, object]]] = {}
+    for preset in orjson.loads((config_folder() / "presets.json").read_bytes())["presets"]:
+        shown = {
+            "id": preset["id"],
+            "description": preset["name"],
+            "window": preset["width"],
+            "level": preset["center"],
+        }
+        by_modality.setdefault(preset["modality"], []).append(shown)
+    return by_modality
 
 
 class _Site:

@@ -10,8 +10,8 @@ import stat
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
-import orjson
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -78,6 +78,11 @@ class FakeNpm:
     @property
     def asked(self) -> list[str]:
         return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+
+def configuration(script: bytes) -> Any:
+    """What the generated script assigns."""
+    return json.loads(script.partition(b"window.config = ")[2].rstrip().removesuffix(b";"))
 
 
 @pytest.fixture
@@ -224,18 +229,22 @@ def test_unchanged_files_are_not_sent_again(client: TestClient) -> None:
 def test_the_configuration_is_ours(client: TestClient) -> None:
     answer = client.get("/app-config.js")
     assert answer.headers["content-type"].startswith("text/javascript")
-    prelude, _, config = answer.text.partition("window.config = ")
-    assert "window.__filename" in prelude
-    read = json.loads(config.rstrip().removesuffix(";"))
+    assert answer.text.startswith("window.__filename = ")
+    read = configuration(answer.content)
     (source,) = (one for one in read["dataSources"] if one["sourceName"] == read["defaultDataSourceName"])
     assert source["configuration"]["qidoRoot"] == source["configuration"]["wadoRoot"] == "/dicom-web"
     assert source["configuration"]["dicomUploadEnabled"] is True
     assert source["configuration"]["omitQuotationForMultipartRequest"] is True
 
 
+def test_window_presets_are_those_of_rendered_pictures() -> None:
+    shown = configuration(viewer.app_config(viewer.ViewerSettings()))["customizationService"]
+    (brain,) = (one for one in shown["cornerstone.windowLevelPresets"]["$set"]["CT"] if one["id"] == "ct-brain")
+    assert brain == {"id": "ct-brain", "description": "Brain", "window": 80, "level": 40}
+
+
 def test_upload_can_be_switched_off() -> None:
-    script = viewer.app_config(viewer.ViewerSettings(dicomweb_root="/elsewhere", upload=False))
-    read = orjson.loads(script.partition(b"window.config = ")[2].rstrip().removesuffix(b";"))
+    read = configuration(viewer.app_config(viewer.ViewerSettings(dicomweb_root="/elsewhere", upload=False)))
     assert read["dataSources"][0]["configuration"]["dicomUploadEnabled"] is False
     assert read["dataSources"][0]["configuration"]["wadoRoot"] == "/elsewhere"
 

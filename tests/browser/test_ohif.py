@@ -156,7 +156,7 @@ def test_a_length_is_measured_in_millimetres(ohif: Ohif) -> None:
 def test_window_presets_are_those_of_the_configuration(ohif: Ohif) -> None:
     ohif.open_study(study_of(CT.where))
     ohif.scroll(20)
-    ohif.changes(lambda: ohif.choose_window_preset("Lung"), "the preset Lung")
+    ohif.changes(lambda: ohif.choose_window_preset("Temporal bone"), "the preset Temporal bone")
 
 
 def test_the_viewer_comes_up_on_every_warm_load(ohif: Ohif) -> None:
