@@ -16,11 +16,10 @@ import stat
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from enum import Enum, auto
 from pathlib import Path
 
 from storage.blobs.folders import Folder, Folders
-from storage.blobs.keys import check_range, checked, is_key
+from storage.blobs.keys import Present, check_range, checked, is_key
 from storage.blobs.reading import DAMAGED, FileStream, is_sound, read_range
 from storage.blobs.writing import create, give_name, take_over, write
 from storage.disk import unavailable
@@ -37,14 +36,6 @@ _ATTEMPTS = 8
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _IN_USE = frozenset({errno.ENOTEMPTY, errno.EEXIST, *_ABSENT})
-
-
-class _Present(Enum):
-    """What lies under a name before something is put there."""
-
-    NOTHING = auto()
-    SOUND = auto()
-    DAMAGED = auto()
 
 
 class FileBlobs:
@@ -138,14 +129,14 @@ class FileBlobs:
 
     def _put(self, place: str, content: Content, replace: bool) -> bool:
         while True:
-            present = _Present.DAMAGED if replace else self._present(place, content)
-            if present is _Present.SOUND:
+            present = Present.DAMAGED if replace else self._present(place, content)
+            if present is Present.SOUND:
                 return False
             with self._written(content) as (source, name):
-                if self._name(source, name, place, replace=present is _Present.DAMAGED):
+                if self._name(source, name, place, replace=present is Present.DAMAGED):
                     return True
 
-    def _present(self, place: str, content: Content) -> _Present:
+    def _present(self, place: str, content: Content) -> Present:
         """What is there now; a sound copy is durable, name and bytes, when this returns."""
         path, _, own = place.rpartition("/")
         folder = self._folders.get(path)
@@ -153,18 +144,18 @@ class FileBlobs:
             descriptor = os.open(own, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder.descriptor)
         except OSError as error:
             if error.errno in _ABSENT:
-                return _Present.NOTHING
+                return Present.NOTHING
             if error.errno in DAMAGED:
-                return _Present.DAMAGED
+                return Present.DAMAGED
             raise
         try:
             if not is_sound(descriptor, content):
-                return _Present.DAMAGED
+                return Present.DAMAGED
         finally:
             os.close(descriptor)
         # It may be another thread's or process's, which has not yet flushed the name.
         folder.sync()
-        return _Present.SOUND
+        return Present.SOUND
 
     @contextlib.contextmanager
     def _written(self, content: Content) -> Iterator[tuple[Folder, str]]:

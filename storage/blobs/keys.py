@@ -1,14 +1,23 @@
-"""What a key may look like and what a range may be, for every store alike."""
+"""What a key may look like, what a range may be, and what may lie under a key, for every store alike."""
 
 from __future__ import annotations
 
 import re
+from enum import Enum, auto
 
 # A segment begins with a letter or digit, so that neither `..` nor a hidden or absolute path can be one.
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){0,7}")
 
 # Bytes that a stream hands out at once.
 PIECE = 1 << 20
+
+
+class Present(Enum):
+    """What lies under a key before something is put there."""
+
+    NOTHING = auto()
+    SOUND = auto()
+    DAMAGED = auto()
 
 
 def is_key(text: str) -> bool:
