@@ -1,0 +1,1 @@
+"""DIMSE services as provider: a guarded front, one association to a thread, and one small module per service."""
