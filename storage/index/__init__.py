@@ -9,9 +9,10 @@ from sqlalchemy import text
 
 from storage.errors import IndexUnavailable
 from storage.index import migrations
-from storage.index.add import Adding, Duplicates
+from storage.index.add import Adding, Duplicates, prepare
 from storage.index.database import Database, Rerun
 from storage.index.entries import Added, Counts, Entry, Layout, ObjectRow, Quarantined
+from storage.index.find import find
 from storage.index.read import Reading
 from storage.types import Dataset, Query
 
@@ -40,17 +41,23 @@ class Index(Reading):
         """
         if not entries:
             return []
+        contents = prepare(entries)
         for _ in range(_RUNS):
             try:
                 with self._database.write() as connection:
-                    return Adding(connection, duplicates, time.time_ns() // 1000).add(entries)
+                    return Adding(connection, duplicates, time.time_ns() // 1000, contents).add(entries)
             except Rerun:
                 continue
         raise IndexUnavailable("the transaction lost to others again and again; send again later")
 
     def find(self, query: Query) -> Iterator[Dataset]:
-        """The matches of a query, one data set each."""
-        raise NotImplementedError
+        """The matches of a query, one data set of the DICOM JSON model each, newest study first.
+
+        Each has `query.fields` as far as they are known, and always the unique keys of its level and above. Raises
+        UnsupportedQuery at once for a condition that cannot be matched at this level; the database's errors come while
+        iterating. May be left at any point.
+        """
+        return find(self._database, query)
 
     def ping(self) -> None:
         """Raises IndexUnavailable unless the database answers."""

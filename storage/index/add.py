@@ -7,7 +7,7 @@ held until the commit, so that the feed has no gaps and is in the order of the c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -25,10 +25,16 @@ _Existing = Row[*tuple[Any, ...]]
 
 
 class Adding:
-    """One transaction of `Index.add`. Call `add` once, inside it; `now` is in microseconds."""
+    """One transaction of `Index.add`. Call `add` once, inside it.
 
-    def __init__(self, connection: Connection, duplicates: Duplicates, now: int) -> None:
+    `now` is in microseconds; `contents` is what `prepare` made of the entries before the transaction began.
+    """
+
+    def __init__(
+        self, connection: Connection, duplicates: Duplicates, now: int, contents: Mapping[int, _Values]
+    ) -> None:
         self._connection = connection
+        self._contents = contents
         self._dialect = connection.dialect.name
         self._duplicates: Duplicates = duplicates
         self._now = now
@@ -95,7 +101,7 @@ class Adding:
 
     def _new_instance(self, pk: int, series_pk: int, entry: Entry, flags: tuple[Flag, ...]) -> tuple[_Values, _Values]:
         row = {"pk": pk, "series_pk": series_pk, "revision": 1, **_instance_values(entry, flags)}
-        return row, {"instance_pk": pk, **_content_values(entry)}
+        return row, {"instance_pk": pk, **self._contents[id(entry)]}
 
     def _overwrite(self, old: _Existing, series_pk: int, entry: Entry, flags: tuple[Flag, ...]) -> None:
         """Another version takes the row; what was there is history."""
@@ -111,7 +117,7 @@ class Adding:
         values = {"series_pk": series_pk, "revision": old.revision + 1, **_instance_values(entry, flags)}
         self._connection.execute(update(instance).where(instance.c.pk == old.pk).values(deleted_at=None, **values))
         content = update(instance_content).where(instance_content.c.instance_pk == old.pk)
-        self._connection.execute(content.values(_content_values(entry)))
+        self._connection.execute(content.values(self._contents[id(entry)]))
 
     def _quarantine(self, entry: Entry, old: _Existing) -> None:
         uids = entry.scan.uids
@@ -158,6 +164,11 @@ class Adding:
 
 
 _TAKEN = frozenset({Outcome.STORED, Outcome.REPLACED})
+
+
+def prepare(entries: Sequence[Entry]) -> dict[int, _Values]:
+    """Compressed metadata and places of frames by `id(entry)`: work that must not be done while others wait for a lock."""
+    return {id(entry): _content_values(entry) for entry in entries}
 
 
 def _rounds(entries: Sequence[Entry]) -> Iterator[list[tuple[int, Entry]]]:

@@ -1,0 +1,203 @@
+"""Conditions as SQL over the indexed columns: the same answer as the pure matcher gives, on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from sqlalchemy import Column as AnyColumn
+from sqlalchemy import ColumnElement, Table, and_, bindparam, false, or_, text, true
+
+from storage.attributes import BY_TAG, TABLE, Attribute
+from storage.index.tables import columns_of, instance, series, study
+from storage.matching import (
+    STAR,
+    Condition,
+    DateTimeRange,
+    Empty,
+    NameLike,
+    Names,
+    OneOf,
+    Pattern,
+    Range,
+    Universal,
+)
+from storage.matching.keys import NO_NUMBER, NO_TEXT, WHOLE
+from storage.types import Level
+
+Clause: TypeAlias = ColumnElement[bool]
+Column: TypeAlias = AnyColumn[Any]
+
+TABLE_OF: dict[Level, Table] = {
+    Level.PATIENT: study,
+    Level.STUDY: study,
+    Level.SERIES: series,
+    Level.IMAGE: instance,
+}
+
+# Columns with a trigram index on SQLite (the table `study_text`); three letters are the least it can look for.
+_TRIGRAMS = frozenset({
+    "patient_name", "patient_name_ideographic", "patient_name_phonetic", "patient_name_words", "patient_id",
+    "accession_number", "study_description",
+})  # fmt: skip
+_TRIGRAM = 3
+
+# Greater than any text that begins like the one before it.
+_LAST = "\U0010ffff"
+
+# Computed attributes that are matched as a plain column.
+_COUNTED: dict[str, Column] = {
+    TABLE["NumberOfStudyRelatedSeries"].tag: study.c.number_of_series,
+    TABLE["NumberOfStudyRelatedInstances"].tag: study.c.number_of_instances,
+    TABLE["NumberOfSeriesRelatedInstances"].tag: series.c.number_of_instances,
+    TABLE["AvailableTransferSyntaxUID"].tag: instance.c.transfer_syntax_uid,
+}
+_MODALITIES = TABLE["ModalitiesInStudy"].tag
+_SOP_CLASSES = TABLE["SOPClassesInStudy"].tag
+
+
+class Clauses:
+    """Makes clauses for one database (`sqlite` or not) and one way of matching names."""
+
+    def __init__(self, *, sqlite: bool, fuzzy: bool) -> None:
+        self._sqlite = sqlite
+        self._fuzzy = fuzzy
+
+    def of(self, tag: str, condition: Condition) -> Clause | None:
+        """The clause for a condition on a top-level attribute, or None when no column can answer it."""
+        if isinstance(condition, Universal):
+            return true()
+        if tag in (_MODALITIES, _SOP_CLASSES):
+            return self._in_study(tag, condition)
+        if tag in _COUNTED:
+            return self._on_columns((_COUNTED[tag],), condition)
+        attribute = BY_TAG.get(tag)
+        if attribute is None or not attribute.indexed:
+            return None
+        table = TABLE_OF[attribute.level]
+        if isinstance(condition, DateTimeRange):
+            return _moments(table, attribute, condition)
+        return self._on_columns([table.c[name] for name in columns_of(attribute)], condition)
+
+    def _on_columns(self, columns: Sequence[Column], condition: Condition) -> Clause | None:
+        if isinstance(condition, Empty):
+            nothing = NO_NUMBER if condition.vr in WHOLE else NO_TEXT
+            return and_(*(column == nothing for column in columns[:3]))
+        if isinstance(condition, Range):
+            return _range(columns[0], condition)
+        if isinstance(condition, Names):
+            return self._names(columns, condition)
+        if isinstance(condition, OneOf):
+            return self._one_of(columns[0], condition)
+        return None
+
+    def _one_of(self, column: Column, condition: OneOf) -> Clause:
+        alternatives: list[Clause] = [self._like((column,), (pattern,)) for pattern in condition.patterns]
+        if condition.keys:
+            alternatives.append(column.in_(condition.keys) if len(condition.keys) > 1 else column == condition.keys[0])
+        return or_(*alternatives)
+
+    def _names(self, columns: Sequence[Column], condition: Names) -> Clause:
+        *groups, words = columns
+        if self._fuzzy:
+            return or_(false(), *(self._words(words, one.words) for one in condition.fuzzy))
+        return or_(*(self._name(groups, one) for one in condition.literal))
+
+    def _name(self, groups: Sequence[Column], condition: NameLike) -> Clause:
+        if condition.groups:
+            pairs = zip(groups, condition.groups, strict=False)
+            return and_(*(self._like((column,), patterns) for column, patterns in pairs if patterns))
+        return self._like(groups, condition.patterns)
+
+    def _words(self, column: Column, words: Sequence[Sequence[str]]) -> Clause:
+        found = [or_(*(self._pattern(column, (STAR, needle, STAR)) for needle in needles)) for needles in words]
+        return and_(*found, *(self._trigrams((column,), needles) for needles in words))
+
+    def _like(self, columns: Sequence[Column], patterns: Sequence[Pattern]) -> Clause:
+        """One of the columns fits one of the patterns."""
+        fits = or_(*(self._pattern(column, pattern) for pattern in patterns for column in columns))
+        if any(isinstance(pattern[0], str) for pattern in patterns):
+            # Begins with a literal: the column's own index serves.
+            return fits
+        longest = [max((piece for piece in pattern if isinstance(piece, str)), key=len, default="") for pattern in patterns]
+        return and_(fits, self._trigrams(columns, longest))
+
+    def _pattern(self, column: Column, pattern: Pattern) -> Clause:
+        first = pattern[0]
+        if not isinstance(first, str):
+            return self._wild(column, pattern)
+        if len(pattern) == 1:
+            return column == first
+        begins = and_(column >= first, column < first + _LAST)
+        return begins if pattern[1:] == (STAR,) else and_(begins, self._wild(column, pattern))
+
+    def _wild(self, column: Column, pattern: Pattern) -> Clause:
+        if self._sqlite:
+            return column.op("GLOB", is_comparison=True)(_written(pattern, "*", "?", _glob_literal))
+        return column.like(_written(pattern, "%", "_", _like_literal))
+
+    def _trigrams(self, columns: Sequence[Column], literals: Iterable[str]) -> Clause:
+        """Narrows to studies in which some literal occurs. Only narrows: letters are compared without their case."""
+        wanted = list(literals)
+        if not self._sqlite or not wanted or any(len(one) < _TRIGRAM for one in wanted):
+            return true()
+        names = [column.name for column in columns]
+        if columns[0].table is not study or not _TRIGRAMS.issuperset(names):
+            return true()
+        phrases = " OR ".join(f'"{one.replace(chr(34), chr(34) * 2)}"' for one in wanted)
+        matched = text("SELECT rowid FROM study_text WHERE study_text MATCH :phrase").bindparams(
+            bindparam("phrase", f"{{{' '.join(names)}}} : ({phrases})", unique=True)
+        )
+        return study.c.pk.in_(matched.columns(study.c.pk).scalar_subquery())
+
+    def _in_study(self, tag: str, condition: Condition) -> Clause | None:
+        """ModalitiesInStudy and SOPClassesInStudy: several values, of which any may match."""
+        column = study.c.modalities if tag == _MODALITIES else study.c.sop_classes
+        if isinstance(condition, Empty):
+            return column == NO_TEXT
+        if not isinstance(condition, OneOf):
+            return None
+        if tag == _MODALITIES:
+            modality = self._one_of(series.c.modality, condition)
+            return series.select().with_only_columns(series.c.pk).where(
+                series.c.study_pk == study.c.pk, series.c.deleted_at.is_(None), series.c.modality != NO_TEXT, modality
+            ).correlate(study).exists()  # fmt: skip
+        return or_(*(self._wild(column, (STAR, f"\\{key}\\", STAR)) for key in condition.keys))
+
+
+def _range(column: Column, condition: Range) -> Clause:
+    clauses: list[Clause] = [column > NO_TEXT]
+    if condition.low is not None:
+        clauses = [column >= condition.low]
+    if condition.high is not None:
+        clauses.append(column <= condition.high)
+    return and_(*clauses)
+
+
+def _moments(table: Table, attribute: Attribute, condition: DateTimeRange) -> Clause | None:
+    of_time = BY_TAG.get(condition.time_tag)
+    if of_time is None or not of_time.indexed:
+        return None
+    date, time = table.c[attribute.column], table.c[of_time.column]
+    dates, times = condition.dates, condition.times
+    clauses = [_range(date, dates)]
+    # A date without a time stands for the whole of its day.
+    if dates.low is not None and times.low is not None:
+        clauses.append(or_(date > dates.low, time == NO_TEXT, time >= times.low))
+    if dates.high is not None and times.high is not None:
+        clauses.append(or_(date < dates.high, time == NO_TEXT, time <= times.high))
+    return and_(*clauses)
+
+
+def _written(pattern: Pattern, star: str, one: str, literal: Callable[[str], str]) -> str:
+    pieces = (literal(piece) if isinstance(piece, str) else star if piece is STAR else one for piece in pattern)
+    return "".join(pieces)
+
+
+def _glob_literal(piece: str) -> str:
+    # Stars and question marks in a literal cannot occur: they are wildcards by then.
+    return piece.replace("[", "[[]")
+
+
+def _like_literal(piece: str) -> str:
+    return piece.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,105 @@
+"""A query understood: which of its conditions columns answer, and which must be looked at row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, exists, literal, select
+from sqlalchemy import true as always
+from sqlalchemy.sql.expression import false as never
+
+from storage.attributes import BY_TAG, TABLE, above, level_of, name_of
+from storage.errors import UnsupportedQuery
+from storage.index.clauses import Clause, Clauses
+from storage.index.tables import instance, series, study
+from storage.matching import Condition, matches
+from storage.types import Level, Query
+
+# Nothing is stored of these: whoever answers the request adds them.
+_ADDED_LATER = frozenset(TABLE[keyword].tag for keyword in ("RetrieveURL", "RetrieveAETitle"))
+_AVAILABILITY = TABLE["InstanceAvailability"].tag
+# Says how a query is written (PS3.4 C.4.1.1.3.1), not what is to be found.
+_NOT_A_KEY = TABLE["SpecificCharacterSet"].tag
+
+Rest = list[tuple[tuple[str, ...], Condition]]
+
+
+class Plan:
+    """Where the rows are, and what is left to do with them.
+
+    `where` are clauses on the tables of the query's level and above. `rest` must be matched on each row's data set,
+    `rest_of_series` on the attributes of the series of each study. Raises UnsupportedQuery for what can be neither.
+    """
+
+    def __init__(self, query: Query, *, sqlite: bool) -> None:
+        self._level = query.level
+        self._clauses = Clauses(sqlite=sqlite, fuzzy=query.fuzzy)
+        self._below: dict[Level, list[Clause]] = {}
+        self.where: list[Clause] = [study.c.partition == query.partition, study.c.deleted_at.is_(None)]
+        self.rest: Rest = []
+        self.rest_of_series: Rest = []
+        for path, condition in query.conditions:
+            self._take(path, condition)
+        if self._below:
+            self.where.append(self._some_below())
+
+    @property
+    def exact(self) -> bool:
+        """Whether the database alone can say which rows match."""
+        return not self.rest and not self.rest_of_series
+
+    def series_of_a_study(self, study_pk: int) -> Select[Any]:
+        """The attributes of those series of a study that `rest_of_series` is to be matched on."""
+        found = select(series.c.attributes).where(series.c.study_pk == study_pk, series.c.deleted_at.is_(None))
+        return found.where(*self._below.get(Level.SERIES, ()))
+
+    def _take(self, path: tuple[str, ...], condition: Condition) -> None:
+        tag = path[0]
+        if tag == _NOT_A_KEY:
+            return
+        if tag == _AVAILABILITY:
+            self.where.append(always() if matches(condition, ["ONLINE"]) else never())
+            return
+        if tag in _ADDED_LATER:
+            raise self._refusal(tag)
+        level = level_of(tag)
+        clause = self._clauses.of(tag, condition) if len(path) == 1 else None
+        if clause is not None:
+            self._below_or_own(level).append(clause)
+        elif tag in BY_TAG and BY_TAG[tag].computed:
+            raise self._refusal(tag)
+        elif level is self._level or above(self._level, level):
+            self.rest.append((path, condition))
+        elif level is Level.SERIES and self._level is Level.STUDY:
+            self.rest_of_series.append((path, condition))
+        else:
+            raise self._refusal(tag)
+
+    def _below_or_own(self, level: Level) -> list[Clause]:
+        # Patients have no table of their own: theirs is that of their studies.
+        if above(level, self._level) and not (self._level is Level.PATIENT and level is Level.STUDY):
+            return self._below.setdefault(level, [])
+        return self.where
+
+    def _some_below(self) -> Clause:
+        """One and the same series, and one and the same instance of it, meets the conditions on lower levels."""
+        of_instance = self._below.get(Level.IMAGE)
+        some_instance = exists(
+            select(literal(1))
+            .select_from(instance)
+            .where(instance.c.series_pk == series.c.pk, instance.c.deleted_at.is_(None), *(of_instance or ()))
+            .correlate(series)
+        )
+        if self._level is Level.SERIES:
+            return some_instance
+        found = select(literal(1)).select_from(series)
+        found = found.where(series.c.study_pk == study.c.pk, series.c.deleted_at.is_(None))
+        found = found.where(*self._below.get(Level.SERIES, ()))
+        if of_instance:
+            found = found.where(some_instance)
+        return exists(found.correlate(study))
+
+    def _refusal(self, tag: str) -> UnsupportedQuery:
+        level = level_of(tag)
+        instead = f"; ask at the level {level}" if above(level, self._level) else "; leave its value empty"
+        return UnsupportedQuery(f"{name_of(tag)} cannot be matched in a query at the level {self._level}{instead}")
