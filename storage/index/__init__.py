@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from storage.errors import IndexUnavailable
 from storage.index import migrations
 from storage.index.add import Adding, Duplicates, prepare
-from storage.index.database import Database, Rerun
+from storage.index.database import CommitUnknown, Database, Rerun
 from storage.index.entries import Added, Counts, Entry, Layout, ObjectRow, Quarantined
 from storage.index.find import find
 from storage.index.read import Reading
+from storage.index.tables import instance, quarantine
 from storage.types import Dataset, Query
 
 _RUNS = 5
@@ -43,12 +44,33 @@ class Index(Reading):
             return []
         contents = prepare(entries)
         for _ in range(_RUNS):
+            added: list[Added] = []
             try:
                 with self._database.write() as connection:
-                    return Adding(connection, duplicates, time.time_ns() // 1000, contents).add(entries)
+                    added = Adding(connection, duplicates, time.time_ns() // 1000, contents).add(entries)
             except Rerun:
                 continue
+            except CommitUnknown:
+                if not self._happened(entries, added):
+                    raise
+            return added
         raise IndexUnavailable("the transaction lost to others again and again; send again later")
+
+    def _happened(self, entries: Sequence[Entry], added: Sequence[Added]) -> bool:
+        """Whether a transaction whose end was not seen was committed, asked on a connection of its own."""
+        here: list[tuple[str, str]] = []
+        away: list[tuple[str, str]] = []
+        for entry, one in zip(entries, added, strict=True):
+            (away if one.outcome is None else here).append((entry.scan.uids.instance, entry.sha256))
+        self._database.close()
+        with self._database.read() as connection:
+            for table, wanted in ((instance, here), (quarantine, away)):
+                query = select(table.c.sop_instance_uid, table.c.sha256).where(
+                    table.c.sop_instance_uid.in_([uid for uid, _ in wanted])
+                )
+                if not set(wanted) <= {(row.sop_instance_uid, row.sha256) for row in connection.execute(query)}:
+                    return False
+        return True
 
     def find(self, query: Query) -> Iterator[Dataset]:
         """The matches of a query, one data set of the DICOM JSON model each, newest study first.

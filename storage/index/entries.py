@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from storage.frames import FrameTable
 from storage.types import DEFAULT_PARTITION, BulkItem, Flag, Job, Located, Outcome, Source, Uids
 
 if TYPE_CHECKING:
-    from storage.frames import FrameTable
     from storage.scanner import Scan
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, BindParameter, Select, bindparam, func, literal, select, tuple_
 
+from storage.frames import FrameTable
 from storage.index import rows
 from storage.index.database import Database
 from storage.index.entries import Counts, Layout, ObjectRow, Quarantined
@@ -62,8 +63,6 @@ class Reading:
 
     def layout(self, scope: Scope) -> Layout | None:
         """Everything to serve parts of one instance; None when it is not stored. `scope` must name an instance."""
-        from storage.frames import FrameTable
-
         query = _joined(*LOCATED, *_CONTENT).join(instance_content, instance_content.c.instance_pk == instance.c.pk)
         query = query.where(
             instance.c.partition == scope.partition,
