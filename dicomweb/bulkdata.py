@@ -24,8 +24,6 @@ MIME_TYPE, DOCUMENT_LENGTH = "00420012", "00420015"
 # What an encapsulated document may call itself (PS3.3 A.45, A.85, A.104); anything else goes out as octets, because
 # a type from the data set decides what a browser does with foreign bytes.
 DOCUMENT_TYPES = frozenset({"application/pdf", "model/stl", "model/obj", "model/mtl"})
-# Bytes of one value by VR: what to swap in a big endian data set (PS3.5 7.3).
-_WORD = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
 class BulkData:
@@ -54,13 +52,10 @@ class BulkData:
 
     def _pieces(self, instance: Instance, item: BulkItem) -> tuple[Piece, ...]:
         if item.path == PIXEL_DATA and instance.converted:
-            return tuple(instance.decoded(number) for number in range(1, instance.frames + 1))
-        pieces = instance.bulk_pieces(item)
+            return instance.every_decoded()
         if item.path == ENCAPSULATED_DOCUMENT:
-            return _unpadded(instance, item, pieces)
-        if not instance.syntax.little_endian and item.vr in _WORD:
-            return (instance.swapped(item, _WORD[item.vr]),)
-        return pieces
+            return unpadded(instance, item, instance.bulk_pieces(item))
+        return instance.little_endian(item)
 
     def _bytes(self, call: Call, instance: Instance, path: str, pieces: tuple[Piece, ...], kind: str) -> Answer:
         syntax = instance.syntax.uid if kind.startswith("video/") else ""
@@ -86,7 +81,7 @@ def media_type(instance: Instance, item: BulkItem) -> str:
     return OCTETS
 
 
-def _unpadded(instance: Instance, item: BulkItem, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+def unpadded(instance: Instance, item: BulkItem, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
     """A document without the byte that made its length even (PS3.3 C.24.2)."""
     length = (instance.dataset.get(DOCUMENT_LENGTH, {}).get("Value") or [item.length])[0]
     if length != item.length - 1:

@@ -13,11 +13,15 @@ from dicomweb.bodies import Body, Extent, Made, Piece, read
 from dicomweb.negotiation import DECODE_FIRST
 from storage import codecs
 from storage.codecs import PixelDescription
-from storage.errors import NotFound
+from storage.errors import CannotDecode, NotFound
 from storage.index import Layout
 from storage.transfer_syntaxes import Coding, TransferSyntax, lookup
 from storage.types import Blobs, BulkItem
 
+# Bytes of one value by VR: what to swap in a big endian data set (PS3.5 7.3).
+_WORD = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+# A native frame costs nothing in the frame table, so a count that is a lie must not become a list.
+_MOST_FRAMES = 100_000
 _SUBSAMPLED = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 
 
@@ -62,7 +66,10 @@ class Instance:
         """Frame `number`, from 1, as stored. Raises NotFound beyond the last."""
         if not 1 <= number <= self.frames:
             raise NotFound(f"there is no frame {number}: instance {self.located.uids.instance} has {self.frames}")
-        return tuple(self._piece(offset, length) for offset, length in self.layout.frames.ranges(number))
+        ranges = self.layout.frames.ranges(number)
+        if not any(length for _offset, length in ranges):
+            raise NotFound(f"frame {number} is not in instance {self.located.uids.instance}: its pixel data ends before")
+        return tuple(self._piece(offset, length) for offset, length in ranges)
 
     def frame_bytes(self, number: int) -> bytes:
         """Frame `number` as stored, read."""
@@ -77,6 +84,12 @@ class Instance:
     def _decode(self, number: int) -> bytes:
         offset = self.layout.frames.bit_offset(number)
         return codecs.to_explicit_little(self.frame_bytes(number), self.pixels, bit_offset=offset)[0]
+
+    def every_decoded(self) -> tuple[Made, ...]:
+        """All frames decoded, one after the other. Raises CannotDecode for more of them than can be listed."""
+        if self.frames > _MOST_FRAMES:
+            raise CannotDecode(f"the instance says that it has {self.frames} frames; get those that you need one by one")
+        return tuple(self.decoded(number) for number in range(1, self.frames + 1))
 
     @property
     def converted(self) -> bool:
@@ -93,15 +106,25 @@ class Instance:
             return (self._piece(item.offset, item.length),)
         return tuple(piece for number in range(1, self.frames + 1) for piece in self.frame(number))
 
-    def swapped(self, item: BulkItem, word: int) -> Made:
-        """A bulk value of a big endian data set with its words of `word` bytes in little endian order (PS3.5 7.3)."""
+    def little_endian(self, item: BulkItem) -> tuple[Piece, ...]:
+        """A bulk value in little endian, which is what travels on the web whatever was stored (PS3.18 8.7.3.3)."""
+        word = _WORD.get(item.vr)
+        if self.syntax.little_endian or word is None or item.length < 0:
+            return self.bulk_pieces(item)
 
         def swap() -> bytes:
             stored = b"".join(read(self._blobs, Body(self.bulk_pieces(item))))
             whole = len(stored) - len(stored) % word
             return np.frombuffer(stored[:whole], f">u{word}").astype(f"<u{word}").tobytes() + stored[whole:]
 
-        return Made(item.length, swap)
+        return (Made(item.length, swap),)
+
+    def little_endian_bulk(self, path: str) -> bytes:
+        """The bytes of the bulk value at `path`. Raises NotFound."""
+        item = self.bulk(path)
+        if item is None:
+            raise NotFound(f"there is no bulk data {path} in instance {self.located.uids.instance}")
+        return b"".join(read(self._blobs, Body(self.little_endian(item))))
 
     def _piece(self, offset: int, length: int) -> Piece:
         if self.layout.inflated:

@@ -22,6 +22,7 @@ from storage.types import Located, Scope
 
 _KEPT_SCOPES = 1024
 _SOP_INSTANCE_UID, _SAMPLES, _PHOTOMETRIC, _PLANAR = "00080018", "00280002", "00280004", "00280006"
+_STORED, _HIGH_BIT = "00280101", "00280102"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Remade:
         instance = _first(dataset, _SOP_INSTANCE_UID)
         native = self.native is None or instance in self.native
         if instance in self.always or (native and str(_first(dataset, _PHOTOMETRIC)).endswith("_422")):
-            _as_rgb(dataset)
+            _as_decoded(dataset)
             return orjson.dumps(dataset)
         return item
 
@@ -113,7 +114,10 @@ def _first(dataset: dict[str, Any], tag: str) -> Any:
     return (dataset.get(tag, {}).get("Value") or [""])[0]
 
 
-def _as_rgb(dataset: dict[str, Any]) -> None:
+def _as_decoded(dataset: dict[str, Any]) -> None:
+    stored = _first(dataset, _STORED)
+    if isinstance(stored, int) and stored > 0:
+        dataset[_HIGH_BIT] = {"vr": "US", "Value": [stored - 1]}
     if _first(dataset, _SAMPLES) == 3:
         dataset[_PHOTOMETRIC] = {"vr": "CS", "Value": ["RGB"]}
         dataset[_PLANAR] = {"vr": "US", "Value": [0]}

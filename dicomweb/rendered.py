@@ -1,0 +1,137 @@
+"""WADO-RS rendered resources and thumbnails (PS3.18 10.4.1.1.3 and .4): pictures, stored videos, stored documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dicomweb import negotiation, rendering
+from dicomweb.bodies import CACHE_CONTROL, Body, Piece, respond, unchanged
+from dicomweb.bulkdata import ENCAPSULATED_DOCUMENT, PIXEL_DATA, media_type, unpadded
+from dicomweb.exchange import Answer, Call
+from dicomweb.frames import frame_numbers, scope_of
+from dicomweb.instance import Instance
+from dicomweb.layouts import Layouts
+from dicomweb.media_types import RELATED
+from dicomweb.multipart import boundary_for, closing, part_head
+from dicomweb.negotiation import Offer
+from storage.archive import Archive
+from storage.errors import BadRequest, NotAcceptable, NotFound
+from storage.transfer_syntaxes import Coding
+from storage.types import Scope
+
+# Pictures are made in memory, so only so many travel in one answer.
+_MOST_PICTURES = 64
+
+Draw = Callable[[Instance, int, rendering.RenderRequest], rendering.Rendered]
+
+
+class Rendered:
+    """GET …/rendered and …/thumbnail of a study, a series, an instance or frames."""
+
+    def __init__(self, archive: Archive, layouts: Layouts) -> None:
+        self._archive = archive
+        self._layouts = layouts
+
+    def picture(self, call: Call) -> Answer:
+        """What a person can look at. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""
+        instance = self._instance(scope_of(call))
+        if "frames" not in call.path:
+            stored = _stored(instance)
+            if stored is not None:
+                return self._as_stored(call, instance, *stored)
+        if not rendering.is_image(instance.dataset, instance.syntax.uid) or not instance.frames:
+            raise NotAcceptable(f"{instance.syntax.name} without frames cannot be a picture; get …/metadata or the instance")
+        return self._pictures(call, instance, _numbers(call, instance, 1), draw)
+
+    def thumbnail(self, call: Call) -> Answer:
+        """A small picture of the middle of what the URL names; an icon for what has no pixels."""
+        instance = self._instance(scope_of(call))
+        middle = _numbers(call, instance, max(1, (instance.frames + 1) // 2))
+        return self._pictures(call, instance, middle[:1], draw_small)
+
+    def _instance(self, scope: Scope) -> Instance:
+        """The instance that the URL names, or the middle one of a study or series, images first."""
+        if scope.instance is None:
+            found = [located.uids for located in self._archive.index.locate(scope) if located.number_of_frames]
+            found = found or [located.uids for located in self._archive.index.locate(scope)]
+            if not found:
+                raise NotFound("nothing is stored under the UIDs of this URL")
+            middle = found[len(found) // 2]
+            scope = Scope(middle.study, middle.series, middle.instance)
+        return Instance(self._layouts.get(scope), self._archive.blobs)
+
+    def _as_stored(self, call: Call, instance: Instance, pieces: tuple[Piece, ...], kind: str) -> Answer:
+        """A video or a document as it is, with Range: browsers play videos by it."""
+        negotiation.choose(call.accepted(), (Offer(kind),))
+        etag = f'"{boundary_for(instance.located.sha256, kind)}"'
+        return respond(call, self._archive.blobs, Body(pieces), {"Content-Type": kind}, etag)
+
+    def _pictures(self, call: Call, instance: Instance, numbers: Sequence[int], draw: Draw) -> Answer:
+        several = len(numbers) > 1
+        offers = [Offer(offer.media_type, related=several) for offer in negotiation.PICTURES]
+        kind = negotiation.choose(call.accepted(), offers).media_type
+        request = rendering.parse_request(call.query, kind)
+        known = (instance.located.sha256, draw.__name__, ",".join(map(str, numbers)), repr(request))
+        etag = f'"{boundary_for(*known)}"'
+        if unchanged(call, etag):
+            return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL})
+        pictures = [draw(instance, number, request) for number in numbers]
+        if not several:
+            return respond(call, self._archive.blobs, Body((pictures[0].body,)), {"Content-Type": kind}, etag)
+        boundary = boundary_for(*known)
+        pieces = [
+            part_head(boundary, {"Content-Type": kind, "Content-Length": str(len(picture.body))}, first=not index)
+            + picture.body
+            for index, picture in enumerate(pictures)
+        ]
+        headers = {"Content-Type": f'{RELATED}; type="{kind}"; boundary={boundary}'}
+        return respond(call, self._archive.blobs, Body((*pieces, closing(boundary))), headers, etag)
+
+
+def draw(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:
+    """The picture of one frame (PS3.18 8.3.5)."""
+    return rendering.render_frame(
+        instance.frame_bytes(number),
+        instance.dataset,
+        instance.syntax.uid,
+        number,
+        request,
+        bit_offset=instance.layout.frames.bit_offset(number),
+        bulk=instance.little_endian_bulk,
+    )
+
+
+def draw_small(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:
+    """The thumbnail of one frame, or an icon."""
+    drawable = number <= instance.frames and rendering.is_image(instance.dataset, instance.syntax.uid)
+    return rendering.thumbnail(
+        instance.frame_bytes(number) if drawable else None,
+        instance.dataset,
+        instance.syntax.uid,
+        number,
+        request,
+        bit_offset=instance.layout.frames.bit_offset(number) if drawable else 0,
+        bulk=instance.little_endian_bulk,
+    )
+
+
+def _stored(instance: Instance) -> tuple[tuple[Piece, ...], str] | None:
+    """What is already fit for a person to look at, with its type: a video, a PDF."""
+    if instance.syntax.coding is Coding.VIDEO:
+        video = instance.bulk(PIXEL_DATA)
+        return (instance.bulk_pieces(video), instance.syntax.media_type) if video else None
+    document = instance.bulk(ENCAPSULATED_DOCUMENT)
+    if document is not None and media_type(instance, document) == "application/pdf":
+        return unpadded(instance, document, instance.bulk_pieces(document)), "application/pdf"
+    return None
+
+
+def _numbers(call: Call, instance: Instance, otherwise: int) -> list[int]:
+    if "frames" not in call.path:
+        return [otherwise]
+    numbers = frame_numbers(call.path["frames"])
+    if len(numbers) > _MOST_PICTURES:
+        raise BadRequest(f"ask for at most {_MOST_PICTURES} pictures at a time")
+    if max(numbers) > instance.frames:
+        raise NotFound(f"there is no frame {max(numbers)}: the instance has {instance.frames}")
+    return numbers
