@@ -93,7 +93,7 @@ def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -
 
 
 _PARAMETERS = frozenset({"annotation", "iccprofile", "quality", "viewport", "window"})
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _FUNCTIONS = {"linear": Function.LINEAR, "linear-exact": Function.LINEAR_EXACT, "sigmoid": Function.SIGMOID}
 
 

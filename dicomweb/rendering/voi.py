@@ -99,7 +99,8 @@ def _automatic(
     if modality == "SEG" or pixels.bits_stored == 1:
         return _between(0, number(dataset, MAXIMUM_FRACTION) or _highest(stored) or 1)
     if isinstance(made.modality, Lut):
-        return _between(0, (1 << made.modality.bits) - 1)
+        # Descriptors say 16 bits of tables that use ten: what is in the table is what there is to see.
+        return _between(float(made.modality.table.min()), float(made.modality.table.max()))
     if modality == "CT" and made.modality.intercept:
         return CT_WINDOW
     if pixels.number is Number.INTEGER and pixels.bits_stored <= 8:
