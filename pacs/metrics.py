@@ -1,13 +1,11 @@
 """Figures for Prometheus, counted in every process and added up when one of them is asked.
 
 prometheus_client keeps each process's numbers in mapped files when `PROMETHEUS_MULTIPROC_DIR` is set, which must be
-before its first import; the supervisor sets it for the processes it starts: `run/metrics/KIND` in the data folder,
-emptied at each start. Without it (tests, the command line) numbers stay in the process.
+before its first import; see `pacs.metrics_folder`. Without it (tests, the command line) numbers stay in the process.
 """
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,35 +14,16 @@ from pathlib import Path
 import psycopg
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.event import listen, remove
 
+from pacs.metrics_folder import files_of_all
 from storage.errors import LightboxError
-
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _INGEST_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60)
 _HTTP_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
-
-
-def process_folder(run_folder: Path, kind: str) -> Path:
-    """Where the processes of one kind keep their numbers."""
-    return run_folder / "metrics" / kind
-
-
-def forget(run_folder: Path, kind: str) -> Path:
-    """An empty folder for the processes of `kind`: numbers begin at zero with each start."""
-    folder = process_folder(run_folder, kind)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def bury(run_folder: Path, kind: str, pid: int) -> None:
-    """A process is gone: what it had going on counts no more, what it had done still does."""
-    mark_process_dead(pid, str(process_folder(run_folder, kind)))  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -144,10 +123,10 @@ class _Processes:
     """The numbers of all processes of all kinds, added up."""
 
     def __init__(self, run_folder: Path) -> None:
-        self._folder = run_folder / "metrics"
+        self._run_folder = run_folder
 
     def collect(self) -> Iterable[Metric]:
-        files = [str(path) for path in self._folder.glob("*/*.db")]
+        files = [str(path) for path in files_of_all(self._run_folder)]
         merged: Iterable[Metric] = MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
         return merged
 

@@ -19,9 +19,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from pacs import health, metrics, observed
+from pacs import health, metrics_folder, observed
 from pacs.health import Check, disk
-from pacs.metrics import Gauges, Metrics, bury, forget, process_folder
+from pacs.metrics import Gauges, Metrics
+from pacs.metrics_folder import bury, forget, process_folder
 from pacs.observed import CountedBlobs, Observed
 from storage.errors import IndexUnavailable, ObjectMissing, StoreFull
 from storage.types import Blob, Blobs, Content
@@ -80,7 +81,7 @@ def _process(run_folder: Path, kind: str, *more: str) -> tuple[int, bytes]:
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(run_folder), *more],
         stdout=subprocess.PIPE,
-        env={**os.environ, metrics.FOLDER_VARIABLE: str(process_folder(run_folder, kind))},
+        env={**os.environ, metrics_folder.VARIABLE: str(process_folder(run_folder, kind))},
     )
     page, _ = child.communicate(timeout=60)
     assert child.returncode == 0
