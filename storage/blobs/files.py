@@ -72,9 +72,9 @@ class FileBlobs:
         check_range(offset, length)
         descriptor = self._open(key)
         try:
-            if length is None:
-                length = max(0, os.fstat(descriptor).st_size - offset)
-            return read_range(descriptor, offset, length)
+            # Never more than there is: the system makes room for what it is asked for.
+            there = max(0, os.fstat(descriptor).st_size - offset)
+            return read_range(descriptor, offset, there if length is None else min(length, there))
         except OSError as error:
             raise unavailable(error, f"read the object {key}") from error
         finally:

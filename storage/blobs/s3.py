@@ -57,10 +57,10 @@ class S3Blobs:
 
     def put(self, key: str, content: Content, *, replace: bool = False) -> bool:
         name = self._name(key)
-        large = content.size > self._large
+        # Before a large upload too: better to read an object than to send it for nothing.
+        look_first = content.size > self._large or not self._conditional
         for _ in range(_ATTEMPTS):
-            # Also before a large upload: better to read an object than to send it for nothing.
-            if not replace and (large or not self._conditional):
+            if look_first and not replace:
                 present = self._look(name, content)
                 if present is Present.SOUND:
                     return False
@@ -68,13 +68,7 @@ class S3Blobs:
             answer = self._write(name, content, only_new=not replace and self._conditional)
             if answer is _Answer.CONFIRMED:
                 return True
-            if answer is _Answer.PRESENT:
-                present = self._look(name, content)
-                if present is Present.SOUND:
-                    return False
-                replace = present is Present.DAMAGED
-            elif answer is _Answer.OTHER_BYTES:
-                replace = True
+            look_first, replace = True, answer is _Answer.OTHER_BYTES
         raise StoreUnavailable(f"the object store could not write the object {key}: it does not hold what was sent")
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
