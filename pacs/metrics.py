@@ -23,6 +23,7 @@ from storage.errors import LightboxError
 
 _INGEST_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60)
 _HTTP_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60)
+_ASSOCIATION_BUCKETS = (0.1, 1, 5, 15, 60, 300, 1800)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
@@ -55,6 +56,19 @@ class Metrics:
             "lightbox_associations", "DIMSE associations by how they ended or why they were refused.",
             ["result", "reason"], registry=own,
         )  # fmt: skip
+        self._association_seconds = Histogram(
+            "lightbox_association_seconds",
+            "How long DIMSE associations lasted.",
+            buckets=_ASSOCIATION_BUCKETS,
+            registry=own,
+        )
+        self._dimse = Histogram(
+            "lightbox_dimse_seconds",
+            "Time to answer DIMSE requests, by operation and status.",
+            ["operation", "status"],
+            buckets=_INGEST_BUCKETS,
+            registry=own,
+        )
         self._http = Histogram(
             "lightbox_http_seconds", "Time to answer HTTP requests, by route.",
             ["method", "route", "status"], buckets=_HTTP_BUCKETS, registry=own,
@@ -74,18 +88,31 @@ class Metrics:
         self._ingest.labels(kind, outcome).observe(seconds)
         self._ingest_bytes.labels(kind, outcome).inc(size)
 
-    def association_opened(self) -> None:
-        """A DIMSE association was accepted."""
+    def association_accepted(self) -> None:
+        """See `pacs.scp.settings.Observer`, and the following ones too."""
         self._active.inc()
 
-    def association_closed(self, result: str) -> None:
-        """An accepted association is over: `released` or `aborted`."""
-        self._active.dec()
-        self._associations.labels(result, "").inc()
-
-    def association_refused(self, reason: str) -> None:
-        """An association was rejected, or a socket closed before it came to one."""
+    def association_rejected(self, reason: str) -> None:
+        """An A-ASSOCIATE-RQ was answered with no."""
         self._associations.labels("rejected", reason).inc()
+
+    def association_ended(self, how: str, seconds: float) -> None:
+        """An accepted association is over."""
+        self._active.dec()
+        self._associations.labels("released" if how == "released" else "aborted", how).inc()
+        self._association_seconds.observe(seconds)
+
+    def connection_dropped(self, reason: str) -> None:
+        """A socket was closed before it came to an association."""
+        self._associations.labels("dropped", reason).inc()
+
+    def stored(self, status: int, seconds: float, size: int) -> None:
+        """One C-STORE was answered."""
+        self._dimse.labels("C-STORE", f"0x{status:04X}").observe(seconds)
+
+    def found(self, level: str, status: int, seconds: float, answers: int) -> None:
+        """One C-FIND was answered."""
+        self._dimse.labels("C-FIND", f"0x{status:04X}").observe(seconds)
 
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
         """One HTTP request is answered. `route` is its template, never its path."""

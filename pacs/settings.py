@@ -165,9 +165,15 @@ class Settings(BaseSettings):
         description="largest P-DATA PDU that is received (PS3.8 annex D.1)",
     )
     dimse_request_seconds: Seconds = Field(default=10, description="time for the whole A-ASSOCIATE-RQ")
-    dimse_idle_seconds: Seconds = Field(
+    dimse_message_seconds: Seconds = Field(
         default=30,
         description="time without a byte in the middle of a message after which an association is aborted",
+    )
+    dimse_idle_seconds: Seconds = Field(
+        default=60, description="time between messages after which an association is aborted"
+    )
+    dimse_any_called_ae: bool = Field(
+        default=False, description="true: answer to any called AE title, not only to PACS_AE_TITLE"
     )
 
     http_max_connections: int = Field(

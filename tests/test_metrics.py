@@ -24,6 +24,7 @@ from pacs.health import Check, disk
 from pacs.metrics import Gauges, Metrics
 from pacs.metrics_folder import bury, forget, process_folder
 from pacs.observed import CountedBlobs, Observed
+from pacs.scp.settings import Observer
 from storage.errors import IndexUnavailable, ObjectMissing, StoreFull
 from storage.types import Blob, Blobs, Content
 
@@ -54,15 +55,28 @@ def test_ingest(figures: Metrics) -> None:
 
 
 def test_associations(figures: Metrics) -> None:
-    figures.association_opened()
-    figures.association_opened()
-    figures.association_closed("aborted")
-    figures.association_refused("called-ae-title-not-recognized")
+    observer: Observer = figures
+    observer.association_accepted()
+    observer.association_accepted()
+    observer.association_accepted()
+    observer.association_ended("idle", 61)
+    observer.association_ended("released", 0.2)
+    observer.association_rejected("called AE")
+    observer.connection_dropped("too slow")
+    observer.stored(0xA700, 0.1, 5)
+    observer.found("STUDY", 0, 0.1, 3)
     page = figures.page()
     assert value(page, "lightbox_associations_active") == 1
-    assert value(page, 'lightbox_associations_total{reason="",result="aborted"}') == 1
-    refused = '{reason="called-ae-title-not-recognized",result="rejected"}'
-    assert value(page, f"lightbox_associations_total{refused}") == 1
+    for reason, result in (
+        ("idle", "aborted"),
+        ("released", "released"),
+        ("called AE", "rejected"),
+        ("too slow", "dropped"),
+    ):
+        assert value(page, f'lightbox_associations_total{{reason="{reason}",result="{result}"}}') == 1
+    assert value(page, "lightbox_association_seconds_count") == 2
+    assert value(page, 'lightbox_dimse_seconds_count{operation="C-STORE",status="0xA700"}') == 1
+    assert value(page, 'lightbox_dimse_seconds_count{operation="C-FIND",status="0x0000"}') == 1
 
 
 _CHILD = """
@@ -71,7 +85,7 @@ from pathlib import Path
 from pacs.metrics import Metrics
 figures = Metrics(Path(sys.argv[1]))
 figures.ingested("dimse", "stored", 0.03, 1000)
-figures.association_opened()
+figures.association_accepted()
 if len(sys.argv) > 2:
     sys.stdout.buffer.write(figures.page())
 """
