@@ -442,6 +442,14 @@ def test_wide_samples_take_the_same_window_as_narrow_ones(dtype: type) -> None:
     )
 
 
+def test_the_window_of_a_parametric_map_is_exact() -> None:
+    values = np.array([[0.0, 0.25, 0.5, 1.0]], np.float32)
+    dataset = data_set(values, t00281050=[0.5], t00281051=[1.0])
+    del dataset["7FE00010"]
+    dataset["7FE00008"] = {"vr": "OF", "BulkDataURI": "bulk:/pixels"}
+    assert picture(values, dataset)[0].tolist() == [0, 64, 128, 255]
+
+
 def test_floats_that_are_not_numbers_are_no_error() -> None:
     values = np.array([[np.nan, np.inf, -np.inf, 1.0, 2.0]], np.float32)
     dataset = data_set(values)

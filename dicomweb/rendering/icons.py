@@ -63,7 +63,7 @@ def icon(shape: str, label: str, side: int) -> Picture:
         shape
     ]()
     if label:
-        pen.label(label)
+        pen.label(label, 0.76 if shape == "page" else 0.85)
     picture = np.asarray(image.resize((side, side), Image.Resampling.BOX))
     picture.flags.writeable = False
     return picture
@@ -98,11 +98,11 @@ class _Pen:
         self._line([(0.11 + start * 0.26 + x, 0.52 + y) for start in range(3) for x, y in beat])
 
     def target(self) -> None:
-        for radius, colour in ((0.32, PALE), (0.2, LINE)):
+        for radius, colour in ((0.26, PALE), (0.16, LINE)):
             turns = [index * math.tau / 48 for index in range(49)]
-            self._line([(0.5 + radius * math.cos(t), 0.42 + radius * math.sin(t)) for t in turns], colour)
-        self._line([(0.5, 0.06), (0.5, 0.78)], PALE)
-        self._line([(0.14, 0.42), (0.86, 0.42)], PALE)
+            self._line([(0.5 + radius * math.cos(t), 0.38 + radius * math.sin(t)) for t in turns], colour)
+        self._line([(0.5, 0.06), (0.5, 0.7)], PALE)
+        self._line([(0.18, 0.38), (0.82, 0.38)], PALE)
 
     def film(self) -> None:
         self._line([(0.14, 0.24), (0.86, 0.24), (0.86, 0.76), (0.14, 0.76), (0.14, 0.24)])
@@ -113,10 +113,10 @@ class _Pen:
         self._line([(0.4, 0.38), (0.6, 0.62)])
         self._line([(0.6, 0.38), (0.4, 0.62)])
 
-    def label(self, label: str) -> None:
+    def label(self, label: str, height: float) -> None:
         size = self._side * min(0.2, 0.62 / len(label))
         self._draw.text(
-            self._scaled([(0.5, 0.76)])[0], label, fill=LINE, font=ImageFont.load_default(size), anchor="mm"
+            self._scaled([(0.5, height)])[0], label, fill=LINE, font=ImageFont.load_default(size), anchor="mm"
         )
 
     def _line(self, points: list[tuple[float, float]], colour: tuple[int, int, int] = LINE) -> None:

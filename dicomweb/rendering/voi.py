@@ -79,6 +79,9 @@ def _described(
     group = macro(dataset, frame, FRAME_VOI_LUT)
     name = text(group, FUNCTION)
     function = Function[name] if name in Function.__members__ else Function.LINEAR
+    if function is Function.LINEAR and pixels.number is not Number.INTEGER:
+        # LINEAR's half unit is for whole numbers; on a parametric map from 0 to 1 it would leave black and white.
+        function = Function.LINEAR_EXACT
     pairs = zip(numbers(group, CENTER), numbers(group, WIDTH), strict=False)
     windows = (Window(center, width, function) for center, width in pairs)
     return next((window for window in windows if window.possible), None)
