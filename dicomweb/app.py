@@ -20,7 +20,7 @@ from storage.archive import Archive
 from storage.errors import NotFound
 from storage.types import Level
 
-RETRIEVE, SEARCH, STORE = "PS3.18 10.4", "PS3.18 10.6", "PS3.18 10.5"
+RETRIEVE, SEARCH = "PS3.18 10.4", "PS3.18 10.6"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"

@@ -19,6 +19,8 @@ from storage.errors import BadRequest
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _MOST_PARAMETERS = 200
+# Where the standard describes what POST does, whatever GET does on the same path.
+STORE = "PS3.18 10.5"
 # Pieces of a streamed answer are gathered up to this size before they go to the socket.
 _GATHER = 512 << 10
 # Smaller bodies go out in one write: joining them costs less than another call into the server.
@@ -81,7 +83,7 @@ class Endpoint:
         try:
             answer = await self._answer(scope, receive)
         except Exception as error:  # noqa: BLE001 - the outermost place: answered, and logged where it is ours to mend
-            answer = self._failure(error)
+            answer = self._failure(error, STORE if scope["method"] == "POST" else self._section)
         await _send(answer, scope, receive, send, self._settings)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
@@ -94,10 +96,10 @@ class Endpoint:
             return await self._store(call_of(scope, self._settings), receive)
         raise WebRefusal(405, f"{method} is not possible here", f"use one of {self._allow}", {"Allow": self._allow})
 
-    def _failure(self, error: BaseException) -> Answer:
-        errors.note(error, self._section)
+    def _failure(self, error: BaseException, section: str) -> Answer:
+        errors.note(error, section)
         headers = errors.headers_of(error, self._settings.retry_after)
-        return Answer(errors.status_of(error), headers, (errors.body_of(error, self._section),))
+        return Answer(errors.status_of(error), headers, (errors.body_of(error, section),))
 
 
 def call_of(scope: Scope, settings: WebSettings) -> Call:

@@ -11,9 +11,12 @@ from dicomweb import errors
 from storage.errors import LightboxError, statuses
 from storage.types import Stored
 
-# PS3.18 annex I, table I.1-2: what a flag of the scanner means as Warning Reason (0008,1196). Other flags are for the
-# administrator: the instance is as it was sent, and a warning would make senders believe that something was changed.
-WARNING_REASONS: dict[str, int] = {"sop-class-mismatch": 0xB007}
+# PS3.18 annex I, table I.1-2: what a flag of the scanner means as Warning Reason (0008,1196). B007: the data set does
+# not match its SOP class, here because the picture that it promises is not, or not all, in it. Other flags are for the
+# administrator: the instance is kept as it was sent, and a warning would make its sender believe otherwise.
+WARNING_REASONS: dict[str, int] = dict.fromkeys(
+    ("truncated", "short-pixel-data", "no-fragments", "no-image-size"), 0xB007
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,9 @@ class Instances:
 
 
 def _head(stored: bytes, located: Located) -> bytes:
-    return part10.outgoing_head(stored, located.dataset_offset)
+    return part10.outgoing_head(
+        stored, located.sop_class_uid, located.uids.instance, located.transfer_syntax_uid
+    )
 
 
 def _headers(kind: str, length: int) -> dict[str, str]:
