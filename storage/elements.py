@@ -1,0 +1,495 @@
+"""The one pass over a data set: iterative, bounded, any encoding; gives the DICOM JSON model and where bulk data lies.
+
+Nothing here raises for odd bytes: what can be read is kept and what is odd is flagged, because a PACS that refuses
+what a modality sends has lost it. Only limits (PS3.5 sets none, attackers know that) end the pass with an error.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+from storage.charsets import DEFAULT, Charset, charset_of
+from storage.dictionary import EXPLICIT_VRS, KEYS, spell, vr_of
+from storage.errors import LimitExceeded
+from storage.types import BulkItem, Flag
+from storage.values import BULK_VRS, DECODERS, Text, inline
+
+_UNDEFINED: Final = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+
+_CHARSET, _PIXEL_REPRESENTATION, _PADDING = 0x00080005, 0x00280103, 0xFFFCFFFC
+_OFFSETS, _OFFSET_LENGTHS = 0x7FE00001, 0x7FE00002
+# Pixel Data, Float Pixel Data, Double Float Pixel Data.
+PIXEL_TAGS: Final = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
+_SPECIAL: Final = frozenset({_CHARSET, _PIXEL_REPRESENTATION, _PADDING, _OFFSETS, _OFFSET_LENGTHS}) | PIXEL_TAGS
+# Palettes are given inline however large: viewers that must fetch them show a black image now and then.
+_PALETTES: Final = frozenset({0x00281201, 0x00281202, 0x00281203, 0x00281221, 0x00281222, 0x00281223})
+_PALETTE_BYTES: Final = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a header is read (RELIABILITY 6-9); `inline_bytes` is what the JSON carries rather than refers to."""
+
+    depth: int = 64
+    elements: int = 200_000
+    header_bytes: int = 64 << 20
+    inflation_ratio: int = 200
+    inflated_bytes: int = 4 << 30
+    inline_bytes: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """The pixel data element: its value's place, and its fragments (the first is the Basic Offset Table) if encapsulated."""
+
+    tag: int
+    offset: int
+    length: int
+    fragments: tuple[tuple[int, int], ...] | None = None
+
+
+class _DataSet:
+    """A data set being read: the top one, or an item of a sequence."""
+
+    __slots__ = ("charset", "creators", "defined", "end", "explicit", "little", "path", "signed", "text", "values")
+
+    def __init__(self, end: int, defined: bool, explicit: bool, little: bool, charset: Charset, signed: bool, path: str) -> None:
+        self.values: dict[str, Any] = {}
+        self.end, self.defined = end, defined
+        self.explicit, self.little = explicit, little
+        self.charset, self.text = charset, Text(charset, little)
+        self.signed, self.path = signed, path
+        self.creators: dict[int, str] = {}
+
+
+class _Sequence:
+    """A sequence being read: its items so far and what they inherit."""
+
+    __slots__ = ("defined", "end", "explicit", "items", "key", "little", "owner")
+
+    def __init__(self, owner: _DataSet, key: str, items: list[Any], end: int, defined: bool, explicit: bool, little: bool) -> None:
+        self.owner, self.key, self.items = owner, key, items
+        self.end, self.defined = end, defined
+        self.explicit, self.little = explicit, little
+
+
+class Reader:
+    """One pass. After `run`: `dataset`, `bulk`, `pixels`, `offsets` (extended offset table), `flags`, `truncated`."""
+
+    def __init__(self, data: memoryview, limits: Limits) -> None:
+        self._data, self._size, self._limits = data, len(data), limits
+        self._pos = 0
+        self._count = 0
+        self._bytes = 0
+        self._stack: list[_DataSet | _Sequence] = []
+        self.dataset: dict[str, Any] = {}
+        self.bulk: list[BulkItem] = []
+        # The JSON elements that refer to bulk data, to be given their URIs when the UIDs are known.
+        self.references: list[tuple[dict[str, Any], str]] = []
+        self.pixels: Pixels | None = None
+        self.offsets: tuple[bytes, bytes] = (b"", b"")
+        self.flags: dict[str, Flag] = {}
+        self.truncated = False
+
+    def run(self, start: int, *, explicit: bool, little: bool) -> None:
+        """Read from `start` to the end of the data. Raises LimitExceeded."""
+        self._pos = start
+        top = _DataSet(self._size, True, explicit, little, DEFAULT, False, "")
+        self.dataset = top.values
+        self._stack.append(top)
+        while self._stack:
+            level = self._stack[-1]
+            if type(level) is _DataSet:
+                self._elements(level)
+            else:
+                self._items(level)  # type: ignore[arg-type]
+
+    def flag(self, code: str, text: str, tag: str = "") -> None:
+        """Note something odd, once per kind."""
+        if code not in self.flags:
+            self.flags[code] = Flag(code, text, tag)
+
+    def longs(self, offset: int, length: int) -> tuple[int, ...]:
+        """Unsigned 32-bit numbers, little endian: a Basic Offset Table."""
+        return struct.unpack_from(f"<{length // 4}I", self._data, offset)
+
+    def starts_with(self, offset: int, magics: tuple[bytes, ...]) -> bool:
+        """Whether one of `magics` stands at `offset`."""
+        return self._data[offset : offset + 8].tobytes().startswith(magics)
+
+    # ---- data sets
+
+    def _elements(self, level: _DataSet) -> None:
+        """Read elements until a sequence begins or the data set ends. The hot loop: one turn an element."""
+        data, end, size = self._data, level.end, self._size
+        explicit, out, text = level.explicit, level.values, level.text
+        order = "<" if level.little else ">"
+        header = struct.Struct(order + ("HH2sH" if explicit else "HHI")).unpack_from
+        long_length = struct.Struct(order + "I").unpack_from
+        vrs, decoders, keys = EXPLICIT_VRS, DECODERS, KEYS
+        pos = self._pos
+        while pos < end:
+            if pos + 8 > size:
+                pos = self._cut_short(pos)
+                break
+            if explicit:
+                group, element, code, length = header(data, pos)
+                tag = group << 16 | element
+                at = pos + 8
+                known = vrs.get(code)
+                if known is None or group == 0xFFFE:
+                    if group == 0xFFFE:
+                        self._pos = pos
+                        if self._delimiter(level, tag):
+                            return
+                        pos = self._pos
+                        continue
+                    vr, at, length = self._unknown_vr(pos, tag, code, length, level)
+                else:
+                    vr, is_long = known
+                    if is_long:
+                        if pos + 12 > size:
+                            pos = self._cut_short(pos)
+                            break
+                        (length,) = long_length(data, at)
+                        at = pos + 12
+            else:
+                group, element, length = header(data, pos)
+                tag = group << 16 | element
+                at = pos + 8
+                if group == 0xFFFE:
+                    self._pos = pos
+                    if self._delimiter(level, tag):
+                        return
+                    pos = self._pos
+                    continue
+                vr = vr_of(tag, self._creator(level, tag), signed=level.signed)
+            self._count += 1
+            if not self._count & 1023:
+                self._check_limits()
+            if vr == "SQ" or vr == "UN" or length == _UNDEFINED or tag in _SPECIAL or group & 1 or not element:
+                self._pos = at
+                if self._unusual(level, tag, vr, length):
+                    return
+                pos, text = self._pos, level.text
+                continue
+            stop = at + length
+            if stop > size:
+                pos = self._cut_off(level, tag, vr, at)
+                break
+            decoder = decoders.get(vr)
+            key = keys.get(tag) or spell(tag)
+            if decoder is None:
+                self._binary(level, key, tag, vr, at, length)
+            else:
+                self._bytes += length
+                values, odd = decoder(data[at:stop].tobytes(), text)
+                out[key] = {"vr": vr} if values is None else {"vr": vr, "Value": values}
+                if odd:
+                    self.flag(odd, _ODD[odd], key)
+            pos = stop
+        self._pos = pos
+        self._end_data_set(level)
+
+    def _end_data_set(self, level: _DataSet) -> None:
+        if not level.defined:
+            self.flag("undelimited", "an item of undefined length is not delimited")
+        self._check_limits()
+        self._stack.pop()
+
+    def _check_limits(self) -> None:
+        limits = self._limits
+        if self._count > limits.elements:
+            raise LimitExceeded(f"the data set has more than {limits.elements} elements")
+        if self._bytes > limits.header_bytes:
+            raise LimitExceeded(f"the data set has more than {limits.header_bytes} bytes outside pixel and bulk data")
+
+    def _delimiter(self, level: _DataSet, tag: int) -> bool:
+        """An item or delimiter tag at the place of an element; True when it ended the data set."""
+        if tag == _ITEM_END and len(self._stack) > 1:
+            self._pos += 8
+            if not level.defined:
+                self._check_limits()
+                self._stack.pop()
+                return True
+            self.flag("stray-delimiter", "an item of defined length is delimited too")
+            return False
+        if tag == _SEQUENCE_END and len(self._stack) > 1 and not level.defined:
+            self.flag("stray-delimiter", "a sequence ends before its last item does")
+            self._stack.pop()
+            return True
+        self._pos += 8
+        self.flag("stray-delimiter", "an item tag stands where an element should")
+        return False
+
+    def _unusual(self, level: _DataSet, tag: int, vr: str, length: int) -> bool:
+        """Everything that is not an ordinary value; True when the caller's loop must end (a container began or ended)."""
+        if vr == "UN":
+            vr = self._known_instead(level, tag, length)
+        at, key = self._pos, spell(tag)
+        if length == _UNDEFINED:
+            return self._undefined(level, tag, key, vr)
+        stop = at + length
+        if vr == "SQ":
+            self._begin_sequence(level, key, min(stop, self._size), True, level.explicit and not self._was_un)
+            if stop > self._size:
+                self.truncated = True
+            return True
+        if stop > self._size:
+            self._pos = self._cut_off(level, tag, vr, at)
+            return False
+        self._pos = stop
+        if not tag & 0xFFFF or tag == _PADDING:
+            return False
+        if tag in PIXEL_TAGS and not level.path:
+            self._pixel_data(level, key, tag, vr, at, length)
+        elif tag in (_OFFSETS, _OFFSET_LENGTHS):
+            self._offset_table(tag, at, stop)
+        else:
+            self._value(level, key, tag, vr, at, length)
+            self._remember(level, key, tag)
+        return False
+
+    _was_un = False
+
+    def _known_instead(self, level: _DataSet, tag: int, length: int) -> str:
+        """UN is written by those who did not know the VR; where we know it, it is read as implicit VR (PS3.5 6.2.2)."""
+        self._was_un = True
+        if length == _UNDEFINED:
+            return "SQ"
+        return vr_of(tag, self._creator(level, tag), signed=level.signed)
+
+    def _value(self, level: _DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
+        decoder = DECODERS.get(vr)
+        was_un, self._was_un = self._was_un, False
+        if decoder is None:
+            self._binary(level, key, tag, vr, at, length)
+            return
+        self._bytes += length
+        text = level.text._replace(little=True) if was_un else level.text
+        values, odd = decoder(self._data[at : at + length].tobytes(), text)
+        level.values[key] = {"vr": vr} if values is None else {"vr": vr, "Value": values}
+        if odd:
+            self.flag(odd, _ODD[odd], key)
+
+    def _remember(self, level: _DataSet, key: str, tag: int) -> None:
+        """What later elements of the data set are read by: character set, sign, private creators."""
+        found = level.values[key].get("Value")
+        if tag == _CHARSET:
+            self._use_charset(level, key, [value or "" for value in found or []])
+        elif tag == _PIXEL_REPRESENTATION:
+            level.signed = bool(found and found[0] == 1)
+        elif tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF and found:
+            level.creators[tag] = str(found[0]).strip()
+
+    def _use_charset(self, level: _DataSet, key: str, terms: list[str]) -> None:
+        charset = charset_of(terms)
+        if charset is None:
+            self.flag("unknown-charset", "Specific Character Set names none of the standard", key)
+            charset = DEFAULT
+        level.charset, level.text = charset, Text(charset, level.little)
+        # The JSON is UTF-8 whatever the object was (PS3.18 F.2); an attribute that said otherwise would be untrue.
+        level.values[key] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+
+    def _creator(self, level: _DataSet, tag: int) -> str | None:
+        if not tag >> 16 & 1:
+            return None
+        return level.creators.get(tag & 0xFFFF0000 | (tag & 0xFF00) >> 8)
+
+    # ---- bulk data
+
+    def _binary(self, level: _DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
+        was_un, self._was_un = self._was_un, False
+        if not length:
+            level.values[key] = {"vr": vr}
+        elif length <= self._limits.inline_bytes or (tag in _PALETTES and length <= _PALETTE_BYTES):
+            self._bytes += length
+            raw = self._data[at : at + length].tobytes()
+            level.values[key] = {"vr": vr, "InlineBinary": inline(raw, vr, level.little or was_un)}
+        else:
+            self._refer(level, key, vr, at, length)
+
+    def _refer(self, level: _DataSet, key: str, vr: str, at: int, length: int) -> None:
+        path = level.path + key
+        self.bulk.append(BulkItem(path, vr, at, length))
+        level.values[key] = {"vr": vr}
+        self.references.append((level.values[key], path))
+
+    def _pixel_data(self, level: _DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
+        self._was_un = False
+        self.pixels = Pixels(tag, at, length)
+        self._refer(level, key, vr if vr in BULK_VRS else "OW", at, length)
+
+    def _offset_table(self, tag: int, at: int, stop: int) -> None:
+        raw = self._data[at:stop].tobytes()
+        self.offsets = (raw, self.offsets[1]) if tag == _OFFSETS else (self.offsets[0], raw)
+
+    def _undefined(self, level: _DataSet, tag: int, key: str, vr: str) -> bool:
+        """Undefined length: a sequence, or fragments of encapsulated pixel data (PS3.5 7.5, A.4)."""
+        if vr in BULK_VRS or tag in PIXEL_TAGS:
+            self._was_un = False
+            begun = self._pos
+            fragments = self._fragments()
+            vr = vr if vr in BULK_VRS else "OB"
+            if tag in PIXEL_TAGS and not level.path:
+                self.pixels = Pixels(tag, begun, -1, tuple(fragments))
+                self._refer(level, key, vr, begun, -1)
+            else:
+                self._refer(level, key, vr, begun, self._pos - begun)
+            return False
+        self._begin_sequence(level, key, self._size, False, level.explicit and not self._was_un)
+        return True
+
+    def _fragments(self) -> list[tuple[int, int]]:
+        """Walk the items of encapsulated pixel data; leaves the position behind them."""
+        header = struct.Struct("<HHI").unpack_from
+        data, size, pos = self._data, self._size, self._pos
+        found: list[tuple[int, int]] = []
+        while pos + 8 <= size:
+            group, element, length = header(data, pos)
+            pos += 8
+            if (group, element) != (0xFFFE, 0xE000):
+                if (group, element) != (0xFFFE, 0xE0DD):
+                    self.flag("bad-fragments", "the fragments of pixel data are not delimited")
+                    pos -= 8
+                break
+            if pos + length > size:
+                self.flag("truncated", "the pixel data ends before its last fragment does")
+                self.truncated = True
+                length = size - pos
+            found.append((pos, length))
+            pos += length
+        else:
+            if pos < size or not found or not self.truncated:
+                self.flag("truncated", "the pixel data is not delimited")
+            pos = size
+        self._pos = pos
+        return found
+
+    # ---- sequences
+
+    def _begin_sequence(self, owner: _DataSet, key: str, end: int, defined: bool, explicit: bool) -> None:
+        little = owner.little or self._was_un
+        self._was_un = False
+        if len(self._stack) >= 2 * self._limits.depth:
+            raise LimitExceeded(f"sequences are nested more than {self._limits.depth} deep")
+        items: list[Any] = []
+        owner.values[key] = {"vr": "SQ", "Value": items}
+        self._stack.append(_Sequence(owner, key, items, end, defined, explicit, little))
+
+    def _items(self, level: _Sequence) -> None:
+        """Begin the next item, or end the sequence."""
+        pos, size = self._pos, self._size
+        if pos + 8 > size or pos >= level.end:
+            if not level.defined:
+                self.flag("truncated", "a sequence is not delimited")
+                self.truncated = True
+            self._end_sequence(level)
+            return
+        group, element, length = struct.unpack_from("<HHI" if level.little else ">HHI", self._data, pos)
+        tag = group << 16 | element
+        if tag == _ITEM:
+            self._pos = pos + 8
+            self._begin_item(level, length)
+            return
+        if tag == _SEQUENCE_END:
+            self._pos = pos + 8
+            if level.defined:
+                self.flag("stray-delimiter", "a sequence of defined length is delimited too")
+        else:
+            self.flag("bad-sequence", "a sequence holds something that is not an item", level.key)
+            self._pos = level.end if level.defined else pos
+        self._end_sequence(level)
+
+    def _begin_item(self, level: _Sequence, length: int) -> None:
+        defined = length != _UNDEFINED
+        end = self._pos + length if defined else self._size
+        if end > self._size:
+            self.flag("truncated", "an item is longer than the data")
+            self.truncated = True
+            end = self._size
+        owner = level.owner
+        explicit = self._item_explicit(level, end)
+        path = f"{owner.path}{level.key}/{len(level.items)}/"
+        item = _DataSet(end, defined, explicit, level.little, owner.charset, owner.signed, path)
+        level.items.append(item.values)
+        self._count += 1
+        self._stack.append(item)
+
+    def _item_explicit(self, level: _Sequence, end: int) -> bool:
+        """Some writers switch between implicit and explicit VR inside a sequence; the first header tells."""
+        if self._pos + 8 > end:
+            return level.explicit
+        group, _, code = struct.unpack_from("<HH2s" if level.little else ">HH2s", self._data, self._pos)
+        if group == 0xFFFE:
+            return level.explicit
+        explicit = code in EXPLICIT_VRS
+        if level.explicit and not explicit and not _letters(code):
+            self.flag("mixed-vr", "an item is in implicit VR inside a data set in explicit VR", level.key)
+            return False
+        if not level.explicit and explicit and self._fits_explicit(level.little, end):
+            self.flag("mixed-vr", "an item is in explicit VR inside a data set in implicit VR", level.key)
+            return True
+        return level.explicit
+
+    def _fits_explicit(self, little: bool, end: int) -> bool:
+        """Whether an implicit reading of the first element cannot be right, because it is longer than the item."""
+        (length,) = struct.unpack_from("<I" if little else ">I", self._data, self._pos + 4)
+        return bool(length != _UNDEFINED and self._pos + 8 + length > end)
+
+    def _end_sequence(self, level: _Sequence) -> None:
+        if not level.items:
+            level.owner.values[level.key] = {"vr": "SQ"}
+        self._stack.pop()
+
+    # ---- damage
+
+    def _unknown_vr(self, pos: int, tag: int, code: bytes, short: int, level: _DataSet) -> tuple[str, int, int]:
+        """(VR, offset, length) of an element whose VR is none of the standard.
+
+        Two letters are a VR of a later edition, which has a 32-bit length (PS3.5 7.1.2), or a slip of the writer's; anything
+        else is an element in implicit VR, if its length makes sense.
+        """
+        self.flag("bad-vr", "an element has a VR that the standard does not know", spell(tag))
+        order = "<I" if level.little else ">I"
+        if not _letters(code):
+            (length,) = struct.unpack_from(order, self._data, pos + 4)
+            if length == _UNDEFINED or pos + 8 + length <= self._size:
+                return vr_of(tag, self._creator(level, tag), signed=level.signed), pos + 8, length
+        elif not short and pos + 12 <= self._size:
+            (length,) = struct.unpack_from(order, self._data, pos + 8)
+            if pos + 12 + length <= level.end:
+                return "UN", pos + 12, length
+        return "UN", pos + 8, short
+
+    def _cut_short(self, pos: int) -> int:
+        """Too few bytes for another header: trailing padding of zeros is common and harmless, anything else is damage."""
+        if any(self._data[pos:]):
+            self.flag("truncated", "the data ends inside the header of an element")
+            self.truncated = True
+        return self._size
+
+    def _cut_off(self, level: _DataSet, tag: int, vr: str, at: int) -> int:
+        """A value that is longer than the data: pixel and bulk data are kept as far as they go."""
+        self.truncated = True
+        key, rest = spell(tag), self._size - at
+        self.flag("truncated", "the data ends inside a value", key)
+        if tag in PIXEL_TAGS and not level.path:
+            self._pixel_data(level, key, tag, vr, at, rest)
+        elif vr in BULK_VRS and rest > self._limits.inline_bytes:
+            self._refer(level, key, vr, at, rest)
+        return self._size
+
+
+_ODD = {
+    "unreadable-text": "text that its character set cannot explain",
+    "bad-number": "an integer or decimal string that is not a number",
+    "bad-length": "a value whose length does not fit its VR",
+}
+
+
+def _letters(code: bytes) -> bool:
+    return code.isalpha() and code.isupper()

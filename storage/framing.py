@@ -1,0 +1,137 @@
+"""From pixel data to frames: native by arithmetic, encapsulated by offset tables, by counting, or by looking (PS3.5 A.4)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from storage.elements import Pixels, Reader
+from storage.frames import FrameTable, Ranges
+from storage.transfer_syntaxes import Coding, lookup
+
+Fragment = tuple[int, int]
+
+# How a frame's code stream begins, for syntaxes in which a frame may be cut into fragments.
+_STARTS = {
+    Coding.JPEG: (b"\xff\xd8",),
+    Coding.JPEG_LOSSLESS: (b"\xff\xd8",),
+    Coding.JPEG_LS: (b"\xff\xd8",),
+    Coding.JPEG_2000: (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP"),
+    Coding.HTJ2K: (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP"),
+    Coding.JPEG_XL: (b"\xff\x0a", b"\0\0\0\x0cJXL "),
+}
+_FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+
+
+def frame_table(reader: Reader, transfer_syntax_uid: str) -> FrameTable:
+    """The frames of what `reader` has read; EMPTY where there is no pixel data."""
+    pixels = reader.pixels
+    if pixels is None or not (pixels.length or pixels.fragments):
+        return FrameTable.EMPTY
+    count = _integer(reader, "00280008", 1)
+    if count < 1:
+        reader.flag("bad-frame-count", "Number of Frames is not a positive number; 1 is taken", "00280008")
+        count = 1
+    if pixels.fragments is None:
+        return _native(reader, pixels, count)
+    return _encapsulated(reader, pixels, count, lookup(transfer_syntax_uid).coding)
+
+
+def _integer(reader: Reader, tag: str, default: int) -> int:
+    values: list[Any] = (reader.dataset.get(tag) or {}).get("Value") or [default]
+    return values[0] if isinstance(values[0], int) else default
+
+
+def _native(reader: Reader, pixels: Pixels, count: int) -> FrameTable:
+    bits = _frame_bits(reader, pixels)
+    if not bits:
+        reader.flag("no-image-size", "Rows, Columns or Bits Allocated is missing: frames cannot be told apart")
+        return FrameTable.native(1, pixels.offset, pixels.length * 8, pixels.length) if pixels.length else FrameTable.EMPTY
+    needed = (bits * count + 7) // 8
+    if pixels.length < needed:
+        reader.flag("short-pixel-data", "the pixel data is shorter than Rows, Columns and Number of Frames say", "7FE00010")
+    elif pixels.length > needed + needed % 2:
+        reader.flag("long-pixel-data", "the pixel data is longer than Rows, Columns and Number of Frames say", "7FE00010")
+    return FrameTable.native(count, pixels.offset, bits, min(pixels.length, needed))
+
+
+def _frame_bits(reader: Reader, pixels: Pixels) -> int:
+    size = _integer(reader, "00280010", 0) * _integer(reader, "00280011", 0)
+    allocated = _FLOAT_BITS.get(pixels.tag) or _integer(reader, "00280100", 0)
+    samples = _integer(reader, "00280002", 1)
+    colours = ((reader.dataset.get("00280004") or {}).get("Value") or [""])[0]
+    if colours == "YBR_FULL_422" and samples == 3:
+        # Two pixels share their chrominance: four samples for two pixels (PS3.3 C.7.6.3.1.2).
+        return size * 2 * allocated
+    return size * samples * allocated
+
+
+def _encapsulated(reader: Reader, pixels: Pixels, count: int, coding: Coding) -> FrameTable:
+    everything = pixels.fragments or ()
+    table, fragments = everything[:1], [f for f in everything[1:] if f[1]]
+    if not fragments:
+        reader.flag("no-fragments", "the encapsulated pixel data holds no fragment", "7FE00010")
+        return FrameTable.EMPTY
+    if coding is Coding.VIDEO:
+        return FrameTable.fragments([tuple(fragments)])
+    if count == 1:
+        return FrameTable.fragments([tuple(fragments)])
+    frames = (
+        _by_extended_offsets(reader, everything, count)
+        or (len(fragments) == count and [(fragment,) for fragment in fragments])
+        or _by_basic_offsets(reader, table[0], everything[1:], count)
+        or _by_looking(reader, fragments, count, coding)
+    )
+    return FrameTable.fragments(frames or _at_least(reader, fragments, count))
+
+
+def _by_extended_offsets(reader: Reader, everything: tuple[Fragment, ...], count: int) -> list[Ranges] | None:
+    """Extended Offset Table (PS3.3 C.7.6.3.1.8): one fragment a frame, each named by its offset and length."""
+    offsets, lengths = reader.offsets
+    if not offsets:
+        return None
+    if len(offsets) == len(lengths) == 8 * count and len(everything) > 1:
+        base = everything[1][0] - 8
+        sizes = {offset - 8 - base: length for offset, length in everything[1:]}
+        starts = struct.unpack(f"<{count}Q", offsets)
+        wanted = struct.unpack(f"<{count}Q", lengths)
+        if all(size <= sizes.get(start, -1) for start, size in zip(starts, wanted, strict=True)):
+            return [((base + start + 8, size),) for start, size in zip(starts, wanted, strict=True)]
+    reader.flag("bad-offset-table", "the Extended Offset Table does not fit the fragments", "7FE00001")
+    return None
+
+
+def _by_basic_offsets(reader: Reader, table: Fragment, items: tuple[Fragment, ...], count: int) -> list[Ranges] | None:
+    """Basic Offset Table: where the first fragment of each frame begins, counted from the item after the table."""
+    offset, length = table
+    if not length:
+        return None
+    starts = reader.longs(offset, length)
+    begins = {at - items[0][0]: index for index, (at, _) in enumerate(items)}
+    firsts = [begins.get(start, -1) for start in starts]
+    if len(firsts) != count or firsts[0] != 0 or firsts != sorted(set(firsts)) or -1 in firsts:
+        reader.flag("bad-offset-table", "the Basic Offset Table does not fit the fragments", "7FE00010")
+        return None
+    return [
+        tuple(f for f in items[first:last] if f[1])
+        for first, last in zip(firsts, [*firsts[1:], len(items)], strict=True)
+    ]
+
+
+def _by_looking(reader: Reader, fragments: list[Fragment], count: int, coding: Coding) -> list[Ranges] | None:
+    """A frame begins with the fragment in which a code stream begins."""
+    magics = _STARTS.get(coding)
+    if magics is None:
+        return None
+    frames: list[list[Fragment]] = []
+    for fragment in fragments:
+        if not frames or reader.starts_with(fragment[0], magics):
+            frames.append([])
+        frames[-1].append(fragment)
+    return [tuple(frame) for frame in frames] if len(frames) == count else None
+
+
+def _at_least(reader: Reader, fragments: list[Fragment], count: int) -> list[Ranges]:
+    """Nothing tells the frames apart: give what there is, one fragment each, and say so."""
+    reader.flag("frames-unclear", "the fragments cannot be assigned to frames", "7FE00010")
+    return [(fragment,) for fragment in fragments[:count]]

@@ -1,0 +1,197 @@
+"""One bounded pass over an instance: its UIDs, its DICOM JSON, where each frame lies, and what is odd about it."""
+
+from __future__ import annotations
+
+import re
+import struct
+import uuid
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from storage.dictionary import EXPLICIT_VRS
+from storage.elements import Limits, Reader
+from storage.errors import LimitExceeded, NotDicom, NotStorable, Truncated
+from storage.framing import frame_table
+from storage.frames import FrameTable
+from storage.part10 import Meta, preamble_danger, read_meta
+from storage.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Coding, lookup
+from storage.types import BulkItem, Flag, Uids
+
+# What is taken for a UID, and what is one (PS3.5 9.1). Real files carry UIDs of 67 digits or hexadecimal ones: an archive
+# that refused them would lose images. They are flagged; keys and paths never contain them unescaped.
+_UID = re.compile(r"[0-9A-Za-z._-]{1,128}")
+_PROPER_UID = re.compile(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_DIRECTORY = "1.2.840.10008.1.3.10"
+_NOT_AN_INSTANCE = "a DICOMDIR is an index of a medium, not an instance; import the folder that it lies in"
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one pass found. Offsets are in the object or, when `inflated`, in its inflated data set.
+
+    `dataset` is the DICOM JSON model (PS3.18 F.2) without group 0002, `json` its encoding; their BulkDataURIs read
+    `bulk:/studies/…/bulkdata/{path}`, for the web to complete. `dataset_offset` is 0 for a data set without file meta.
+    """
+
+    dataset: Mapping[str, Any]
+    json: bytes
+    uids: Uids
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+    inflated: bool
+    frames: FrameTable
+    bulk: tuple[BulkItem, ...]
+    flags: tuple[Flag, ...]
+
+
+def scan(view: memoryview | bytes, limits: Limits | None = None) -> Scan:
+    """Read an instance's header; pixel data is walked over, never read.
+
+    Raises NotDicom, NotStorable, Truncated and LimitExceeded; anything else that is odd is flagged.
+    """
+    limits = limits or Limits()
+    with memoryview(view) as whole:
+        meta = read_meta(whole)
+        if meta.sop_class_uid == _DIRECTORY:
+            raise NotStorable(_NOT_AN_INSTANCE)
+        return _scan(whole, meta, limits)
+
+
+def _scan(whole: memoryview, meta: Meta, limits: Limits) -> Scan:
+    start, declared = meta.dataset_offset, lookup(meta.transfer_syntax_uid)
+    deflated = bool(meta.transfer_syntax_uid) and declared.deflated
+    if deflated:
+        data, start = memoryview(inflate(whole, meta.dataset_offset, limits)), 0
+    else:
+        data = whole
+    explicit, little = _encoding(data, start)
+    reader = Reader(data, limits)
+    syntax = _syntax(meta, explicit, little, reader)
+    _flag_head(whole, meta, reader)
+    reader.run(start, explicit=explicit, little=little)
+    uids, sop_class = _identify(reader)
+    for element, path in reader.references:
+        element["BulkDataURI"] = (
+            f"bulk:/studies/{uids.study}/series/{uids.series}/instances/{uids.instance}/bulkdata/{path}"
+        )
+    frames = frame_table(reader, syntax)
+    if lookup(syntax).coding is Coding.VIDEO:
+        # OHIF takes Pixel Data that it is referred to for something to load before it plays, and waits for ever.
+        reader.dataset.pop("7FE00010", None)
+    return Scan(
+        dataset=reader.dataset,
+        json=orjson.dumps(reader.dataset),
+        uids=uids,
+        sop_class_uid=sop_class,
+        transfer_syntax_uid=syntax,
+        dataset_offset=meta.dataset_offset,
+        inflated=deflated,
+        frames=frames,
+        bulk=tuple(reader.bulk),
+        flags=tuple(reader.flags.values()),
+    )
+
+
+def inflate(view: memoryview | bytes, dataset_offset: int, limits: Limits | None = None) -> bytes:
+    """The data set of a deflated object (PS3.5 A.5). Raises LimitExceeded for a bomb, Truncated for a broken stream."""
+    limits = limits or Limits()
+    source = memoryview(view)[dataset_offset:]
+    most = min(limits.inflated_bytes, limits.inflation_ratio * len(source) + 65536)
+    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = decompressor.decompress(source, most)
+    except zlib.error as error:
+        raise Truncated(f"the deflated data set cannot be inflated ({error}); send it again") from error
+    if decompressor.unconsumed_tail and not decompressor.eof:
+        raise LimitExceeded(
+            f"the deflated data set inflates to more than {most} bytes ({limits.inflation_ratio} times its size);"
+            " send it in Explicit VR Little Endian"
+        )
+    return data
+
+
+def _encoding(data: memoryview, start: int) -> tuple[bool, bool]:
+    """(explicit, little endian), from the first element itself: what files declare is not always what they are."""
+    if len(data) < start + 8:
+        raise NotDicom("there is no data set; send a DICOM Part 10 file")
+    first = bytes(data[start : start + 8])
+    little = _little(first)
+    explicit = first[4:6] in EXPLICIT_VRS
+    group, _, length = struct.unpack("<HHI" if little else ">HHI", first)
+    fits = explicit or length == 0xFFFFFFFF or length <= len(data) - start - 8
+    if not (0 < group <= 0x7FE0 and fits):
+        raise NotDicom("the bytes are not DICOM: no data set begins where one should; send a DICOM Part 10 file")
+    return explicit, little
+
+
+def _little(first: bytes) -> bool:
+    """Group numbers begin small: whichever reading of the first is the smaller is right."""
+    return bool(struct.unpack_from("<H", first)[0] <= struct.unpack_from(">H", first)[0])
+
+
+def _syntax(meta: Meta, explicit: bool, little: bool, reader: Reader) -> str:
+    """The transfer syntax by which the data set is to be read, flagged where it is not the declared one."""
+    actual = EXPLICIT_LITTLE if explicit and little else IMPLICIT_LITTLE if little else EXPLICIT_BIG
+    declared = meta.transfer_syntax_uid
+    if not declared:
+        reader.flag("guessed-syntax", "no transfer syntax is declared; it was guessed from the bytes")
+        return actual
+    syntax = lookup(declared)
+    if (syntax.explicit_vr, syntax.little_endian) == (explicit, little):
+        return declared
+    reader.flag("wrong-syntax", "the data set is not in the transfer syntax that the file declares")
+    return actual if syntax.coding is Coding.NATIVE else declared
+
+
+def _flag_head(whole: memoryview, meta: Meta, reader: Reader) -> None:
+    if meta.dataset_offset == 0:
+        reader.flag("no-meta", "there is no preamble and no File Meta Information")
+        return
+    if meta.problem:
+        reader.flag("bad-meta", meta.problem)
+    danger = preamble_danger(whole[:4]) if meta.dataset_offset > 132 else ""
+    if danger:
+        reader.flag("executable-preamble", f"the preamble is that of {danger}; it is blanked on the way out")
+
+
+def _identify(reader: Reader) -> tuple[Uids, str]:
+    sop_class = _uid(reader, "SOP Class UID", "00080016")
+    if sop_class == _DIRECTORY:
+        raise NotStorable(_NOT_AN_INSTANCE)
+    instance = _uid(reader, "SOP Instance UID", "00080018")
+    return Uids(_parent_uid(reader, "Study", "0020000D", instance), _parent_uid(reader, "Series", "0020000E", instance), instance), sop_class
+
+
+def _value(reader: Reader, tag: str) -> str:
+    value = ((reader.dataset.get(tag) or {}).get("Value") or [""])[0]
+    return value if isinstance(value, str) else ""
+
+
+def _uid(reader: Reader, name: str, tag: str) -> str:
+    uid = _value(reader, tag)
+    if not uid:
+        if reader.truncated:
+            raise Truncated(f"the data ends before {name}; send the whole object")
+        raise NotStorable(f"{name} is missing; an instance without it cannot be told from others")
+    if not _UID.fullmatch(uid):
+        raise NotStorable(f"{name} is not a UID: digits and dots, at most 64, are what it may hold (PS3.5 9.1)")
+    if not _PROPER_UID.fullmatch(uid):
+        reader.flag("odd-uid", f"{name} breaks the rules for UIDs (PS3.5 9.1)", tag)
+    return uid
+
+
+def _parent_uid(reader: Reader, name: str, tag: str, instance: str) -> str:
+    """The study or series; assigned where it has none, so that nothing is lost: the same instance gets the same one.
+
+    Test images and objects of no patient (palettes, hanging protocols, implant templates) come without.
+    """
+    if _value(reader, tag) or reader.truncated:
+        return _uid(reader, f"{name} Instance UID", tag)
+    # PS3.5 B.2: a UID may be made from a UUID; a name-based one is the same each time.
+    uid = f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{name} of {instance}').int}"
+    reader.flag("assigned-uid", f"{name} Instance UID is missing; one was assigned", tag)
+    reader.dataset[tag] = {"vr": "UI", "Value": [uid]}
+    return uid
