@@ -89,12 +89,10 @@ def _switching(raw: bytes, charset: Charset) -> tuple[str, bool]:
 
 def _fragment(piece: bytes, charset: Charset) -> tuple[str, bool]:
     """One run that begins with an escape sequence."""
-    for code, codec in _CODES:
-        if piece.startswith(code):
-            break
-    else:
+    known = next((pair for pair in _CODES if piece.startswith(pair[0])), None)
+    if known is None:
         return _plain(piece[1:], charset.first)[0], False
-    codec = _strict(codec)
+    code, codec = known[0], _strict(known[1])
     if codec in _KEEP_ESCAPE:
         return _plain(piece, codec)
     body = piece[len(code) :]

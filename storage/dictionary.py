@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from pydicom.datadict import DicomDictionary, dictionary_VR, private_dictionary_VR
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.datadict import dictionary_VR, private_dictionary_VR
 
 # Tag -> eight upper-case hexadecimal digits, for the tags that come up.
 KEYS: dict[int, str] = {tag: f"{tag:08X}" for tag in DicomDictionary}
 
 # VR as written in an explicit header -> VR, and whether a reserved field and a 32-bit length follow (PS3.5 7.1.2).
 _LONG = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
-_SHORT = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+_SHORT = (
+    *("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH", "SL", "SS", "ST", "TM"),
+    *("UI", "UL", "US"),
+)
 EXPLICIT_VRS: dict[bytes, tuple[str, bool]] = {
     **{vr.encode(): (vr, True) for vr in _LONG},
     **{vr.encode(): (vr, False) for vr in _SHORT},

@@ -37,13 +37,19 @@ class Meta(NamedTuple):
     problem: str = ""
 
 
+_META_GROUP = b"\x02\x00"
+
+
 def read_meta(data: memoryview) -> Meta:
     """Find the File Meta Information and where the data set begins; copes without preamble and with wrong lengths."""
-    if data[128:132] == PREFIX and not (data[132:134] != b"\x02\x00" and bytes(data[4:6]) in EXPLICIT_VRS):
+    head = bytes(data[:134])
+    headless = head[4:6] in EXPLICIT_VRS
+    # A bare data set may have the letters DICM just there: then it is not group 0002 that follows.
+    if head[128:132] == PREFIX and (head[132:] == _META_GROUP or not headless):
         return _group_two(data, 132)
-    if data[:4] == PREFIX:
+    if head[:4] == PREFIX:
         return _group_two(data, 4)._replace(problem="the 128 bytes before DICM are missing")
-    if data[:2] == b"\x02\x00" and bytes(data[4:6]) in EXPLICIT_VRS:
+    if head[:2] == _META_GROUP and headless:
         return _group_two(data, 0)._replace(problem="the preamble and DICM are missing")
     return Meta(0)
 
@@ -52,8 +58,10 @@ def _group_two(data: memoryview, start: int) -> Meta:
     """Elements of group 0002, explicit VR little endian, until another group begins; the group length is not believed."""
     pos, size, promised = start, len(data), None
     values: dict[int, str] = {}
-    while pos + 8 <= size and data[pos : pos + 2] == b"\x02\x00":
-        _, element, code, length = struct.unpack_from("<HH2sH", data, pos)
+    while pos + 8 <= size:
+        group, element, code, length = struct.unpack_from("<HH2sH", data, pos)
+        if group != 2:
+            break
         pos += 8
         vr, is_long = EXPLICIT_VRS.get(code, ("UN", False))
         if is_long:

@@ -15,11 +15,13 @@ import orjson
 from storage.dictionary import EXPLICIT_VRS
 from storage.elements import Limits, Reader
 from storage.errors import LimitExceeded, NotDicom, NotStorable, Truncated
-from storage.framing import frame_table
 from storage.frames import FrameTable
+from storage.framing import frame_table
 from storage.part10 import Meta, preamble_danger, read_meta
 from storage.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Coding, lookup
 from storage.types import BulkItem, Flag, Uids
+
+__all__ = ("Limits", "Scan", "inflate", "scan")
 
 # What is taken for a UID, and what is one (PS3.5 9.1). Real files carry UIDs of 67 digits or hexadecimal ones: an archive
 # that refused them would lose images. They are flagged; keys and paths never contain them unescaped.
