@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from pydicom.uid import UID_dictionary
+from pydicom.uid import UID
 
 from pacs.upper_layer import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -36,12 +36,10 @@ from pacs.upper_layer import (
     Role,
     UserInformation,
 )
+from storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, TABLE
 
 APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
-# Made from a UUID (PS3.5 B.2), so that nobody need be asked for a root.
-IMPLEMENTATION_CLASS_UID: Final = "2.25.225217243953519184127425416906478419310"
-IMPLEMENTATION_VERSION: Final = "LIGHTBOX"
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 _STORAGE_SERVICE_CLASS: Final = "1.2.840.10008.4.2"
@@ -86,12 +84,11 @@ def is_storage(sop_class_uid: str) -> bool:
     """Whether instances of this SOP class are stored; what the dictionary does not know may well be."""
     if not _UID.fullmatch(sop_class_uid):
         return False
-    entry = UID_dictionary.get(sop_class_uid)
-    if entry is None:
+    entry = UID(sop_class_uid)
+    # A UID that is not in the dictionary has no type; a retired one of which it has forgotten the name has no name.
+    if not entry.type or not entry.name:
         return True
-    name, kind = entry[0], entry[1]
-    # A retired UID of which the dictionary has forgotten even the name is taken as unknown.
-    return kind == "SOP Class" and (not name or "Storage" in name) and sop_class_uid not in _NOT_STORAGE
+    return entry.type == "SOP Class" and "Storage" in entry.name and sop_class_uid not in _NOT_STORAGE
 
 
 def rejection(request: AssociateRequest, ae_titles: Iterable[str] | None) -> Reject | None:
@@ -121,7 +118,7 @@ def negotiate(request: AssociateRequest, max_length: int) -> tuple[AssociateAnsw
     user = UserInformation(
         maximum_length=max_length,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version=IMPLEMENTATION_VERSION,
+        implementation_version=IMPLEMENTATION_VERSION_NAME,
         # One operation at a time in either direction (PS3.7 D.3.3.3); not answering would mean the same.
         asynchronous_window=(1, 1) if request.user.asynchronous_window else None,
         # The peer may be the user of every service here and the provider of none: this archive sends on no association

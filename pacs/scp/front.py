@@ -1,0 +1,261 @@
+"""Sockets that have not negotiated, apart from real associations: one selector loop, with limits on time, size and number.
+
+A socket costs a small buffer that grows with what it really sends, until its A-ASSOCIATE-RQ is whole; only then it gets a
+thread. Where too many wait, the one that has waited longest goes: a peer that means it sends its request at once.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from pacs.scp.settings import DimseSettings, Observer
+from pacs.upper_layer import LOCAL_LIMIT_EXCEEDED, Acceptor, Violation
+
+_log = structlog.get_logger(__name__)
+# How long a socket that has had its last word may take to read it.
+_FAREWELL_SECONDS: Final = 1.0
+_ACCEPTS_AT_ONCE: Final = 64
+# After the system refused another socket (no descriptors left): give others a chance to end.
+_PAUSE_SECONDS: Final = 0.1
+
+# Takes over a socket whose request is whole, or says that there is no place.
+TakeOver = Callable[[socket.socket, Acceptor, str], bool]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    sock: socket.socket
+    address: str
+    deadline: float
+    machine: Acceptor
+    # Whether the last word was said, and only the peer's closing is waited for.
+    leaving: bool = False
+
+
+class Front:
+    """Accepts connections on `listener` and gives those that have sent a request to `take_over`."""
+
+    def __init__(
+        self, listener: socket.socket, settings: DimseSettings, observer: Observer, take_over: TakeOver
+    ) -> None:
+        self._listener = listener
+        self._settings = settings
+        self._observer = observer
+        self._take_over = take_over
+        # In the order of their coming, which is that of their deadlines too.
+        self._waiting: dict[socket.socket, _Waiting] = {}
+        self._leaving: dict[socket.socket, _Waiting] = {}
+        self._per_address: Counter[str] = Counter()
+        self._bytes = 0
+        self._paused_until = 0.0
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="dimse-front", daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._listener.setblocking(False)
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept no more, and let go of those that have not negotiated. Returns when that is done."""
+        with suppress(OSError):
+            self._wake.send(b"!")
+        self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """How many sockets have not negotiated."""
+        return len(self._waiting)
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except Exception:  # noqa: BLE001
+            # Without the front nobody is served: that must be seen.
+            _log.exception("front.failed")
+        finally:
+            self._close()
+
+    def _turn(self) -> bool:
+        """Wait for something to happen and deal with it; False when it is time to stop."""
+        for key, _ in self._selector.select(self._next_deadline()):
+            if key.fileobj is self._woken:
+                return False
+            if key.fileobj is self._listener:
+                self._accept()
+            else:
+                self._read_safely(key.data)
+        self._expire(time.monotonic())
+        return True
+
+    def _next_deadline(self) -> float | None:
+        deadlines = [next(iter(group.values())).deadline for group in (self._waiting, self._leaving) if group]
+        if self._paused_until:
+            deadlines.append(self._paused_until)
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    # Coming
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                sock, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._admit(sock, str(address[0]))
+
+    def _admit(self, sock: socket.socket, address: str) -> None:
+        settings = self._settings
+        if self._per_address[address] >= settings.max_waiting_per_address:
+            self._drop(next(one for one in self._waiting.values() if one.address == address), "crowded out")
+        if len(self._waiting) >= settings.max_waiting:
+            self._drop(next(iter(self._waiting.values())), "crowded out")
+        sock.setblocking(False)
+        machine = Acceptor(
+            max_length=settings.max_pdu_bytes, max_request=settings.max_request_bytes, buffer_size=settings.read_bytes
+        )
+        one = _Waiting(sock, address, time.monotonic() + settings.request_seconds, machine)
+        self._waiting[sock] = one
+        self._per_address[address] += 1
+        self._bytes += machine.buffered
+        self._selector.register(sock, selectors.EVENT_READ, one)
+
+    def _pause(self, error: OSError) -> None:
+        """No descriptor for another socket: the oldest gives up its own, and we look again in a moment."""
+        _log.error("front.exhausted", reason=error.strerror or type(error).__name__)
+        if self._waiting:
+            self._drop(next(iter(self._waiting.values())), "crowded out")
+        self._selector.unregister(self._listener)
+        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+
+    # Reading
+
+    def _read_safely(self, one: _Waiting) -> None:
+        """One socket's trouble, even of our own making, is nobody else's."""
+        try:
+            self._read(one)
+        except Exception:  # noqa: BLE001
+            _log.exception("connection.failed", address=one.address)
+            self._drop(one, "error")
+
+    def _read(self, one: _Waiting) -> None:
+        if one.sock not in self._waiting and one.sock not in self._leaving:
+            return  # dropped earlier in this turn
+        try:
+            count = self._receive(one)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            count = 0
+        if not count:
+            self._drop(one, "closed")
+        elif not one.leaving:
+            self._consider(one)
+
+    def _receive(self, one: _Waiting) -> int:
+        if one.leaving:
+            return len(one.sock.recv(65536))
+        before = one.machine.buffered
+        count = one.sock.recv_into(one.machine.space())
+        one.machine.filled(count)
+        self._bytes += one.machine.buffered - before
+        return count
+
+    def _consider(self, one: _Waiting) -> None:
+        if one.machine.request_is_whole:
+            self._hand_over(one)
+            return
+        try:
+            # Only a header that is wrong says anything yet; an abort is a peer that changed its mind.
+            if one.machine.next_event() is not None:
+                self._drop(one, "closed")
+        except Violation as error:
+            _log.warning("connection.violation", address=one.address, reason=str(error))
+            self._observer.connection_dropped("violation")
+            self._farewell(one, error.pdu)
+        else:
+            self._limit_memory()
+
+    def _limit_memory(self) -> None:
+        while self._bytes > self._settings.max_waiting_bytes and len(self._waiting) > 1:
+            self._drop(max(self._waiting.values(), key=lambda other: other.machine.buffered), "crowded out")
+
+    def _hand_over(self, one: _Waiting) -> None:
+        self._forget(one)
+        self._selector.unregister(one.sock)
+        if self._take_over(one.sock, one.machine, one.address):
+            return
+        self._observer.association_rejected("limit")
+        _log.warning("association.rejected", reason="limit", address=one.address)
+        self._selector.register(one.sock, selectors.EVENT_READ, one)
+        self._farewell(one, one.machine.refuse(LOCAL_LIMIT_EXCEEDED))
+
+    # Going
+
+    def _farewell(self, one: _Waiting, pdu: bytes) -> None:
+        """Send the last word, and leave the socket a moment in which the peer may read it."""
+        self._forget(one)
+        with suppress(OSError):
+            one.sock.send(pdu)
+            one.sock.shutdown(socket.SHUT_WR)
+        one.leaving = True
+        one.deadline = time.monotonic() + _FAREWELL_SECONDS
+        if len(self._leaving) >= self._settings.max_waiting:
+            self._remove(next(iter(self._leaving.values())))
+        self._leaving[one.sock] = one
+
+    def _expire(self, now: float) -> None:
+        for group, reason in ((self._waiting, "too slow"), (self._leaving, "")):
+            while group and (first := next(iter(group.values()))).deadline <= now:
+                self._drop(first, reason)
+        if self._paused_until and self._paused_until <= now:
+            self._paused_until = 0.0
+            self._selector.register(self._listener, selectors.EVENT_READ)
+
+    def _drop(self, one: _Waiting, reason: str) -> None:
+        """Close it, without a word: the ARTIM timer's AA-2 sends nothing either."""
+        if not one.leaving:
+            self._observer.connection_dropped(reason)
+            _log.info("connection.dropped", how=reason, address=one.address)
+        self._remove(one)
+
+    def _remove(self, one: _Waiting) -> None:
+        self._forget(one)
+        self._leaving.pop(one.sock, None)
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(one.sock)
+        one.sock.close()
+
+    def _forget(self, one: _Waiting) -> None:
+        if self._waiting.pop(one.sock, None) is None:
+            return
+        self._bytes -= one.machine.buffered
+        self._per_address[one.address] -= 1
+        if not self._per_address[one.address]:
+            del self._per_address[one.address]
+
+    def _close(self) -> None:
+        for sock in (*self._waiting, *self._leaving, self._listener, self._wake, self._woken):
+            sock.close()
+        self._waiting.clear()
+        self._leaving.clear()
+        self._selector.close()

@@ -1,0 +1,191 @@
+"""Identifiers of query services: data sets to the DICOM JSON model and back, in the syntax and character set agreed.
+
+Pure. Reading is the scanner's own bounded pass; writing is ours, because a query's answers must cost microseconds each.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydicom.charset import python_encoding
+
+from storage.dictionary import EXPLICIT_VRS
+from storage.elements import Limits, Reader
+from storage.errors import Truncated
+from storage.transfer_syntaxes import lookup
+from storage.types import Dataset
+from storage.values import BULK_VRS
+
+CHARACTER_SET: Final = "00080005"
+UTF_8: Final = "ISO_IR 192"
+
+# Identifiers are small; what is not would be an attack.
+_LIMITS: Final = Limits(depth=16, elements=4096, header_bytes=1 << 20)
+_CHARACTER_SET_TAG: Final = 0x00080005
+# VRs in the character set of (0008,0005) (PS3.5 6.1.2.2); the others are ASCII.
+_IN_CHARACTER_SET: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
+# VRs whose explicit length has four bytes (PS3.5 7.1.2).
+_LONG: Final = frozenset(vr for vr, is_long in EXPLICIT_VRS.values() if is_long)
+_LONGEST_DS: Final = 16
+_ITEM: Final = 0xFFFEE000
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """A request's identifier: its attributes, and the values of its Specific Character Set as they were sent."""
+
+    dataset: Dataset
+    character_set: tuple[str, ...]
+
+
+def decode(data: bytes, transfer_syntax_uid: str) -> Identifier:
+    """Read an identifier. Raises Truncated and LimitExceeded. Implicit VR is recognised even where explicit was agreed."""
+    little = lookup(transfer_syntax_uid).little_endian
+    explicit = data[4:6] in EXPLICIT_VRS
+    reader = Reader(memoryview(data), _LIMITS)
+    reader.run(0, explicit=explicit, little=little)
+    if reader.truncated:
+        raise Truncated("the identifier ends before its last element does; send it again")
+    return Identifier(reader.dataset, tuple(_character_set(data, explicit, little)))
+
+
+def _character_set(data: bytes, explicit: bool, little: bool) -> Iterable[str]:
+    """(0008,0005) stands before all else but the group's length, so all elements up to it are short ones."""
+    header = struct.Struct(("<" if little else ">") + ("HH2xH" if explicit else "HHI"))
+    at = 0
+    while at + 8 <= len(data):
+        group, element, length = header.unpack_from(data, at)
+        tag, at = group << 16 | element, at + 8
+        if tag == _CHARACTER_SET_TAG:
+            text = data[at : at + length].decode("ascii", "replace")
+            return [term.strip(" \0") for term in text.split("\\")] if text.strip(" \0") else []
+        if tag > _CHARACTER_SET_TAG:
+            break
+        at += length
+    return []
+
+
+def text_values(element: Mapping[str, Any]) -> list[str]:
+    """The values of an attribute as text, as matching takes them; names with their component groups."""
+    return [_as_text(value) for value in element.get("Value") or ()]
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return _name(value)
+    return str(value)
+
+
+def _name(value: Mapping[str, str]) -> str:
+    groups = (value.get("Alphabetic", ""), value.get("Ideographic", ""), value.get("Phonetic", ""))
+    return "=".join(groups).rstrip("=")
+
+
+class Encoder:
+    """Writes answers in one transfer syntax.
+
+    Text goes out as ASCII where it is, else in the request's own single-byte or Chinese character set where that can say
+    it, else in UTF-8; (0008,0005) is set accordingly, and left out where it says nothing and was not asked for.
+    """
+
+    def __init__(self, transfer_syntax_uid: str, asked: tuple[str, ...] = ()) -> None:
+        syntax = lookup(transfer_syntax_uid)
+        self._explicit = syntax.explicit_vr
+        self._little = syntax.little_endian
+        order = "<" if syntax.little_endian else ">"
+        self._implicit_head = struct.Struct(order + "HHI")
+        self._short_head = struct.Struct(order + "HH2sH")
+        self._long_head = struct.Struct(order + "HH2sxxI")
+        self._order = order
+        self._asked = asked
+        # With code extensions (several values) we answer in UTF-8, which every reader of those has learnt since.
+        term = asked[0] if len(asked) == 1 and not asked[0].startswith("ISO 2022") else ""
+        self._codec = python_encoding.get(term, "") if term else ""
+
+    def encode(self, dataset: Dataset) -> bytes:
+        """One answer; `dataset` need not be in order and says nothing of (0008,0005)."""
+        try:
+            return self._whole(dataset, "ascii", self._asked)
+        except UnicodeEncodeError:
+            pass
+        if self._codec:
+            try:
+                return self._whole(dataset, self._codec, self._asked)
+            except UnicodeEncodeError:
+                pass
+        return self._whole(dataset, "utf-8", (UTF_8,))
+
+    def _whole(self, dataset: Dataset, codec: str, character_set: tuple[str, ...]) -> bytes:
+        if character_set:
+            dataset = {**dataset, CHARACTER_SET: {"vr": "CS", "Value": character_set}}
+        return self._items(dataset, codec)
+
+    def _items(self, dataset: Dataset, codec: str) -> bytes:
+        return b"".join([self._element(tag, dataset[tag], codec) for tag in sorted(dataset)])
+
+    def _element(self, tag: str, element: Mapping[str, Any], codec: str) -> bytes:
+        vr = element["vr"]
+        value = self._value(vr, element, codec)
+        group, number = int(tag[:4], 16), int(tag[4:], 16)
+        if not self._explicit:
+            return self._implicit_head.pack(group, number, len(value)) + value
+        if vr in _LONG:
+            return self._long_head.pack(group, number, vr.encode(), len(value)) + value
+        return self._short_head.pack(group, number, vr.encode(), len(value)) + value
+
+    def _value(self, vr: str, element: Mapping[str, Any], codec: str) -> bytes:
+        if vr in BULK_VRS:
+            return self._binary(vr, element)
+        values = element.get("Value")
+        if not values:
+            return b""
+        if vr == "SQ":
+            return b"".join(self._item(item, codec) for item in values)
+        if vr in _NUMBERS:
+            numbers = [float(value) if vr[0] == "F" else int(value) for value in values if value is not None]
+            return struct.pack(f"{self._order}{len(numbers)}{_NUMBERS[vr]}", *numbers)
+        if vr == "AT":
+            halves = [int(half, 16) for value in values if value for half in (value[:4], value[4:])]
+            return struct.pack(f"{self._order}{len(halves)}H", *halves)
+        return _text(vr, values, codec if vr in _IN_CHARACTER_SET else "ascii")
+
+    def _item(self, item: Dataset, codec: str) -> bytes:
+        value = self._items(item, codec)
+        return self._implicit_head.pack(_ITEM >> 16, _ITEM & 0xFFFF, len(value)) + value
+
+    def _binary(self, vr: str, element: Mapping[str, Any]) -> bytes:
+        """InlineBinary is little endian whatever the syntax (PS3.18 F.2.7); what is only referred to is not sent."""
+        raw = base64.b64decode(element.get("InlineBinary", ""))
+        size = BULK_VRS[vr]
+        if size > 1 and not self._little:
+            words = array({2: "H", 4: "I", 8: "Q"}[size], raw)
+            words.byteswap()
+            raw = words.tobytes()
+        return raw + b"\0" * (len(raw) % 2)
+
+
+def _text(vr: str, values: Iterable[Any], codec: str) -> bytes:
+    text = "\\".join(map(_decimal if vr == "DS" else _as_text, values))
+    # Only text in the answer's character set may ask for another one; elsewhere a stray character is replaced.
+    raw = text.encode(codec, "strict" if vr in _IN_CHARACTER_SET else "replace")
+    return raw + (b"\0" if vr == "UI" else b" ") * (len(raw) % 2)
+
+
+def _decimal(value: Any) -> str:
+    """A DS has at most 16 characters (PS3.5 6.2): as many digits as go into them."""
+    if value is None:
+        return ""
+    text = str(value)
+    digits = _LONGEST_DS
+    while len(text) > _LONGEST_DS and digits and isinstance(value, float):
+        digits -= 1
+        text = f"{value:.{digits}g}"
+    return text

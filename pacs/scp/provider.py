@@ -1,0 +1,61 @@
+"""What every service is handed: the archive, the limits, who counts, and the associations that are open."""
+
+from __future__ import annotations
+
+import threading
+
+from pacs.scp.settings import DimseSettings, Nobody, Observer
+from pacs.scp.transport import Stopping, Transport
+from storage.archive import Archive
+
+
+class Provider:
+    """Shared by all associations of one server. Thread-safe."""
+
+    def __init__(self, archive: Archive, settings: DimseSettings, observer: Observer | None = None) -> None:
+        self.archive = archive
+        self.settings = settings
+        self.observer: Observer = observer or Nobody()
+        self.stopping = Stopping()
+        self._open: set[Transport] = set()
+        self._places = settings.max_associations
+        self._changed = threading.Condition()
+
+    def take_place(self) -> bool:
+        """Reserve a place for one more association; False when all are taken. Given back with `closed`."""
+        with self._changed:
+            if not self._places:
+                return False
+            self._places -= 1
+            return True
+
+    def opened(self, transport: Transport) -> None:
+        """An association is being served on `transport`, in a place that was taken."""
+        with self._changed:
+            self._open.add(transport)
+
+    def closed(self, transport: Transport | None) -> None:
+        """It is over; None where it came to nothing."""
+        with self._changed:
+            if transport:
+                self._open.discard(transport)
+            self._places += 1
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until no place is taken; whether that came to pass."""
+        everything = self.settings.max_associations
+        with self._changed:
+            return self._changed.wait_for(lambda: self._places == everything, timeout=max(0.0, seconds))
+
+    def cut(self) -> None:
+        """Cut every connection that is still open."""
+        with self._changed:
+            for transport in self._open:
+                transport.cut()
+
+    @property
+    def associations(self) -> int:
+        """How many places are taken now."""
+        with self._changed:
+            return self.settings.max_associations - self._places

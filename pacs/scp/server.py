@@ -1,0 +1,121 @@
+"""The DIMSE server: a listening socket, its front, and a thread for each association."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from pacs.scp.front import Front
+from pacs.scp.provider import Provider
+from pacs.scp.session import serve
+from pacs.scp.settings import DimseSettings, Observer
+from pacs.upper_layer import Acceptor
+from storage.archive import Archive
+
+_log = structlog.get_logger(__name__)
+_BACKLOG: Final = 256
+# After the patience of `stop` is over: time for every association to notice and to say so to its peer.
+_LAST_SECONDS: Final = 3.0
+
+
+def listening_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A bound TCP socket. `reuse_port` lets several processes listen on the same port (SO_REUSEPORT). Raises OSError."""
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class DimseServer:
+    """Serves one archive over DIMSE, from `start` to `stop`.
+
+    `sock` is a bound socket of which this server takes possession: one that a parent process has opened, say; without it
+    `start` binds to `settings.host` and `settings.port`.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        settings: DimseSettings | None = None,
+        *,
+        sock: socket.socket | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._settings = settings or DimseSettings()
+        self._provider = Provider(archive, self._settings, observer)
+        self._sock = sock
+        self._front: Front | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; known from `start` on, or from the beginning where a socket was given."""
+        if self._sock is None:
+            raise RuntimeError("the server has not been started")
+        return self._port_of(self._sock)
+
+    @property
+    def associations(self) -> int:
+        """How many associations there are now."""
+        return self._provider.associations
+
+    @property
+    def waiting(self) -> int:
+        """How many sockets have not negotiated yet."""
+        return self._front.waiting if self._front else 0
+
+    def start(self) -> None:
+        """Listen and serve, in threads of its own. Raises OSError when the address cannot be had."""
+        if self._sock is None:
+            self._sock = listening_socket(self._settings.host, self._settings.port)
+        self._sock.listen(_BACKLOG)
+        self._port = self._port_of(self._sock)
+        self._front = Front(self._sock, self._settings, self._provider.observer, self._take_over)
+        self._front.start()
+        _log.info("dimse.listening", port=self._port, ae_title=self._settings.ae_title)
+
+    def stop(self, grace_seconds: float = 30.0) -> None:
+        """Accept no more; let associations that are at work go on for `grace_seconds`; abort the rest. Blocks till done.
+
+        An association that is idle between messages is aborted at once.
+        """
+        if self._front is None:
+            return
+        begun = time.monotonic()
+        self._front.stop()
+        stopping = self._provider.stopping
+        stopping.begun = True
+        finished = self._provider.wait(grace_seconds)
+        stopping.over = True
+        if not finished and not self._provider.wait(_LAST_SECONDS):
+            self._provider.cut()
+            self._provider.wait(_LAST_SECONDS)
+        left = self._provider.associations
+        _log.info("dimse.stopped", seconds=round(time.monotonic() - begun, 3), finished=finished, left=left)
+
+    def _take_over(self, sock: socket.socket, machine: Acceptor, address: str) -> bool:
+        if not self._provider.take_place():
+            return False
+        arguments = (sock, machine, address, self._provider)
+        try:
+            threading.Thread(target=serve, args=arguments, name=f"dimse-{address}", daemon=True).start()
+        except RuntimeError:
+            # The system has no thread left for us: the same as having no place.
+            self._provider.closed(None)
+            return False
+        return True
+
+    @staticmethod
+    def _port_of(sock: socket.socket) -> int:
+        return int(sock.getsockname()[1])

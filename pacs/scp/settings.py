@@ -1,0 +1,80 @@
+"""The limits of the DIMSE server, and what it tells whoever counts; plain values, made by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class DimseSettings:
+    """Times in seconds, sizes in bytes. The defaults are RELIABILITY's (rows 3, 4 and 5)."""
+
+    host: str = "127.0.0.1"
+    # 0 takes a free port; the server's `port` says which.
+    port: int = 11112
+    ae_title: str = "LIGHTBOX"
+    # Whether to answer to any called AE title, not only to our own.
+    any_called_ae: bool = False
+
+    # Sockets that have not negotiated: time for the whole A-ASSOCIATE-RQ, its size, how many at once. One too many
+    # costs the one that has waited longest its place: who sends a request at once never waits.
+    request_seconds: float = 10.0
+    max_request_bytes: int = 1 << 20
+    max_waiting: int = 400
+    max_waiting_per_address: int = 250
+    max_waiting_bytes: int = 64 << 20
+
+    max_associations: int = 100
+    max_pdu_bytes: int = 1 << 17
+    # One read of the socket; also the memory of an association between messages.
+    read_bytes: int = 1 << 18
+    # Inside a message: time without a byte, and the least rate over such a time. Between messages: patience.
+    message_idle_seconds: float = 30.0
+    min_bytes_per_second: int = 256
+    idle_seconds: float = 60.0
+    max_command_bytes: int = 1 << 14
+    max_identifier_bytes: int = 1 << 20
+
+
+class Observer(Protocol):
+    """What happens, told as it happens, from many threads at once; must return quickly."""
+
+    def association_accepted(self) -> None: ...
+
+    def association_rejected(self, reason: str) -> None:
+        """`reason`: called AE, calling AE, protocol version, application context, limit."""
+
+    def association_ended(self, how: str, seconds: float) -> None:
+        """`how`: released, aborted by peer, lost, violation, idle, stopped, error."""
+
+    def connection_dropped(self, reason: str) -> None:
+        """A socket that never negotiated: too slow, crowded out, violation, closed."""
+
+    def stored(self, status: int, seconds: float, size: int) -> None:
+        """One C-STORE answered; `seconds` from the command to the answer, `size` of the object."""
+
+    def found(self, level: str, status: int, seconds: float, answers: int) -> None:
+        """One C-FIND answered; `level` is empty where the identifier had none that we know."""
+
+
+class Nobody:
+    """An observer that does not look."""
+
+    def association_accepted(self) -> None:
+        """See `Observer`."""
+
+    def association_rejected(self, reason: str) -> None:
+        """See `Observer`."""
+
+    def association_ended(self, how: str, seconds: float) -> None:
+        """See `Observer`."""
+
+    def connection_dropped(self, reason: str) -> None:
+        """See `Observer`."""
+
+    def stored(self, status: int, seconds: float, size: int) -> None:
+        """See `Observer`."""
+
+    def found(self, level: str, status: int, seconds: float, answers: int) -> None:
+        """See `Observer`."""

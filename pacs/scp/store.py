@@ -1,0 +1,94 @@
+"""C-STORE (PS3.4 annex B, PS3.7 9.1.1): the data set goes as it comes into a spool, and into the archive from there."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+
+from pacs.dimse import Status
+from pacs.scp.association import Association, Message
+from pacs.scp.negotiation import QUERY_MODELS, VERIFICATION
+from pacs.scp.provider import Provider
+from pacs.scp.transport import Ended
+from storage import part10
+from storage.errors import LightboxError, NotDicom, NotStorable, statuses
+from storage.spool import Spool
+from storage.types import Source
+
+_log = structlog.get_logger(__name__)
+
+
+def serves(abstract_syntax: str) -> bool:
+    """Whether C-STORE may come on a presentation context: on all that were accepted for storage."""
+    return abstract_syntax != VERIFICATION and abstract_syntax not in QUERY_MODELS
+
+
+def answer(association: Association, message: Message, provider: Provider) -> None:
+    """Store the instance and say 0x0000 when it is durable and found, or the error table's status and a comment.
+
+    Whatever goes wrong on our side, the peer's data set is read to its end and answered: the next instance of the same
+    association may well succeed.
+    """
+    begun = time.perf_counter()
+    status, more, size = int(Status.SUCCESS), dict[str, Any](), 0
+    try:
+        with provider.archive.spool() as spool:
+            _receive(association, message, spool)
+            size = spool.size
+            _ingest(association, message, provider, spool)
+    except Ended:
+        raise
+    except LightboxError as error:
+        status, more = statuses(error).store, {"ErrorComment": comment(error)}
+        _refused(association, message, status, error)
+    except Exception as error:  # noqa: BLE001
+        status, more = statuses(error).store, {"ErrorComment": "an error of the archive; its log says more"}
+        _log.exception("store.failed", calling_ae=association.peer.calling_ae, address=association.peer.address)
+    instance = message.command.get("AffectedSOPInstanceUID") or None
+    association.respond(message, status, AffectedSOPInstanceUID=instance, **more)
+    provider.observer.stored(status, time.perf_counter() - begun, size)
+
+
+def comment(error: LightboxError) -> str:
+    """An Error Comment (0000,0902): LO has no backslash; `dimse.respond` cuts it to length."""
+    return str(error).replace("\\", "/")
+
+
+def _receive(association: Association, message: Message, spool: Spool) -> None:
+    """A Part 10 file in the making: meta information of ours, then the data set's bytes as they are."""
+    if not message.data_pending:
+        raise NotDicom("the C-STORE command came without a data set; send one")
+    command = message.command
+    spool.write(
+        part10.file_meta(
+            command.get("AffectedSOPClassUID", ""),
+            command.get("AffectedSOPInstanceUID", ""),
+            message.context.transfer_syntax,
+            source_ae=association.peer.calling_ae,
+        )
+    )
+    write = spool.write
+    for piece in association.data(message):
+        write(piece)
+
+
+def _ingest(association: Association, message: Message, provider: Provider, spool: Spool) -> None:
+    sop_class, instance = (message.command.get(f"AffectedSOP{what}UID", "") for what in ("Class", "Instance"))
+    if not sop_class or not instance:
+        raise NotStorable("the C-STORE command has no Affected SOP Class or Instance UID; name the instance")
+    peer = association.peer
+    source = Source("dimse", calling_ae=peer.calling_ae, called_ae=peer.called_ae, address=peer.address)
+    provider.archive.ingest(spool, source, expect_sop=(sop_class, instance))
+
+
+def _refused(association: Association, message: Message, status: int, error: LightboxError) -> None:
+    _log.warning(
+        "store.refused",
+        status=f"{status:04X}",
+        reason=str(error),
+        instance=message.command.get("AffectedSOPInstanceUID", ""),
+        calling_ae=association.peer.calling_ae,
+        address=association.peer.address,
+    )

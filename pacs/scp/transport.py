@@ -1,0 +1,167 @@
+"""One connected socket of an association: large blocking reads, quick acknowledgements, and limits on waiting.
+
+A blocking read wakes up every `TICK` seconds at the latest (SO_RCVTIMEO, which costs no system call per read), so that idle limits and a
+stopping server are noticed; nothing else watches over a thread that waits for its peer.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from contextlib import suppress
+from typing import Final
+
+from pacs.scp.settings import DimseSettings
+
+TICK: Final = 1.0
+# Without it a Linux receiver holds acknowledgements back, and a sender with Nagle's algorithm on waits for them: 20 to 60
+# objects a second from a stock modality instead of hundreds. The kernel forgets it, so it is set after each read.
+_QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+# How long, and how much, is still read after our last word, so that closing does not destroy it on its way to the peer.
+_LINGER_SECONDS: Final = 2.0
+_LINGER_BYTES: Final = 8 << 20
+
+
+class Ended(Exception):
+    """There is no association any more; `how` is a word for the log and the counters."""
+
+    def __init__(self, how: str, text: str = "") -> None:
+        super().__init__(text or how)
+        self.how = how
+
+
+class Stopping:
+    """Whether the server is stopping (idle associations should end), and whether its patience is over."""
+
+    __slots__ = ("begun", "over")
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.over = False
+
+
+class Transport:
+    """Reads and writes of one association's socket. Raises Ended for everything that ends it."""
+
+    def __init__(self, sock: socket.socket, settings: DimseSettings, stopping: Stopping) -> None:
+        self._socket = sock
+        self._settings = settings
+        self._stopping = stopping
+        self._quiet_since = time.monotonic()
+        self._waited = 0.0
+        self._came = 0
+        sock.setblocking(True)
+        _set(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _set(sock, socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):
+                _set(sock, socket.IPPROTO_TCP, getattr(socket, name), value)
+        tick = min(TICK, settings.message_idle_seconds, settings.idle_seconds)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(tick))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(settings.message_idle_seconds))
+
+    def message_begins(self) -> None:
+        """From now on the peer owes us the rest of a message: `receive(inside=True)` holds it to the least rate."""
+        self._waited, self._came = 0.0, 0
+
+    def message_ended(self) -> None:
+        """We have answered: the peer may rest."""
+        self._quiet_since = time.monotonic()
+
+    def receive(self, space: memoryview, *, inside: bool) -> int:
+        """Read what is there, at least a byte; `inside` a message that has begun."""
+        begun = time.monotonic()
+        while True:
+            try:
+                count = self._socket.recv_into(space)
+                break
+            except BlockingIOError:
+                self._check_patience(begun, inside)
+            except OSError as error:
+                raise Ended("lost", f"the connection is gone ({error.strerror})") from error
+        if not count:
+            raise Ended("lost", "the peer closed the connection without release")
+        if _QUICK_ACK is not None:
+            _set(self._socket, socket.IPPROTO_TCP, _QUICK_ACK, 1)
+        if inside:
+            self._check_rate(time.monotonic() - begun, count)
+        return count
+
+    def receive_now(self, space: memoryview) -> int:
+        """Read what is there without waiting; 0 when there is nothing."""
+        try:
+            count = self._socket.recv_into(space, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise Ended("lost", f"the connection is gone ({error.strerror})") from error
+        if not count:
+            raise Ended("lost", "the peer closed the connection without release")
+        return count
+
+    def send(self, data: bytes) -> None:
+        """Write all of it. A peer that does not read for as long as a message may be idle is given up."""
+        try:
+            self._socket.sendall(data)
+        except BlockingIOError as error:
+            raise Ended("idle", "the peer does not read what is sent to it") from error
+        except OSError as error:
+            raise Ended("lost", f"the connection is gone ({error.strerror})") from error
+
+    def linger(self) -> None:
+        """Say that no more comes, read on for a moment, and close."""
+        deadline = time.monotonic() + _LINGER_SECONDS
+        left = _LINGER_BYTES
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            while left > 0 and time.monotonic() < deadline:
+                try:
+                    count = len(self._socket.recv(65536))
+                except BlockingIOError:
+                    continue
+                if not count:
+                    break
+                left -= count
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._socket.close()
+
+    def cut(self) -> None:
+        """End it from another thread: whoever reads or writes gets an error at once."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _check_patience(self, begun: float, inside: bool) -> None:
+        """Called at each tick without a byte."""
+        if self._stopping.over or (self._stopping.begun and not inside):
+            raise Ended("stopped", "the server is stopping")
+        now = time.monotonic()
+        if inside and now - begun >= self._settings.message_idle_seconds:
+            raise Ended("idle", "a message stopped in the middle")
+        if not inside and now - self._quiet_since >= self._settings.idle_seconds:
+            raise Ended("idle", "nothing was asked for")
+
+    def _check_rate(self, waited: float, count: int) -> None:
+        self._waited += waited
+        self._came += count
+        if self._waited < self._settings.message_idle_seconds:
+            if self._stopping.over:
+                raise Ended("stopped", "the server is stopping")
+            return
+        if self._came < self._settings.min_bytes_per_second * self._waited:
+            raise Ended("idle", "a message comes too slowly")
+        self._waited, self._came = 0.0, 0
+
+
+def _set(sock: socket.socket, level: int, option: int, value: int) -> None:
+    """Options that help but are not needed; some systems refuse them on a connection that is just being closed."""
+    with suppress(OSError):
+        sock.setsockopt(level, option, value)
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
