@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -68,7 +68,7 @@ def written(dataset: Dataset, syntax: str) -> bytes:
     meta.TransferSyntaxUID = UID(syntax)
     if UID(syntax).is_compressed and "PixelData" in dataset:
         dataset["PixelData"].VR = "OB"
-    file = FileDataset("", dataset, file_meta=meta, preamble=bytes(128))
+    dataset.file_meta = meta
     buffer = io.BytesIO()
-    file.save_as(buffer, enforce_file_format=True)
+    dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

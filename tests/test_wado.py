@@ -1,0 +1,449 @@
+"""WADO-RS through the routes: instances, metadata, frames, bulk data and pictures, as viewers ask for them."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import numpy as np
+import pydicom
+import pytest
+import zstandard
+from PIL import Image
+from starlette.testclient import TestClient
+
+from dicomweb.layouts import Layouts
+from dicomweb.settings import WebSettings
+from storage.archive import Archive
+from storage.errors import NotFound
+from storage.types import Scope
+from tests.support import made, web
+
+SERIES = "studies/1.2.3/series/1.2.3.4"
+ONE = f"{SERIES}/instances/1.2.3.4.1"
+ELE, BIG, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+JPEG, JXL = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.110"
+ANY_FRAME = "multipart/related; type=application/octet-stream; transfer-syntax=*"
+
+
+@pytest.fixture
+def client(archive: Archive) -> Iterator[TestClient]:
+    # Nothing is remembered between requests, so that each test sees what the index says.
+    with web.client(archive, WebSettings(layout_cache_seconds=-1)) as client:
+        yield client
+
+
+def get(client: TestClient, path: str, accept: str = "*/*", **headers: str) -> httpx2.Response:
+    return client.get(path, headers={"Accept": accept, **{name.replace("_", "-"): text for name, text in headers.items()}})
+
+
+def store(client: TestClient, *instances: bytes) -> None:
+    answer = web.stow(client, instances)
+    assert answer.status_code == 200, answer.text
+
+
+# --- instances ------------------------------------------------------------------------------------------------
+
+
+def test_instances_come_back_byte_for_byte(client: TestClient) -> None:
+    sent = [made.instance(number) for number in range(1, 4)] + [made.instance(1, series="1.2.3.5", SeriesNumber=2)]
+    store(client, *sent)
+    for path, expected in (("studies/1.2.3", sent), (SERIES, sent[:3]), (ONE, sent[:1])):
+        answer = get(client, path, 'multipart/related; type="application/dicom"; transfer-syntax=*')
+        assert answer.status_code == 200
+        assert [part.content for part in web.parts(answer)] == expected
+        assert {part.content_type for part in web.parts(answer)} == {f"application/dicom; transfer-syntax={ELE}"}
+
+
+def test_a_single_part_instance_with_range(client: TestClient) -> None:
+    sent = made.instance(side=1200)
+    store(client, sent)
+    whole = get(client, ONE, "application/dicom")
+    assert (whole.status_code, whole.content) == (200, sent)
+    assert whole.headers["content-type"] == f"application/dicom; transfer-syntax={ELE}"
+    assert whole.headers["content-length"] == str(len(sent))
+    part = get(client, ONE, "application/dicom", Range="bytes=100-299")
+    assert (part.status_code, part.content) == (206, sent[100:300])
+    assert part.headers["content-range"] == f"bytes 100-299/{len(sent)}"
+    assert get(client, ONE, "application/dicom", If_None_Match=whole.headers["etag"]).status_code == 304
+
+
+def test_a_large_series_is_streamed_whole(client: TestClient) -> None:
+    sent = [made.instance(number, side=900) for number in range(1, 5)]
+    store(client, *sent)
+    assert [part.content for part in web.parts(get(client, SERIES))] == sent
+
+
+def test_dangerous_preambles_and_missing_meta_are_made_good_on_the_way_out(client: TestClient) -> None:
+    plain = made.instance()
+    bare = pydicom.dcmread(io.BytesIO(made.instance(2)))
+    offset = made.instance(2).index(b"\x08\x00\x05\x00CS")
+    store(client, b"MZ" + plain[2:], made.instance(2)[offset:])
+    assert get(client, ONE, "application/dicom").content == plain
+    again = pydicom.dcmread(io.BytesIO(get(client, f"{SERIES}/instances/1.2.3.4.2", "application/dicom").content))
+    assert (again, again.file_meta.TransferSyntaxUID) == (bare, ELE)
+    assert [part.content[:4] for part in web.parts(get(client, SERIES))] == [bytes(4), bytes(4)]
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status"),
+    [
+        (ONE, "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.90", 406),
+        (ONE, "text/html", 406),
+        (SERIES, "application/dicom", 406),
+        (SERIES, 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.90', 406),
+        (SERIES, f'multipart/related; type="application/dicom"; transfer-syntax={ELE}', 200),
+        (ONE, f"application/dicom; transfer-syntax={ELE}", 200),
+        (ONE, "nonsense", 400),
+        ("studies/1.2.4", "*/*", 404),
+        ("studies/1.2.3/series/1", "*/*", 404),
+        (f"{SERIES}/instances/1", "*/*", 404),
+        ("studies/1.2.4/series/1.2.3.4/instances/1.2.3.4.1", "*/*", 404),
+        ("studies/1.2.4/metadata", "*/*", 404),
+        (f"{SERIES}/metadata", "application/dicom+json", 200),
+        (f"{SERIES}/metadata", "text/csv", 406),
+        (f"{ONE}/frames/1", "*/*", 200),
+        (f"{ONE}/frames/2", "*/*", 404),
+        (f"{ONE}/frames/0", "*/*", 400),
+        (f"{ONE}/frames/-1", "*/*", 400),
+        (f"{ONE}/frames/one", "*/*", 400),
+        (f"{ONE}/frames/1,", "*/*", 400),
+        (f"{ONE}/frames/99999999999", "*/*", 400),
+        (f"{ONE}/frames/1", "image/jp2", 406),
+        (f"{ONE}/frames/1", "application/octet-stream", 200),
+        (f"{ONE}/frames/1,1", "application/octet-stream", 406),
+        (f"{ONE}/bulkdata/00281201", "*/*", 404),
+        (f"{ONE}/bulkdata/no/such/path", "*/*", 404),
+        (f"{ONE}/bulkdata/7FE00010", "*/*", 200),
+        (f"{ONE}/rendered", "image/png", 200),
+        (f"{ONE}/rendered", "video/mp4", 406),
+        (f"{ONE}/rendered?window=a", "*/*", 400),
+        (f"{ONE}/frames/2/rendered", "*/*", 404),
+        (f"{ONE}/frames/x/rendered", "*/*", 400),
+        ("studies/1.2.4/rendered", "*/*", 404),
+        ("studies/1.2.4/thumbnail", "*/*", 404),
+        ("nonsense", "*/*", 404),
+        ("", "*/*", 404),
+    ],
+)
+def test_statuses(client: TestClient, path: str, accept: str, status: int) -> None:
+    store(client, made.instance())
+    answer = get(client, path, accept)
+    assert answer.status_code == status, answer.text
+    if status >= 400:
+        assert sorted(answer.json()) == ["error", "reference", "status", "todo"]
+        head = client.head(path, headers={"Accept": accept})
+        assert (head.status_code, head.content) == (status, b"")
+
+
+PATHS = [
+    "studies",
+    "studies/1.2.3",
+    "studies/1.2.3/metadata",
+    SERIES,
+    f"{SERIES}/instances",
+    f"{SERIES}/metadata",
+    ONE,
+    f"{ONE}/metadata",
+    f"{ONE}/frames/1",
+    f"{ONE}/bulkdata/7FE00010",
+    f"{ONE}/rendered",
+    f"{ONE}/thumbnail",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_is_get_without_its_body_and_options_says_what_is_allowed(client: TestClient, path: str) -> None:
+    store(client, made.instance())
+    whole, head = (client.request(method, path, headers={"Accept-Encoding": "identity"}) for method in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    same = ("content-type", "etag", "cache-control", "accept-ranges")
+    if not whole.headers["content-type"].startswith("multipart/related; type=\"application/dicom\"; boundary"):
+        assert [head.headers.get(name) for name in same] == [whole.headers.get(name) for name in same]
+    options = client.options(path)
+    assert (options.status_code, "GET, HEAD" in options.headers["allow"]) == (204, True)
+    assert client.delete(path).status_code == 405
+    assert whole.headers["x-content-type-options"] == "nosniff"
+
+
+# --- metadata -------------------------------------------------------------------------------------------------
+
+
+def test_metadata_is_complete_and_refers_to_bulk_data_that_can_be_fetched(client: TestClient) -> None:
+    curve = bytes(range(256)) * 8
+    store(client, made.instance(EncapsulatedDocument=curve, MIMETypeOfEncapsulatedDocument="text/xml"))
+    answer = get(client, f"{ONE}/metadata", "application/dicom+json")
+    (dataset,) = answer.json()
+    assert answer.headers["content-type"] == "application/dicom+json"
+    assert dataset["00100010"]["Value"] == [{"Alphabetic": "Müller^Hans"}]
+    for tag, expected in (("00420011", curve), ("7FE00010", made.frame_of(1, 4))):
+        uri = dataset[tag]["BulkDataURI"]
+        assert uri == f"/dicom-web/{ONE}/bulkdata/{tag}"
+        bulk = get(client, f"http://pacs.test{uri}")
+        assert (bulk.content, bulk.headers["content-type"]) == (expected, "application/octet-stream")
+        related = get(client, f"http://pacs.test{uri}", 'multipart/related; type="application/octet-stream"')
+        assert [part.content for part in web.parts(related)] == [expected]
+
+
+def test_the_uri_in_a_text_is_left_alone(client: TestClient) -> None:
+    text = '"BulkDataURI":"bulk:/x"'
+    store(client, made.instance(ImageComments=text))
+    assert get(client, f"{ONE}/metadata").json()[0]["00204000"]["Value"] == [text]
+
+
+def test_metadata_of_every_level_in_a_useful_order(client: TestClient) -> None:
+    store(client, *(made.instance(number) for number in (3, 1, 2)), made.instance(1, series="1.2.3.5", SeriesNumber=0))
+    found = {
+        path: [item["00080018"]["Value"][0] for item in get(client, f"{path}/metadata").json()]
+        for path in ("studies/1.2.3", SERIES, ONE)
+    }
+    series = ["1.2.3.4.1", "1.2.3.4.2", "1.2.3.4.3"]
+    assert found == {"studies/1.2.3": ["1.2.3.5.1", *series], SERIES: series, ONE: ["1.2.3.4.1"]}
+
+
+def test_metadata_that_has_not_changed_is_not_sent_again(client: TestClient) -> None:
+    store(client, made.instance(1))
+    tag = get(client, f"{SERIES}/metadata").headers["etag"]
+    assert get(client, f"{SERIES}/metadata", If_None_Match=tag).status_code == 304
+    store(client, made.instance(2))
+    again = get(client, f"{SERIES}/metadata", If_None_Match=tag)
+    assert (again.status_code, len(again.json())) == (200, 2)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_json_is_compressed_and_frames_never(client: TestClient, encoding: str) -> None:
+    store(client, *(made.instance(number, side=64) for number in range(1, 20)))
+    metadata = get(client, f"{SERIES}/metadata", Accept_Encoding=encoding)
+    content = metadata.content
+    if encoding == "zstd" and content[:4] == b"\x28\xb5\x2f\xfd":
+        # The client leaves to us what it has no library for.
+        content = zstandard.ZstdDecompressor().decompressobj().decompress(content)
+    assert (metadata.headers["content-encoding"], len(json.loads(content))) == (encoding, 19)
+    frame = get(client, f"{ONE}/frames/1", Accept_Encoding=encoding)
+    assert "content-encoding" not in frame.headers
+
+
+def test_another_mount_point(archive: Archive) -> None:
+    with web.client(archive, WebSettings(path="/pacs/rs")) as client:
+        answer = web.stow(client, [made.instance()], "http://pacs.test/pacs/rs/studies")
+        assert answer.json()["00081190"]["Value"] == ["http://pacs.test/pacs/rs/studies/1.2.3"]
+        (dataset,) = get(client, f"http://pacs.test/pacs/rs/{ONE}/metadata").json()
+        assert dataset["7FE00010"]["BulkDataURI"] == f"/pacs/rs/{ONE}/bulkdata/7FE00010"
+
+
+# --- frames ---------------------------------------------------------------------------------------------------
+
+
+def test_frames_in_the_order_asked(client: TestClient) -> None:
+    store(client, made.instance(frames=5))
+    answer = get(client, f"{ONE}/frames/4,2,2", ANY_FRAME)
+    kind = f"application/octet-stream; transfer-syntax={ELE}"
+    assert [(part.content, part.content_type) for part in web.parts(answer)] == [
+        (made.frame_of(number, 4), kind) for number in (4, 2, 2)
+    ]
+    alone = get(client, f"{ONE}/frames/3", "application/octet-stream")
+    assert (alone.content, alone.headers["content-type"]) == (made.frame_of(3, 4), kind)
+
+
+def test_a_frame_with_range_and_etag(client: TestClient) -> None:
+    store(client, made.instance(frames=2, side=64))
+    whole = get(client, f"{ONE}/frames/2", ANY_FRAME)
+    part = get(client, f"{ONE}/frames/2", ANY_FRAME, Range="bytes=50-8000")
+    assert (part.status_code, part.content) == (206, whole.content[50:8001])
+    assert get(client, f"{ONE}/frames/2", ANY_FRAME, If_None_Match=whole.headers["etag"]).status_code == 304
+    assert get(client, f"{ONE}/frames/2", ANY_FRAME, Range="bytes=999999-").status_code == 416
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", ELE, BIG, DEFLATED])
+def test_native_frames_go_out_in_little_endian(client: TestClient, syntax: str) -> None:
+    store(client, made.instance(frames=3, syntax=syntax))
+    for path in (f"{ONE}/frames/1,2,3", f"{ONE}/frames/3"):
+        parts = web.parts(get(client, path, ANY_FRAME))
+        assert parts[-1].content == made.frame_of(3, 4)
+        assert {part.content_type for part in parts} == {f"application/octet-stream; transfer-syntax={ELE}"}
+    bulk = get(client, f"{ONE}/bulkdata/7FE00010", "application/octet-stream")
+    assert bulk.content == b"".join(made.frame_of(number, 4) for number in (1, 2, 3))
+
+
+def test_compressed_frames_as_stored_or_decoded(client: TestClient) -> None:
+    values = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "JPEG", quality=95)
+    stream = buffer.getvalue() + b"\0" * (len(buffer.getvalue()) % 2)
+    image: dict[str, Any] = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "Rows": 64, "Columns": 64}
+    store(client, made.encapsulated([stream, stream], JPEG, **image))
+    for accept, media_type in ((ANY_FRAME, "application/octet-stream"), ("*/*", "image/jpeg")):
+        (part,) = web.parts(get(client, f"{ONE}/frames/2", accept))
+        assert (part.content, part.content_type) == (stream, f"{media_type}; transfer-syntax={JPEG}")
+    (decoded,) = web.parts(get(client, f"{ONE}/frames/2", "multipart/related; type=application/octet-stream"))
+    assert decoded.content_type == f"application/octet-stream; transfer-syntax={ELE}"
+    assert decoded.content == np.asarray(Image.open(buffer)).tobytes()
+    assert [part.content for part in web.parts(get(client, f"{ONE}/bulkdata/7FE00010"))] == [stream, stream]
+
+
+def test_raw_ybr_422_goes_out_as_rgb_and_metadata_says_so(client: TestClient) -> None:
+    image: dict[str, Any] = {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 0}
+    image |= {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    store(client, made.instance(PixelData=bytes([100, 200, 128, 128] * 8), **image))
+    (part,) = web.parts(get(client, f"{ONE}/frames/1", ANY_FRAME))
+    assert part.content == bytes([100] * 3 + [200] * 3) * 8
+    (dataset,) = get(client, f"{ONE}/metadata").json()
+    assert dataset["00280004"]["Value"] == ["RGB"]
+
+
+def test_single_bit_frames_begin_on_a_byte_of_their_own(client: TestClient) -> None:
+    bits = np.random.default_rng(1).integers(0, 2, (3, 5, 5), np.uint8)
+    image: dict[str, Any] = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "Rows": 5, "Columns": 5, "NumberOfFrames": 3}
+    packed = np.packbits(bits.ravel(), bitorder="little").tobytes()
+    store(client, made.instance(PixelData=packed, **image))
+    for number in (1, 2, 3):
+        (part,) = web.parts(get(client, f"{ONE}/frames/{number}", ANY_FRAME))
+        unpacked = np.unpackbits(np.frombuffer(part.content, np.uint8), bitorder="little")[:25].reshape(5, 5)
+        assert (unpacked == bits[number - 1]).all()
+
+
+def test_frames_that_are_cut_off_are_not_there(client: TestClient) -> None:
+    whole = made.instance(frames=3)
+    assert web.stow(client, [whole[: -len(made.frame_of(1, 4))]]).status_code == 202
+    assert [get(client, f"{ONE}/frames/{number}").status_code for number in (1, 2, 3)] == [200, 200, 404]
+
+
+# --- videos, documents, pictures ------------------------------------------------------------------------------
+
+
+def test_a_video_is_played_by_range(client: TestClient) -> None:
+    video = [bytes([number]) * 1000 for number in range(1, 4)]
+    store(client, made.encapsulated(video, made.MP4, sop_class=made.VIDEO, NumberOfFrames=100))
+    answer = get(client, f"{ONE}/rendered", Range="bytes=0-")
+    assert (answer.status_code, answer.headers["content-type"]) == (206, "video/mp4")
+    assert (answer.content, answer.headers["content-range"]) == (b"".join(video), "bytes 0-2999/3000")
+    assert get(client, f"{ONE}/rendered", Range="bytes=500-1500").content == b"".join(video)[500:1501]
+    assert get(client, f"{ONE}/rendered").content == b"".join(video)
+    assert get(client, f"{ONE}/bulkdata/7FE00010", "video/mp4").content == b"".join(video)
+    assert get(client, f"{ONE}/thumbnail").headers["content-type"] == "image/jpeg"
+    assert get(client, f"{ONE}/frames/1").status_code == 404
+    assert "7FE00010" not in get(client, f"{ONE}/metadata").json()[0]
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0"])
+def test_a_pdf_is_a_document_without_its_padding(client: TestClient, padding: bytes) -> None:
+    pdf = b"%PDF-1.4\n" + b"x" * 1999 + (b"y" if padding else b"")
+    document: dict[str, Any] = {"EncapsulatedDocument": pdf + padding, "MIMETypeOfEncapsulatedDocument": "application/pdf"}
+    store(client, made.instance(pixels=False, sop_class=made.PDF, EncapsulatedDocumentLength=len(pdf), **document))
+    ohif = 'multipart/related; type="application/pdf", multipart/related; type="application/octet-stream"'
+    assert get(client, f"{ONE}/rendered").content == pdf
+    assert get(client, f"{ONE}/rendered").headers["content-type"] == "application/pdf"
+    (part,) = web.parts(get(client, f"{ONE}/bulkdata/00420011", ohif))
+    assert (part.content, part.content_type) == (pdf, "application/pdf")
+    assert get(client, f"{ONE}/bulkdata/00420011", Range="bytes=0-3").content == b"%PDF"
+    assert get(client, f"{ONE}/rendered", "image/jpeg").status_code == 406
+
+
+def test_a_document_cannot_choose_how_a_browser_reads_it(client: TestClient) -> None:
+    document: dict[str, Any] = {"EncapsulatedDocument": b"<script>" * 500, "MIMETypeOfEncapsulatedDocument": "text/html"}
+    store(client, made.instance(pixels=False, sop_class=made.PDF, **document))
+    assert get(client, f"{ONE}/bulkdata/00420011").headers["content-type"] == "application/octet-stream"
+    assert get(client, f"{ONE}/rendered").status_code == 406
+
+
+def picture(answer: httpx2.Response) -> Image.Image:
+    assert answer.status_code == 200, answer.text
+    found = Image.open(io.BytesIO(answer.content))
+    assert answer.headers["content-type"] == f"image/{str(found.format).lower()}"
+    return found
+
+
+@pytest.mark.parametrize("level", ["studies/1.2.3", SERIES, ONE, f"{ONE}/frames/1"])
+@pytest.mark.parametrize(
+    ("query", "accept", "kind"),
+    [
+        ("", "*/*", "JPEG"),
+        ("", "image/png", "PNG"),
+        ("", "image/webp,image/apng,image/*,*/*;q=0.8", "JPEG"),
+        ("?accept=image/gif", ANY_FRAME, "GIF"),
+        ("?accept=image/jpeg", 'multipart/related; type="application/octet-stream"', "JPEG"),
+    ],
+)
+@pytest.mark.parametrize("resource", ["rendered", "thumbnail"])
+def test_pictures(client: TestClient, level: str, query: str, accept: str, kind: str, resource: str) -> None:
+    store(client, *(made.instance(number, side=200) for number in (1, 2, 3)))
+    found = picture(get(client, f"{level}/{resource}{query}", accept))
+    assert (found.format, found.size) == (kind, (128, 128) if resource == "thumbnail" else (200, 200))
+
+
+def test_rendering_parameters_and_etags(client: TestClient) -> None:
+    store(client, made.instance(side=64, frames=2))
+    plain = get(client, f"{ONE}/frames/2/rendered?viewport=32,32&window=200,1&accept=image/png")
+    assert picture(plain).size == (32, 32)
+    other = get(client, f"{ONE}/frames/2/rendered?viewport=16,16&window=200,1&accept=image/png")
+    assert plain.headers["etag"] != other.headers["etag"]
+    again = get(client, f"{ONE}/frames/2/rendered?viewport=16,16&window=200,1&accept=image/png", If_None_Match=other.headers["etag"])
+    assert again.status_code == 304
+
+
+def test_several_pictures_at_once(client: TestClient) -> None:
+    store(client, made.instance(side=64, frames=3))
+    answer = get(client, f"{ONE}/frames/1,3/rendered", "multipart/related; type=image/png")
+    assert [part.content[1:4] for part in web.parts(answer)] == [b"PNG", b"PNG"]
+
+
+def test_a_study_is_pictured_by_its_middle_image_and_not_by_its_report(client: TestClient) -> None:
+    images = [made.instance(number, side=10 * number) for number in (1, 2, 3)]
+    store(client, *images, made.instance(1, series="1.2.3.5", SeriesNumber=9, pixels=False))
+    assert picture(get(client, "studies/1.2.3/rendered")).size == (20, 20)
+    assert get(client, "studies/1.2.3/series/1.2.3.5/rendered").status_code == 406
+    assert picture(get(client, "studies/1.2.3/series/1.2.3.5/thumbnail")).size == (128, 128)
+
+
+# --- damage ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [ONE, SERIES, f"{ONE}/frames/1", f"{ONE}/bulkdata/7FE00010", f"{ONE}/rendered"])
+def test_a_lost_object_is_damage_and_said_to_be(client: TestClient, archive: Archive, path: str) -> None:
+    store(client, made.instance())
+    (located,) = archive.index.locate(Scope("1.2.3"))
+    archive.blobs.delete(located.object_key)
+    answer = get(client, path)
+    assert (answer.status_code, "pacs verify" in answer.json()["todo"]) == (500, True)
+    assert get(client, f"{ONE}/metadata").status_code == 200
+
+
+# --- the cache of layouts -------------------------------------------------------------------------------------
+
+
+class Counted:
+    """An index whose layouts are counted."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.asked = 0
+        self._archive = archive
+
+    def layout(self, scope: Scope) -> Any:
+        self.asked += 1
+        return self._archive.index.layout(scope)
+
+
+def test_layouts_are_kept_for_a_while_and_no_more_than_fit(archive: Archive) -> None:
+    with web.client(archive) as client:
+        store(client, *(made.instance(number) for number in range(1, 40)))
+    scopes = [Scope("1.2.3", "1.2.3.4", f"1.2.3.4.{number}") for number in range(1, 40)]
+    index, clock = Counted(archive), itertools.count().__next__
+    layouts = Layouts(index, max_bytes=40_000, max_age=5, clock=clock)  # type: ignore[arg-type]
+    assert [layouts.get(scopes[0]).located.uids.instance for _ in range(5)] == ["1.2.3.4.1"] * 5
+    assert index.asked == 1
+    for _ in range(5):
+        layouts.get(scopes[0])
+    assert index.asked == 2
+    for scope in scopes:
+        layouts.get(scope)
+    asked = index.asked
+    layouts.get(scopes[-1])
+    layouts.get(scopes[0])
+    assert index.asked == asked + 1
+    assert layouts._bytes <= 40_000
+    with pytest.raises(NotFound):
+        layouts.get(Scope("1.2.3", "1.2.3.4", "9"))
