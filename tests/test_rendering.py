@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import math
+import random
 import shutil
 import subprocess
 import warnings
@@ -881,3 +883,80 @@ def test_a_lut_is_a_key() -> None:
     """Transforms are the keys of the table cache: equal ones must be one key."""
     one, other = (GreyTransform(8, False, Lut(0, b"\0\0\1\0", 8), Window(1, 2)) for _ in range(2))
     assert display_table(one, 8) is display_table(other, 8)
+
+
+# --- data sets that lie -------------------------------------------------------------------------------------------------
+
+ODD: tuple[Any, ...] = (
+    None,
+    "",
+    "x",
+    "-1",
+    -1,
+    0,
+    1,
+    2,
+    3,
+    255,
+    65535,
+    65536,
+    1 << 40,
+    -(1 << 40),
+    0.5,
+    1e308,
+    -1e308,
+    "1e999",
+    [],
+    {},
+    True,
+)
+LYING = (
+    "luts-overlays/mlut_18.dcm",
+    "luts-overlays/vlut_04.dcm",
+    "ultrasound/gdcm-US-ALOKA-16.dcm",
+    "enhanced/emri_small.dcm",
+    "structure/CT_small.dcm",
+    "derived/seg_image_ct_binary.dcm",
+    "photometric/SC_ybr_full_422_uncompressed.dcm",
+)
+
+
+def places(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Every element that is about pixels, at any depth; not so many per data set that a test takes long."""
+    for tag, element in dataset.items():
+        if tag[:4] in ("0028", "5200", "2050", "0018"):
+            yield element
+            for item in (element.get("Value") or [])[:2]:
+                if isinstance(item, dict):
+                    yield from places(item)
+
+
+@pytest.mark.parametrize("name", LYING)
+def test_a_data_set_that_lies_gives_a_picture_or_a_refusal(name: str) -> None:
+    of = image(name)
+    frame, offset = next(frames(of))
+    chance = random.Random(name)
+    refused = 0
+    for _ in range(150):
+        dataset = copy.deepcopy(dict(of.dataset))
+        for element in chance.choices(list(places(dataset)), k=chance.choice((1, 1, 3))):
+            element.pop("InlineBinary", None)
+            element["Value"] = chance.choices(ODD, k=chance.randrange(4))
+        try:
+            made = render_frame(
+                frame,
+                dataset,
+                of.transfer_syntax_uid,
+                1,
+                RenderRequest(),
+                bit_offset=offset,
+                decode=decode_here,
+            )
+        except CannotDecode:
+            refused += 1
+        else:
+            assert made.body.startswith(b"\xff\xd8")
+        assert thumbnail(
+            frame, dataset, of.transfer_syntax_uid, 1, PNG, bit_offset=offset, decode=decode_here
+        ).body
+    assert refused, "no lie was noticed: they are too tame to show anything"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ Rgb = NDArray[np.uint8]
 
 def true_colour(values: NDArray[Any], pixels: PixelDescription) -> Rgb:
     """(rows, columns, 3) of any unsigned depth as bytes: the highest eight of the stored bits."""
-    if pixels.number is not Number.INTEGER:
-        raise CannotDecode("colour of floating point samples cannot be shown")
+    if pixels.number is not Number.INTEGER or pixels.signed:
+        raise CannotDecode("colour of signed or floating point samples cannot be shown")
     spare = pixels.bits_stored - 8
     if spare == 0:
         return values.view(np.uint8) if values.dtype.itemsize == 1 else values.astype(np.uint8)
@@ -37,11 +38,17 @@ def palette_colour(
     """(rows, columns, 3) through the Palette Color LUTs; values outside take the first or last entry."""
     if pixels.number is not Number.INTEGER or pixels.samples != 1 or values.dtype.itemsize > 2:
         raise CannotDecode("a palette needs one integer sample of at most 16 bits to a pixel")
-    container = values.dtype.itemsize * 8
-    stored = np.arange(1 << container).astype(f"u{values.dtype.itemsize}").view(values.dtype)
-    channels = [_bytes(lut, stored) for lut in palette(dataset, bulk, signed=pixels.signed)]
-    table = np.stack(channels, axis=-1)
+    table = _palette_table(palette(dataset, bulk, signed=pixels.signed), values.dtype)
     return np.take(table, values.view(f"u{values.dtype.itemsize}"), axis=0)
+
+
+@functools.lru_cache(maxsize=32)
+def _palette_table(luts: tuple[Lut, Lut, Lut], dtype: np.dtype[Any]) -> Rgb:
+    """RGB indexed by the bits of a sample of `dtype`; 192 KiB at most, read-only."""
+    stored = np.arange(1 << (dtype.itemsize * 8)).astype(f"u{dtype.itemsize}").view(dtype)
+    table = np.stack([_bytes(lut, stored) for lut in luts], axis=-1)
+    table.flags.writeable = False
+    return table
 
 
 def _bytes(lut: Lut, stored: NDArray[Any]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,7 @@ def lut(
     elif not signed and first < 0:
         first += 1 << 16
     raw = words(item, data, bulk)
-    entries = _Segments(raw, bits, count).expanded() if segmented else _entries(raw, count)
+    entries = _expanded(raw, bits, count) if segmented else _entries(raw, count)
     highest = int(entries.max(initial=0))
     if len(entries) < count or highest >= 1 << 16:
         raise CannotDecode(f"the LUT has {len(entries)} entries where its descriptor says {count}")
@@ -76,33 +77,50 @@ def _entries(raw: bytes, count: int) -> NDArray[Any]:
     return np.frombuffer(raw, "<u2", count=len(raw) // 2)
 
 
+@functools.lru_cache(maxsize=64)
+def _expanded(raw: bytes, bits: int, count: int) -> NDArray[Any]:
+    """The entries of segmented LUT data; never more than `count`, whatever the segments say."""
+    return _Segments(raw, bits, count).expanded()
+
+
 class _Segments:
-    """Segmented LUT data (PS3.3 C.7.9.2): `bits` of its descriptor is also the size of the words that it is made of."""
+    """Segmented LUT data (PS3.3 C.7.9.2): `bits` of its descriptor is also the size of the words that it is made of.
+
+    Kept as knots, an index and its entry, between which entries lie on straight lines.
+    """
 
     def __init__(self, raw: bytes, bits: int, count: int) -> None:
         self._size = 1 if bits == 8 else 2
-        self._code = [
-            int(word) for word in np.frombuffer(raw, f"<u{self._size}", count=len(raw) // self._size)
-        ]
+        self._code: list[int] = np.frombuffer(raw, f"<u{self._size}", count=len(raw) // self._size).tolist()
         self._count = count
-        self._entries: list[int] = []
+        self._length = 0
+        self._places: list[int] = []
+        self._values: list[int] = []
 
     def expanded(self) -> NDArray[Any]:
-        """The entries; never more than the descriptor's count, whatever the segments say."""
+        """All entries."""
         at = 0
-        while at + 2 <= len(self._code) and len(self._entries) < self._count:
+        while at + 2 <= len(self._code) and self._length < self._count:
             at = self._indirect(at) if self._code[at] == INDIRECT else self._direct(at)
-        return np.array(self._entries[: self._count], np.int64)
+        if not self._values:
+            return np.zeros(0, np.int64)
+        length = min(self._length, self._count)
+        return np.rint(np.interp(np.arange(length), self._places, self._values)).astype(np.int64)
 
     def _direct(self, at: int) -> int:
         """Append one discrete or linear segment; where the next begins."""
         opcode, length = self._code[at], self._code[at + 1]
         if opcode == DISCRETE:
-            self._entries += self._code[at + 2 : at + 2 + length]
+            entries = self._code[at + 2 : at + 2 + length]
+            self._places += range(self._length, self._length + len(entries))
+            self._values += entries
+            self._length += len(entries)
             return at + 2 + length
-        if opcode == LINEAR and self._entries and at + 2 < len(self._code):
-            line = np.linspace(self._entries[-1], self._code[at + 2], length + 1)[1:]
-            self._entries += [int(value) for value in np.rint(line)]
+        if opcode == LINEAR and self._values and at + 2 < len(self._code):
+            if length:
+                self._length += length
+                self._places.append(self._length - 1)
+                self._values.append(self._code[at + 2])
             return at + 3
         raise CannotDecode("the segmented LUT has a segment that cannot be")
 
@@ -112,11 +130,7 @@ class _Segments:
         parts = self._code[at + 2 : at + 2 + words_of_offset]
         place = sum(part << (8 * self._size * index) for index, part in enumerate(parts)) // self._size
         for _ in range(self._code[at + 1]):
-            if (
-                place + 2 > len(self._code)
-                or self._code[place] == INDIRECT
-                or len(self._entries) >= self._count
-            ):
+            if place + 2 > len(self._code) or self._code[place] == INDIRECT or self._length >= self._count:
                 break
             place = self._direct(place)
         return at + 2 + words_of_offset

@@ -21,7 +21,7 @@ def decode_native(frame: bytes, pixels: PixelDescription, bit_offset: int = 0) -
         return unpack_bits(frame, pixels, bit_offset)
     frame = frame[bit_offset // 8 :] if bit_offset else frame
     if _is_subsampled(frame, pixels):
-        return _expand_422(frame, pixels)
+        return in_range(_expand_422(frame, pixels), pixels)
     size = pixels.values * pixels.bits_allocated // 8
     if len(frame) < size:
         raise CannotDecode(

@@ -13,7 +13,7 @@ from storage.transfer_syntaxes import TransferSyntax, lookup
 from storage.types import Dataset
 
 # A decoded frame over this is refused before a byte of it is allocated (RELIABILITY: "pixel size lies").
-MAX_FRAME_BYTES = 1 << 30
+MAX_FRAME_BYTES = 1 << 29
 
 SAMPLES, PHOTOMETRIC, PLANAR = "00280002", "00280004", "00280006"
 ROWS, COLUMNS = "00280010", "00280011"
@@ -141,7 +141,7 @@ def _high_bit(dataset: Dataset, stored: int, allocated: int) -> int:
 def _integer(dataset: Dataset, tag: str, name: str, default: int | None = None) -> int:
     values = dataset.get(tag, {}).get("Value") or [default]
     value = values[0]
-    if isinstance(value, int) and 0 <= value < 1 << 32:
+    if type(value) is int and 0 <= value < 1 << 32:
         return value
     if default is not None:
         return default
