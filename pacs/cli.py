@@ -1,0 +1,59 @@
+"""The command `pacs`: its subcommands, and how they fail: one clear line, and a status that scripts can rely on.
+
+Status 0: done. 1: something was refused, is damaged or did not answer. 2: the command line or a setting is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from pacs.commands import about, entities, images, running, upkeep
+from pacs.logs import escaped
+from pacs.settings import SettingsError
+from storage.errors import LightboxError
+
+
+class _Pacs(TyperGroup):
+    """The group of all commands, in which an error of ours becomes one line and a status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except LightboxError as error:
+            sys.stderr.write(f"pacs: {escaped(str(error))}\n")
+            sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+app = typer.Typer(
+    name="pacs",
+    cls=_Pacs,
+    help="Lightbox: an archive for medical images, reached over DIMSE and DICOMweb.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def pacs() -> None:
+    """Lightbox: an archive for medical images, reached over DIMSE and DICOMweb."""
+    # What an archive writes is for its owner alone.
+    os.umask(0o077)
+
+
+app.command("serve")(running.serve)
+app.command("import")(images.import_files)
+app.command("demo")(images.demo)
+app.command("verify")(upkeep.verify)
+app.command("rebuild-index")(upkeep.rebuild_index)
+app.command("migrate")(upkeep.migrate)
+app.add_typer(entities.app, name="ae")
+app.command("viewer")(running.viewer)
+app.command("settings")(about.settings)
+app.command("version")(about.version)

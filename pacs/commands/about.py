@@ -1,0 +1,30 @@
+"""`pacs settings` and `pacs version`: what is set, and what this is."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version as version_of
+
+from pacs import settings as settings_module
+from pacs.commands.console import AsJson, print_json, say
+
+
+def settings(as_json: AsJson = False) -> None:
+    """Print every setting with its present value, default and meaning; passwords are starred out."""
+    found = list(settings_module.rows(settings_module.load()))
+    if as_json:
+        print_json([asdict(row) for row in found])
+        return
+    for row in found:
+        default = f" Default: {row.default}." if row.origin != "default" else ""
+        say(f"{row.name}={row.value}\n    {row.meaning[0].upper()}{row.meaning[1:]}.{default}")
+    file = settings_module.settings_file()
+    say(
+        f"\nFrom the environment{f' and {file}' if file else f' ({settings_module.DEFAULT_FILE} is not there)'}."
+    )
+
+
+def version() -> None:
+    """Print which Lightbox this is."""
+    say(f"Lightbox {version_of('lightbox-pacs')} (Python {platform.python_version()}, {platform.system()})")

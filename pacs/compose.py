@@ -1,0 +1,133 @@
+"""The composition root: from settings to an archive, and to the servers over it; nobody else puts parts together."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pacs.data_folder import make
+from pacs.metrics import Gauges, Metrics
+from pacs.observed import CountedBlobs, Observed
+from pacs.settings import Settings, SettingsError, is_loopback
+from storage.archive import Archive
+from storage.blobs import open_blobs
+from storage.index import open_index
+from storage.ingest import Ingest
+from storage.jobs import JobQueue
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from pacs.scp.server import DimseServer
+
+# Temporary files that nobody has written to for so long are left from a crash.
+_ABANDONED_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An archive, and how to ask whether its store answers."""
+
+    archive: Archive
+    ping_store: Callable[[], None]
+
+
+@contextlib.contextmanager
+def opened(settings: Settings, metrics: Metrics | None = None, *, migrate: bool = False) -> Iterator[Opened]:
+    """The archive of `settings`, closed in order at the end.
+
+    Raises SettingsError for addresses that cannot be understood, and what the index and the store raise when they
+    cannot be reached.
+    """
+    metrics = metrics or Metrics()
+    folder = make(settings)
+    with contextlib.ExitStack() as closing:
+        closing.callback(metrics.watch_databases())
+        try:
+            blobs = open_blobs(
+                settings.blobs_url,
+                s3_endpoint_url=settings.s3_endpoint_url or None,
+                s3_region=settings.s3_region or None,
+            )
+            closing.callback(blobs.close)
+            index = open_index(settings.index_url, migrate=migrate)
+            closing.callback(index.close)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        counted = CountedBlobs(blobs, metrics)
+        ingest = Ingest(index, counted, duplicates=settings.duplicates, observe=metrics.ingested)
+        closing.callback(ingest.close)
+        spools = blobs.spool_folder or folder / "tmp"
+        yield Opened(Archive(index, counted, ingest, spools, int(settings.max_object_bytes)), blobs.ping)
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the index up to date, see that the store answers, sweep what a crash has left; once, before serving."""
+    with opened(settings, migrate=True) as found:
+        found.ping_store()
+    before = time.time() - _ABANDONED_SECONDS
+    for file in (settings.folder / "tmp").glob("spool-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_mtime < before:
+                file.unlink()
+
+
+def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGIApp:
+    """Everything that is served over HTTP: health and figures, DICOMweb, and the viewer for all the rest."""
+    # Here and below, so that a DIMSE process and `pacs import` do not load what only the web needs, and the reverse.
+    from starlette.applications import Starlette
+
+    from dicomweb import app as dicomweb
+    from dicomweb.settings import WebSettings
+    from pacs import health, viewer
+    from pacs.hosts import OnlyHosts
+
+    archive = found.archive
+    metrics.registry.register(Gauges(lambda: _figures(archive)))
+    disks = {"disk (data)": settings.folder, "disk (spool)": archive.spool_folder}
+    checks = {"index": archive.index.ping, "store": found.ping_store}
+    checks |= {name: health.disk(path, int(settings.min_free_bytes)) for name, path in disks.items()}
+    web = WebSettings(public_url=settings.public_url, body_idle_seconds=settings.http_body_idle_seconds)
+    application: ASGIApp = Starlette(
+        routes=[
+            *health.routes(checks, metrics),
+            *dicomweb.routes(archive, web),
+            *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer")),
+        ]
+    )
+    if is_loopback(settings.http_host):
+        application = OnlyHosts(application, [settings.public_url])
+    return Observed(application, metrics)
+
+
+def dimse_server(
+    settings: Settings, archive: Archive, metrics: Metrics, listener: socket.socket
+) -> DimseServer:
+    """The DIMSE services on an open socket, not yet started."""
+    from pacs.scp.server import DimseServer
+    from pacs.scp.settings import DimseSettings
+
+    limits = DimseSettings(
+        ae_title=settings.ae_title,
+        any_called_ae=settings.dimse_any_called_ae,
+        request_seconds=settings.dimse_request_seconds,
+        max_associations=settings.dimse_max_associations,
+        max_pdu_bytes=int(settings.dimse_max_pdu_bytes),
+        message_idle_seconds=settings.dimse_message_seconds,
+        idle_seconds=settings.dimse_idle_seconds,
+    )
+    return DimseServer(archive, limits, sock=listener, observer=metrics)
+
+
+def _figures(archive: Archive) -> Iterator[tuple[str, str, dict[str, str], float]]:
+    counts = archive.index.counts()
+    yield "lightbox_studies", "Studies in the archive.", {}, counts.studies
+    yield "lightbox_series", "Series in the archive.", {}, counts.series
+    yield "lightbox_instances", "Instances in the archive.", {}, counts.instances
+    yield "lightbox_stored_bytes", "Bytes of all instances in the archive.", {}, counts.bytes
+    for state, count in JobQueue(archive.index).counts().items():
+        yield "lightbox_jobs", "Jobs by state.", {"state": state}, count

@@ -1,0 +1,78 @@
+"""`pacs serve`: one server on a data folder, its sockets, its processes, and what it tells whoever started it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Collection
+
+from pacs import logs, metrics_folder
+from pacs.data_folder import make, run_folder
+from pacs.serve.kinds import Kind
+from pacs.serve.lock import FolderLock
+from pacs.serve.sockets import listen, shown
+from pacs.serve.supervisor import Supervisor
+from pacs.settings import Settings, SettingsError, check_exposure, environment
+
+SERVING = (Kind.WEB, Kind.DIMSE)
+
+
+def serve(settings: Settings, only: Collection[str] = ()) -> int:
+    """Serve until told to stop: 0 after a clean stop, 1 when something in flight had to be cut off.
+
+    Raises SettingsError, AlreadyServing, CannotListen or CannotServe, each with what to do.
+    """
+    kinds = _kinds(only)
+    check_exposure(settings, web=Kind.WEB in kinds, dimse=Kind.DIMSE in kinds)
+    logs.configure("serve", format=settings.log_format, level=settings.log_level)
+    make(settings)
+    lock = FolderLock(run_folder(settings), kinds)
+    listeners = {kind: _listener(settings, kind) for kind in kinds}
+    for kind in kinds:
+        metrics_folder.forget(run_folder(settings), kind)
+    places = [(kind, listeners[kind]) for kind in kinds for _ in range(settings.processes)]
+    supervisor = Supervisor(places, environment(settings), run_folder(settings), settings.stop_seconds)
+    try:
+        clean = supervisor.run(lambda: _tell(settings, listeners))
+    finally:
+        for listener in listeners.values():
+            listener.close()
+        lock.release()
+    return 0 if clean else 1
+
+
+def _kinds(only: Collection[str]) -> list[Kind]:
+    unknown = [name for name in only if name not in (*SERVING, "worker")]
+    if unknown:
+        raise SettingsError(
+            f"there is no process {unknown[0]!r}: --only takes dimse, web and worker, separated by commas"
+        )
+    if set(only) == {"worker"}:
+        raise SettingsError(
+            "a worker process has nothing to do in this version, which has no kinds of job yet"
+        )
+    return [kind for kind in SERVING if not only or kind in only]
+
+
+def _listener(settings: Settings, kind: Kind) -> socket.socket:
+    if kind is Kind.WEB:
+        return listen(settings.http_host, settings.http_port, "PACS_HTTP")
+    return listen(settings.dimse_host, settings.dimse_port, "PACS_DIMSE")
+
+
+def _tell(settings: Settings, listeners: dict[Kind, socket.socket]) -> None:
+    """What a person needs next, in a few lines on standard output."""
+    lines = [f"Lightbox serves {settings.folder}"]
+    if Kind.WEB in listeners:
+        url = settings.public_url or f"http://{shown(listeners[Kind.WEB])}"
+        lines += [f"  viewer     {url}/", f"  DICOMweb   {url}/dicom-web"]
+    if Kind.DIMSE in listeners:
+        host, port = listeners[Kind.DIMSE].getsockname()[:2]
+        lines += [f"  DIMSE      AE title {settings.ae_title}, host {host}, port {port}"]
+        lines += ["Send images:", f"  storescu -aec {settings.ae_title} {host} {port} FILE..."]
+    lines += [
+        "  pacs import FOLDER",
+        "  make demo                      (a handful of real series to look at)",
+    ]
+    sys.stdout.write("\n".join([*lines, "Stop with Ctrl-C.", ""]))
+    sys.stdout.flush()

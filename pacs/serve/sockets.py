@@ -1,0 +1,50 @@
+"""Listening sockets, made before anything starts, so that a port in use is said at once and in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from storage.errors import LightboxError
+
+_BACKLOG = 1024
+
+
+class CannotListen(LightboxError):
+    """The address or port cannot be listened on."""
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket on `host` and `port` (0: any free one). `setting` is the prefix of the settings to name."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise CannotListen(f"there is no address {host!r} to listen on; change {setting}_HOST") from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # A port that a stopped server has left behind is free; one that another server listens on is not.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListen(_reason(error, host, port, setting)) from error
+    return listener
+
+
+def shown(listener: socket.socket) -> str:
+    """`host:port` as it goes into a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reason(error: OSError, host: str, port: int, setting: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is in use by another program: stop it, or set {setting}_PORT to a free one"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"this machine has no address {host}: change {setting}_HOST"
+    if error.errno == errno.EACCES:
+        return f"port {port} may not be used by this user: set {setting}_PORT to one above 1023"
+    return f"port {port} of {host} cannot be listened on ({os.strerror(error.errno or 0)}): change {setting}_PORT or {setting}_HOST"

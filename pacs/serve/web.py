@@ -1,0 +1,157 @@
+"""The web process's HTTP server: uvicorn with the limits that it does not have of its own (RELIABILITY 4 and 18)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# The request line and all headers together.
+_HEAD_BYTES = 32 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What a connection may take. Times are seconds."""
+
+    connections: int = 1000
+    head_seconds: float = 10.0
+    idle_seconds: float = 75.0
+    # A client that takes nothing of an answer for this long is gone.
+    stalled_seconds: float = 60.0
+    stop_seconds: float = 30.0
+
+
+class _HeadTooLarge(Exception):
+    """The parser's callbacks can only stop it by raising."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a time and a size for the head of a request, and an end for answers that nobody takes.
+
+    When all connections are taken, the newcomer gets the place of the one that has been sending its head for longest.
+    """
+
+    limits: ClassVar[HttpLimits] = HttpLimits()
+    # Connections whose head is not complete, the oldest first.
+    in_head: ClassVar[dict[GuardedProtocol, None]] = {}
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _too_large = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._begin_head()
+        if len(self.connections) > self.limits.connections:
+            next(iter(self.in_head)).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        self._end_stall()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # After an answer, whatever comes is the next head, or the rest of a body that nobody wants: both have a time.
+        if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._begin_head()
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if (
+            self._head_timer is not None
+            and self._head_bytes > _HEAD_BYTES
+            and not self.transport.is_closing()
+        ):
+            self._too_large = True
+            self.send_400_response("The head of the request is too large.")
+
+    def on_headers_complete(self) -> None:
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _HEAD_BYTES:
+            self._too_large = True
+            raise _HeadTooLarge
+        self._end_head()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._too_large:
+            super().send_400_response(msg)
+            return
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall_timer = self.loop.call_later(self.limits.stalled_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._end_stall()
+        super().resume_writing()
+
+    def _begin_head(self) -> None:
+        self._head_bytes = 0
+        self.in_head[self] = None
+        self._head_timer = self.loop.call_later(self.limits.head_seconds, self.transport.abort)
+
+    def _end_head(self) -> None:
+        self.in_head.pop(self, None)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+
+class WebServer(uvicorn.Server):
+    """uvicorn, told to stop by `should_exit` alone: the process has its own idea of signals."""
+
+    def __init__(
+        self, app: ASGIApp, limits: HttpLimits, trusted_proxies: tuple[str, ...], started: Callable[[], None]
+    ) -> None:
+        protocol = type("_Protocol", (GuardedProtocol,), {"limits": limits, "in_head": {}})
+        super().__init__(_configuration(app, protocol, limits, trusted_proxies))
+        self._when_started = started
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._when_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave signals to the process: uvicorn would raise them again when it is done, and so not end with 0."""
+        yield
+
+
+def _configuration(
+    app: ASGIApp, protocol: type[asyncio.Protocol], limits: HttpLimits, trusted_proxies: tuple[str, ...]
+) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # uvicorn would believe everybody on this machine; here nobody is believed who is not named.
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
+        timeout_keep_alive=round(limits.idle_seconds),
+        timeout_graceful_shutdown=round(limits.stop_seconds),
+    )
