@@ -8,9 +8,10 @@ import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 from storage.disk import unavailable
-from storage.errors import LimitExceeded
+from storage.errors import LightboxError, LimitExceeded
 
 # A CT, an MR or a CR below this never touches a temporary file of its own: the store writes it once, from memory.
 MEMORY_LIMIT = 1 << 20
@@ -35,6 +36,7 @@ class Spool:
         self._map: mmap.mmap | None = None
         self._hash = hashlib.sha256()
         self._size = 0
+        self._failure: LightboxError | None = None
 
     @property
     def size(self) -> int:
@@ -50,11 +52,12 @@ class Spool:
 
     def write(self, data: _Writable) -> None:
         """Append. Raises LimitExceeded past the object limit, StoreFull when the disk has no room, StoreUnavailable
-        when it fails; after one of them the spool can only be closed.
+        when it fails; the bytes are then forgotten, their room is free, and every later use raises the same.
         """
+        self._check()
         self._size += len(data)
         if self._limit is not None and self._size > self._limit:
-            raise LimitExceeded(f"the object is larger than the limit of {self._limit} bytes; raise PACS_MAX_OBJECT_BYTES to accept it")
+            self._fail(LimitExceeded(f"the object is larger than the limit of {self._limit} bytes; raise PACS_MAX_OBJECT_BYTES to accept it"))
         self._hash.update(data)
         if self._file is None and self._size <= self._memory_limit:
             self._memory += data
@@ -64,10 +67,11 @@ class Spool:
                 self._spill()
             self._write_file(data)
         except OSError as error:
-            raise unavailable(error, "spool the bytes that arrive") from error
+            self._fail(unavailable(error, "spool the bytes that arrive"), error)
 
     def view(self) -> memoryview:
         """All bytes, read-only. Valid until `close`."""
+        self._check()
         if self._file is None:
             return memoryview(self._memory).toreadonly()
         if self._map is None or len(self._map) != self._size:
@@ -92,6 +96,16 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check(self) -> None:
+        """Bytes that lack some in the middle must not pass for an object."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, failure: LightboxError, cause: OSError | None = None) -> NoReturn:
+        self._failure = failure
+        self.close()
+        raise failure from cause
 
     def _spill(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
