@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
@@ -11,8 +12,13 @@ _ESCAPE = b"\x1b"
 # Character sets of several bytes that are switched to by an escape sequence and keep it for Python's decoder.
 _KEEP_ESCAPE = frozenset({"iso2022_jp", "iso2022_jp_2", "iso-2022-jp"})
 # The character set in force falls back to the first one after these (PS3.5 6.1.2.5.3).
-_RESETS = frozenset(b"\\\r\n\f\t^=")
-_CODES = sorted(CODES_TO_ENCODINGS.items(), key=lambda pair: -len(pair[0]))
+_RESETS = re.compile(rb"[\\\r\n\f\t^=]")
+# Latin alphabet No. 9 came with PS3.3 2023b (CP 2222), after pydicom's table.
+_TERMS = {**python_encoding, "ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"}
+_CODES = {**CODES_TO_ENCODINGS, b"\x1b-b": "iso8859_15"}
+_SWITCH = re.compile(b"|".join(re.escape(code) for code in sorted(_CODES, key=len, reverse=True)))
+# A report in Japanese may switch at every line; a value that does so more often than this is made to waste our time.
+_MOST_SWITCHES = 100_000
 
 
 class Charset(NamedTuple):
@@ -25,9 +31,9 @@ class Charset(NamedTuple):
 DEFAULT = Charset()
 
 
-def charset_of(values: Sequence[str]) -> Charset | None:
+def charset_of(values: Iterable[object]) -> Charset | None:
     """The character set for the values of (0008,0005); None when one of its terms is not in the standard."""
-    terms = [value.strip() for value in values]
+    terms = [value.strip() if isinstance(value, str) else "?" for value in values]
     try:
         codecs = [_codec(term) for term in terms]
     except KeyError:
@@ -38,13 +44,13 @@ def charset_of(values: Sequence[str]) -> Charset | None:
 
 
 def _codec(term: str) -> str:
-    if term in python_encoding:
-        return _strict(python_encoding[term])
+    if term in _TERMS:
+        return _strict(_TERMS[term])
     # Seen in the field: "ISO IR 100", "ISO-IR 100", "ISO_IR_100", "iso_ir 100", "ISO 2022 IR100", "ISO 2022_IR 100".
     plain = term.upper().replace("_", " ").replace("-", " ").split()
     for written in ("ISO_IR " + plain[-1].removeprefix("IR"), "ISO 2022 IR " + plain[-1].removeprefix("IR")) if plain else ():
-        if written in python_encoding and (written.startswith("ISO 2022") == ("2022" in plain)):
-            return _strict(python_encoding[written])
+        if written in _TERMS and (written.startswith("ISO 2022") == ("2022" in plain)):
+            return _strict(_TERMS[written])
     raise KeyError(term)
 
 
@@ -77,27 +83,32 @@ def _plain(raw: bytes, codec: str) -> tuple[str, bool]:
 
 
 def _switching(raw: bytes, charset: Charset) -> tuple[str, bool]:
-    head, *rest = raw.split(_ESCAPE)
-    text, sound = _plain(head, charset.first) if head else ("", True)
-    pieces = [text]
-    for piece in rest:
-        text, good = _fragment(_ESCAPE + piece, charset)
+    """Code extensions (PS3.5 6.1.2.5): each run of bytes is read by the set that the escape sequence before it names."""
+    pieces: list[str] = []
+    sound, begun, codec = True, 0, ""
+    for times, switch in enumerate(_SWITCH.finditer(raw)):
+        if times == _MOST_SWITCHES:
+            return _plain(raw, charset.first)[0], False
+        text, good = _run(raw[begun : switch.start()], codec, charset)
         pieces.append(text)
         sound = sound and good
-    return "".join(pieces), sound
+        codec = _strict(_CODES[switch.group()])
+        begun = switch.start() if codec in _KEEP_ESCAPE else switch.end()
+    text, good = _run(raw[begun:], codec, charset)
+    pieces.append(text)
+    return "".join(pieces), sound and good
 
 
-def _fragment(piece: bytes, charset: Charset) -> tuple[str, bool]:
-    """One run that begins with an escape sequence."""
-    known = next((pair for pair in _CODES if piece.startswith(pair[0])), None)
-    if known is None:
-        return _plain(piece[1:], charset.first)[0], False
-    code, codec = known[0], _strict(known[1])
+def _run(raw: bytes, codec: str, charset: Charset) -> tuple[str, bool]:
+    """The bytes between two escape sequences. `codec` is empty before the first."""
+    if not codec:
+        return _plain(raw, charset.first) if _ESCAPE not in raw else (_plain(raw, charset.first)[0], False)
     if codec in _KEEP_ESCAPE:
-        return _plain(piece, codec)
-    body = piece[len(code) :]
+        return _plain(raw, codec)
     # Two-byte sets in the right half (Korean, Simplified Chinese) end at a delimiter; the first set is back then.
-    cut = next((at for at, byte in enumerate(body) if byte in _RESETS), len(body))
-    text, good = _plain(body[:cut], codec)
-    tail, fine = _plain(body[cut:], charset.first) if cut < len(body) else ("", True)
+    reset = _RESETS.search(raw)
+    if reset is None:
+        return _plain(raw, codec)
+    text, good = _plain(raw[: reset.start()], codec)
+    tail, fine = _plain(raw[reset.start() :], charset.first)
     return text + tail, good and fine

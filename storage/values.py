@@ -85,9 +85,13 @@ def _name(text: str) -> dict[str, str] | None:
     return {kind: group for kind, group in named if group} or None
 
 
-@lru_cache(4096)
 def _number(text: bytes, whole: bool) -> Any:
     """An IS or DS as a number, or as the text that it is when it is none (flagged by its type)."""
+    # DS has 16 characters at most, IS 12; what is longer is not worth remembering, and may be huge.
+    return _remembered(text, whole) if len(text) <= 32 else _read(text, whole)
+
+
+def _read(text: bytes, whole: bool) -> Any:
     text = text.strip(_PAD)
     if not text:
         return None
@@ -99,6 +103,9 @@ def _number(text: bytes, whole: bool) -> Any:
     if b"_" in text or (whole and abs(number) >= 1 << 53) or not math.isfinite(number):
         return text.decode("latin-1")
     return number
+
+
+_remembered = lru_cache(4096)(_read)
 
 
 def _nearly(text: bytes, whole: bool) -> Any:
