@@ -312,6 +312,39 @@ def test_files_and_folders_are_closed_to_others(store: FileBlobs, spooled: Calla
             break
 
 
+SHARER = """
+import sys
+from pathlib import Path
+from storage.blobs.files import FileBlobs
+from tests.test_blobs import key_of, memory_spool, pattern
+store = FileBlobs(Path(sys.argv[1]))
+own = int(sys.argv[2])
+for number in range(40):
+    shared, mine = pattern(3_000, number), pattern(3_000, 1000 * own + number)
+    store.put(key_of(shared), memory_spool(shared))
+    assert store.put(key_of(mine, "5e5e5e5e5e5e5e5e"), memory_spool(mine)) is True
+    store.delete(key_of(mine, "5e5e5e5e5e5e5e5e"))
+    assert store.put(key_of(mine, "5e5e5e5e5e5e5e5e"), memory_spool(mine)) is True
+"""
+
+
+def test_processes_share_the_folder(store: FileBlobs) -> None:
+    """The same objects written by three at once, and a series that each of them empties while another fills it."""
+    command = [sys.executable, "-c", SHARER, str(store.root)]
+    children = [
+        subprocess.Popen([*command, str(number)], cwd=ROOT, stderr=subprocess.PIPE, text=True) for number in (1, 2, 3)
+    ]
+    for child in children:
+        assert child.communicate(timeout=60)[1] == ""
+        assert child.returncode == 0
+    shared = [pattern(3_000, number) for number in range(40)]
+    own = [pattern(3_000, 1000 * process + number) for process in (1, 2, 3) for number in range(40)]
+    expected = {key_of(data): data for data in shared} | {key_of(data, "5e5e5e5e5e5e5e5e"): data for data in own}
+    assert keys(store) == sorted(expected)
+    assert {key: store.read(key) for key in expected} == expected
+    assert temporary(store) == []
+
+
 # --- a file system of its own: needs root
 
 

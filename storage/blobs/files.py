@@ -96,7 +96,7 @@ class FileBlobs:
                 raise unavailable(error, f"delete the object {key}") from error
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Every object whose key starts with `prefix`, in no particular order."""
+        """Every object whose key starts with `prefix`; those of one series together."""
         try:
             for fan in sorted(self.root.iterdir()):
                 if len(fan.name) <= 2 and (fan.name.startswith(prefix[:2]) or prefix.startswith(fan.name + "/")):
