@@ -104,11 +104,10 @@ def is_jpeg(file: CorpusFile) -> bool:
     }
 
 
-def decoded(name: str, transfer_syntax_uid: str = "") -> Array:
+def decoded(name: str) -> Array:
     """Every frame, (rows, columns[, 3]) alone or stacked, as pydicom's pixel_array gives them."""
-    of = image(name, transfer_syntax_uid)
+    of = image(name)
     arrays = [decode_here(frame, of.pixels, bit_offset=offset) for frame, offset in frames(of)]
-    assert len(arrays) == of.number_of_frames
     return np.stack(arrays) if len(arrays) > 1 else arrays[0]
 
 
@@ -123,7 +122,7 @@ def test_every_decodable_file_of_the_corpus_gives_the_samples_of_the_manifest() 
         expected = file.row["decoded_sha256_16"] or SIBLINGS.get(file.name)
         if expected is None or file.name in DIFFERENT:
             continue
-        values = decoded(file.name, file.row["transfer_syntax_uid"])
+        values = decoded(file.name)
         shape = "x".join(str(length) for length in values.shape)
         if digest(values) != expected or (file.row["decoded_shape"] or shape) != shape:
             wrong.append((file.name, shape, digest(values), expected))
@@ -201,7 +200,7 @@ def test_the_two_lossy_jpeg_xl_files_look_like_one_picture() -> None:
 CANNOT = (
     ("malformed/3gb-bulk-data-truncated", "over the limit"),
     ("malformed/MR_truncated.dcm", "8130 bytes where 64 x 64 pixels need 8192"),
-    ("structure/nested_priv_SQ.dcm", "Bits Allocated"),
+    ("structure/nested_priv_SQ.dcm", "Rows|Bits Allocated"),
     ("transfer-syntaxes/JPEG2000-embedded-sequence-delimiter.dcm", "codestream is 1024 x 3722445056"),
 )
 

@@ -41,7 +41,7 @@ from storage.errors import BadRequest, CannotDecode, NotAcceptable
 from storage.transfer_syntaxes import EXPLICIT_LITTLE
 from storage.types import Dataset
 from tests.support.corpus import CorpusFile, corpus_files
-from tests.support.frames import frames, image
+from tests.support.frames import frames, image, pydicom_file
 
 Json = dict[str, dict[str, Any]]
 PNG = RenderRequest(media_type="image/png")
@@ -181,12 +181,12 @@ def dcmtk_picture(file: CorpusFile, window: Window | None) -> NDArray[np.uint8]:
 
 def largest_difference_from_dcmtk(file: CorpusFile) -> int:
     """Of the first frame, with a window that cuts on both sides; Pixel Padding, which DCMTK does not know, aside."""
-    of = image(file.name, file.row["transfer_syntax_uid"])
+    of = image(file.name)
     frame, offset = next(frames(of))
     values = decode_here(frame, of.pixels, bit_offset=offset)
     window, padded = None, np.zeros(values.shape[:2], bool)
     if of.pixels.photometric_interpretation.startswith("MONOCHROME"):
-        made = transform(values, of.dataset, 1, of.pixels, None, None)
+        made = transform(values, of.dataset, 1, of.pixels, None, of.fetch)
         low, high = np.percentile(made.modality_values(values), (5, 90))
         window = Window(round((low + high) / 2), max(2, round(high - low)))
         if made.padding is not None:
@@ -194,7 +194,14 @@ def largest_difference_from_dcmtk(file: CorpusFile) -> int:
     theirs = dcmtk_picture(file, window).astype(int)
     request = RenderRequest(window)
     ours = frame_picture(
-        frame, of.dataset, of.transfer_syntax_uid, 1, request, bit_offset=offset, decode=decode_here
+        frame,
+        of.dataset,
+        of.transfer_syntax_uid,
+        1,
+        request,
+        bit_offset=offset,
+        bulk=of.fetch,
+        decode=decode_here,
     )
     assert ours.shape == theirs.shape, file.name
     return int(np.abs(ours.astype(int) - theirs)[~padded].max(initial=0))
@@ -240,9 +247,9 @@ def test_every_picture_of_the_corpus_is_dcmtks_to_one_grey_level() -> None:
     assert {name: difference for name, difference in differences.items() if difference > 1} == {}
 
 
-def pydicom_levels(name: str, syntax: str, values: NDArray[Any]) -> NDArray[np.float64] | None:
+def pydicom_levels(name: str, values: NDArray[Any]) -> NDArray[np.float64] | None:
     """Modality and VOI LUT by pydicom, in doubles, scaled to 0 to 255; None where the data set has no VOI at all."""
-    file = image(name, syntax).file
+    file = pydicom_file(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         modality = apply_modality_lut(values, file)
@@ -260,16 +267,15 @@ def pydicom_levels(name: str, syntax: str, values: NDArray[Any]) -> NDArray[np.f
 
 def largest_difference_from_pydicom(file: CorpusFile) -> float | None:
     """Of the first frame with the data set's own VOI; None where there is nothing to compare."""
-    syntax = file.row["transfer_syntax_uid"]
-    of = image(file.name, syntax)
+    of = image(file.name)
     if not of.pixels.photometric_interpretation.startswith("MONOCHROME") or "52009230" in of.dataset:
         return None
     frame, offset = next(frames(of))
     values = decode_here(frame, of.pixels, bit_offset=offset)
-    theirs = pydicom_levels(file.name, syntax, values)
+    theirs = pydicom_levels(file.name, values)
     if theirs is None:
         return None
-    made = transform(values, of.dataset, 1, of.pixels, None, None)
+    made = transform(values, of.dataset, 1, of.pixels, None, of.fetch)
     if made.inverted:
         theirs = 255 - theirs
     inside = np.ones(values.shape, bool)
@@ -306,12 +312,14 @@ def test_every_picture_of_the_corpus_is_pydicoms_to_one_grey_level() -> None:
 @pytest.mark.slow
 def test_every_image_of_the_corpus_gives_a_picture_and_a_thumbnail() -> None:
     for file in images():
-        of = image(file.name, file.row["transfer_syntax_uid"])
+        of = image(file.name)
         frame, offset = next(frames(of))
         arguments = (of.dataset, of.transfer_syntax_uid, 1)
-        full = render_frame(frame, *arguments, PNG, bit_offset=offset, decode=decode_here)
+        full = render_frame(frame, *arguments, PNG, bit_offset=offset, bulk=of.fetch, decode=decode_here)
         assert full.body.startswith(b"\x89PNG"), file.name
-        small = thumbnail(frame, *arguments, RenderRequest(), bit_offset=offset, decode=decode_here)
+        small = thumbnail(
+            frame, *arguments, RenderRequest(), bit_offset=offset, bulk=of.fetch, decode=decode_here
+        )
         assert not small.placeholder, file.name
         assert max(read(small.body).shape[:2]) <= 128, file.name
 
@@ -957,6 +965,13 @@ def test_a_data_set_that_lies_gives_a_picture_or_a_refusal(name: str) -> None:
         else:
             assert made.body.startswith(b"\xff\xd8")
         assert thumbnail(
-            frame, dataset, of.transfer_syntax_uid, 1, PNG, bit_offset=offset, decode=decode_here
+            frame,
+            dataset,
+            of.transfer_syntax_uid,
+            1,
+            PNG,
+            bit_offset=offset,
+            bulk=of.fetch,
+            decode=decode_here,
         ).body
     assert refused, "no lie was noticed: they are too tame to show anything"
