@@ -12,7 +12,7 @@ help: ## say what can be made
 .PHONY: help
 
 serve: .venv/.installed ## set everything up (the first time) and serve: viewer, DICOMweb and DIMSE
-	@$(PY) -m pacs.viewer || true
+	@.venv/bin/pacs viewer viewer >/dev/null || echo "Going on without the viewer: everything else works."
 	@exec .venv/bin/pacs serve $(ARGS)
 .PHONY: serve
 
@@ -21,11 +21,11 @@ demo: .venv/.installed-demo ## load a handful of real series to look at
 .PHONY: demo
 
 viewer: .venv/.installed ## fetch and verify the viewer (serve does it too)
-	@$(PY) -m pacs.viewer
+	@.venv/bin/pacs viewer viewer
 .PHONY: viewer
 
 test: .venv/.installed-test ## set everything up and run the tests; ARGS='tests/test_viewer.py -n0' for some
-	@$(PY) -m pacs.viewer || true
+	@.venv/bin/pacs viewer viewer >/dev/null || echo "Going on without the viewer: the browser tests will skip."
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 .PHONY: test
 

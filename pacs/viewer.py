@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pacs.viewer_package import ViewerUnavailable, config_folder, default_folder, fetch, find, pinned
+from pacs.viewer_package import ViewerUnavailable, config_folder, fetch, find, pinned
 
 __all__ = ["ViewerSettings", "ViewerUnavailable", "fetch", "find", "routes"]
 
@@ -187,25 +185,3 @@ async def _missing(_request: Request) -> Response:
     page = (config_folder() / "missing.html").read_text(encoding="utf-8")
     page = page.replace("@PACKAGE@", pin.package).replace("@VERSION@", pin.version)
     return HTMLResponse(page, headers={"Cache-Control": "no-store", **_GUARDS})
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m pacs.viewer [FOLDER]`: fetch the viewer into FOLDER, or say why it could not be had."""
-    parser = argparse.ArgumentParser(prog="python -m pacs.viewer", description="Fetch and verify the pinned viewer.")
-    parser.add_argument("folder", nargs="?", type=Path, default=default_folder(), help="where viewers are kept")
-    folder: Path = parser.parse_args(arguments).folder
-    try:
-        place = fetch(folder, progress=_tell)
-    except ViewerUnavailable as error:
-        sys.stderr.write(f"No viewer: {error}. Everything else works without it.\n")
-        return 1
-    sys.stdout.write(f"The viewer is in {place}\n")
-    return 0
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

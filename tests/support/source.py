@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +59,11 @@ def calls(name: str) -> Iterator[str]:
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func)
+
+
+@functools.cache
+def tracked() -> tuple[Path, ...]:
+    """Every file of the project: what git keeps, without what was deleted but not yet committed."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=True).stdout
+    paths = (CHECKOUT / name for name in listed.decode().split("\0") if name)
+    return tuple(path for path in paths if path.is_file())
