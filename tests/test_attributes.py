@@ -8,7 +8,18 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from storage import attributes
-from storage.attributes import BY_TAG, LEVELS, TABLE, above, default_fields, indexed_at, kept_tags, level_of, name_of, tag_of
+from storage.attributes import (
+    BY_TAG,
+    LEVELS,
+    TABLE,
+    above,
+    default_fields,
+    indexed_at,
+    kept_tags,
+    level_of,
+    name_of,
+    tag_of,
+)
 from storage.types import Level
 
 # PS3.18 tables 10.6.3-3, -4, -5: what an answer must carry. RetrieveURL is DICOMweb's to add.

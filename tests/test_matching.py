@@ -9,7 +9,17 @@ import pytest
 
 from storage.attributes import TABLE, tag_of
 from storage.errors import BadRequest, UnsupportedQuery
-from storage.matching import ONE, STAR, DateTimeRange, Universal, combined, like, matches, matches_dataset, parse
+from storage.matching import (
+    ONE,
+    STAR,
+    DateTimeRange,
+    Universal,
+    combined,
+    like,
+    matches,
+    matches_dataset,
+    parse,
+)
 from storage.matching.names import fuzzy_key, group_key, name_keys, sound, words
 from storage.matching.times import moment, time_span
 from tests.support.corpus import FOLDER, present

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from storage.frames import FrameTable
+from storage.scanner import Scan
 from storage.types import DEFAULT_PARTITION, BulkItem, Flag, Job, Located, Outcome, Source, Uids
-
-if TYPE_CHECKING:
-    from storage.scanner import Scan
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import orjson
 from pydicom.datadict import dictionary_VR
@@ -14,30 +13,12 @@ from pydicom.datadict import dictionary_VR
 from storage.attributes import tag_of
 from storage.frames import FrameTable
 from storage.index import Entry
+from storage.scanner import Scan
 from storage.types import BulkItem, Flag, Job, Source, Uids
-
-if TYPE_CHECKING:
-    from storage.scanner import Scan
 
 RECEIVED = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-
-
-@dataclass(frozen=True)
-class MadeScan:
-    """What `storage.scanner.Scan` offers, filled by hand."""
-
-    dataset: dict[str, Any]
-    json: bytes
-    uids: Uids
-    sop_class_uid: str
-    transfer_syntax_uid: str = EXPLICIT_LITTLE
-    dataset_offset: int = 144
-    inflated: bool = False
-    frames: FrameTable = FrameTable.native(1, 1000, 8 * 64, 64)
-    bulk: tuple[BulkItem, ...] = ()
-    flags: tuple[Flag, ...] = ()
 
 
 def json_of(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -90,12 +71,21 @@ def entry(
             **attributes,
         }
     )
-    made = MadeScan(
-        dataset, orjson.dumps(dataset), Uids(study, series_uid, instance_uid), sop_class, flags=scan_flags, bulk=bulk
+    made = Scan(
+        dataset=dataset,
+        json=orjson.dumps(dataset),
+        uids=Uids(study, series_uid, instance_uid),
+        sop_class_uid=sop_class,
+        transfer_syntax_uid=EXPLICIT_LITTLE,
+        dataset_offset=144,
+        inflated=False,
+        frames=FrameTable.native(1, 1000, 8 * 64, 64),
+        bulk=bulk,
+        flags=scan_flags,
     )
     sha256 = hashlib.sha256(made.json + content.encode()).hexdigest()
     return Entry(
-        scan=cast("Scan", made),
+        scan=made,
         object_key=f"{study}/{series_uid}/{sha256}.dcm",
         sha256=sha256,
         size=size,

@@ -29,23 +29,22 @@ def upgrade(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    if current(connection) == HEAD:
+    found = current(connection)
+    if found == HEAD:
         return
+    if found is not None and found > HEAD:
+        raise newer()
     # Imported here: alembic takes longer to import than an up-to-date database takes to open.
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
-    from alembic.script.revision import RevisionError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
     with EnvironmentContext(config, script, fn=lambda revision, _: script._upgrade_revs(HEAD, revision)) as environment:
         environment.configure(connection=connection)
-        try:
-            environment.run_migrations()
-        except RevisionError as error:
-            raise newer() from error
+        environment.run_migrations()
 
 
 def check(connection: Connection) -> None:
