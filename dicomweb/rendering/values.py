@@ -40,6 +40,7 @@ def items(dataset: Dataset, tag: str) -> list[Dataset]:
 
 
 def values(dataset: Dataset, tag: str) -> Sequence[Any]:
+    """Every value of the attribute as the JSON has it; none where it is absent or empty."""
     found = dataset.get(tag, {}).get("Value")
     return found if isinstance(found, list) else ()
 
