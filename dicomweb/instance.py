@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-from storage.scanner import inflate
 
 from dicomweb.bodies import Body, Extent, Made, Piece, read
 from dicomweb.negotiation import DECODE_FIRST
@@ -15,6 +14,7 @@ from storage import codecs
 from storage.codecs import PixelDescription
 from storage.errors import CannotDecode, NotFound
 from storage.index import Layout
+from storage.scanner import inflate
 from storage.transfer_syntaxes import Coding, TransferSyntax, lookup
 from storage.types import Blobs, BulkItem
 
@@ -71,9 +71,27 @@ class Instance:
             raise NotFound(f"frame {number} is not in instance {self.located.uids.instance}: its pixel data ends before")
         return tuple(self._piece(offset, length) for offset, length in ranges)
 
-    def frame_bytes(self, number: int) -> bytes:
-        """Frame `number` as stored, read."""
-        return b"".join(read(self._blobs, Body(self.frame(number))))
+    def frame_bits(self, number: int) -> tuple[bytes, int]:
+        """Frame `number` as decoders take it: its bytes, fragments joined, and the bit at which it begins in them.
+
+        Samples of a byte in big endian words are read by whole words, whose other byte may be a neighbour's
+        (PS3.5 7.3). Raises NotFound beyond the last frame.
+        """
+        pieces = self.frame(number)
+        offset = self.layout.frames.bit_offset(number)
+        if self.pixels.word_swapped and self.syntax.coding is Coding.NATIVE:
+            return self._words(number)
+        return b"".join(read(self._blobs, Body(pieces))), offset
+
+    def _words(self, number: int) -> tuple[bytes, int]:
+        ((start, length),) = self.layout.frames.ranges(number)
+        first = self.layout.frames.first
+        stop = start + length + (start + length - first) % 2
+        pixel_data = self.bulk("7FE00010")
+        if pixel_data is not None:
+            stop = min(stop, pixel_data.offset + pixel_data.length)
+        odd = (start - first) % 2
+        return b"".join(read(self._blobs, Body((self._piece(start - odd, stop - start + odd),)))), 8 * odd
 
     def decoded(self, number: int) -> Made:
         """Frame `number` in Explicit VR Little Endian, colour as RGB, when it is read. Raises NotFound, CannotDecode."""
@@ -82,8 +100,8 @@ class Instance:
         return Made(size, lambda: self._decode(number))
 
     def _decode(self, number: int) -> bytes:
-        offset = self.layout.frames.bit_offset(number)
-        return codecs.to_explicit_little(self.frame_bytes(number), self.pixels, bit_offset=offset)[0]
+        frame, bit_offset = self.frame_bits(number)
+        return codecs.to_explicit_little(frame, self.pixels, bit_offset=bit_offset)[0]
 
     def every_decoded(self) -> tuple[Made, ...]:
         """All frames decoded, one after the other. Raises CannotDecode for more of them than can be listed."""

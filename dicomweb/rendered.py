@@ -15,7 +15,7 @@ from dicomweb.media_types import RELATED
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage.archive import Archive
-from storage.errors import BadRequest, NotAcceptable, NotFound
+from storage.errors import BadRequest, CannotDecode, NotAcceptable, NotFound, ObjectMissing
 from storage.transfer_syntaxes import Coding
 from storage.types import Scope
 
@@ -90,29 +90,40 @@ class Rendered:
 
 def draw(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:
     """The picture of one frame (PS3.18 8.3.5)."""
+    frame, bit_offset = instance.frame_bits(number)
     return rendering.render_frame(
-        instance.frame_bytes(number),
+        frame,
         instance.dataset,
         instance.syntax.uid,
         number,
         request,
-        bit_offset=instance.layout.frames.bit_offset(number),
+        bit_offset=bit_offset,
         bulk=instance.little_endian_bulk,
     )
 
 
 def draw_small(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:
     """The thumbnail of one frame, or an icon."""
-    drawable = number <= instance.frames and rendering.is_image(instance.dataset, instance.syntax.uid)
+    frame, bit_offset = _pixels(instance, number)
     return rendering.thumbnail(
-        instance.frame_bytes(number) if drawable else None,
+        frame,
         instance.dataset,
         instance.syntax.uid,
         number,
         request,
-        bit_offset=instance.layout.frames.bit_offset(number) if drawable else 0,
+        bit_offset=bit_offset,
         bulk=instance.little_endian_bulk,
     )
+
+
+def _pixels(instance: Instance, number: int) -> tuple[bytes | None, int]:
+    """What a thumbnail is made from; nothing where an icon is to stand for it."""
+    if number > instance.frames or not rendering.is_image(instance.dataset, instance.syntax.uid):
+        return None, 0
+    try:
+        return instance.frame_bits(number)
+    except (CannotDecode, ObjectMissing):
+        return b"", 0
 
 
 def _stored(instance: Instance) -> tuple[tuple[Piece, ...], str] | None:

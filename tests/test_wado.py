@@ -306,6 +306,17 @@ def test_single_bit_frames_begin_on_a_byte_of_their_own(client: TestClient) -> N
         assert (unpacked == bits[number - 1]).all()
 
 
+def test_bytes_in_big_endian_words_are_read_by_whole_words(client: TestClient) -> None:
+    image: dict[str, Any] = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "Rows": 3, "Columns": 3, "NumberOfFrames": 3}
+    values = np.arange(27, dtype=np.uint8)
+    words = np.append(values, np.uint8(0)).reshape(-1, 2)[:, ::-1].tobytes()
+    store(client, made.instance(syntax=BIG, PixelData=words, **image))
+    for number in (1, 2, 3):
+        (part,) = web.parts(get(client, f"{ONE}/frames/{number}", ANY_FRAME))
+        assert part.content == values[9 * number - 9 : 9 * number].tobytes()
+    assert get(client, f"{ONE}/frames/2/rendered").status_code == 200
+
+
 def test_frames_that_are_cut_off_are_not_there(client: TestClient) -> None:
     whole = made.instance(frames=3)
     assert web.stow(client, [whole[: -len(made.frame_of(1, 4))]]).status_code == 202

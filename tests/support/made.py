@@ -26,6 +26,7 @@ def instance(
     frames: int = 1,
     side: int = 4,
     pixels: bool = True,
+    pixel_vr: str = "OW",
     **attributes: Any,
 ) -> bytes:
     """A Part 10 file of `frames` native 16-bit frames of side x side pixels; each pixel is 100 times its frame's number.
@@ -47,6 +48,8 @@ def instance(
         dataset.PixelData = b"".join(frame_of(frame, side, syntax) for frame in range(1, frames + 1))
     for keyword, value in attributes.items():
         setattr(dataset, keyword, value)
+    if "PixelData" in dataset:
+        dataset["PixelData"].VR = pixel_vr
     return written(dataset, syntax)
 
 
@@ -57,7 +60,9 @@ def frame_of(number: int, side: int, syntax: str = ExplicitVRLittleEndian) -> by
 
 def encapsulated(fragments: list[bytes], syntax: str, **attributes: Any) -> bytes:
     """An instance whose frames are `fragments` as they are, whatever they hold."""
-    return instance(syntax=syntax, frames=len(fragments), PixelData=encapsulate(fragments), **attributes)
+    return instance(
+        syntax=syntax, frames=len(fragments), pixel_vr="OB", PixelData=encapsulate(fragments), **attributes
+    )
 
 
 def written(dataset: Dataset, syntax: str) -> bytes:
@@ -66,8 +71,6 @@ def written(dataset: Dataset, syntax: str) -> bytes:
     meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "1.2")
     meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "1.2")
     meta.TransferSyntaxUID = UID(syntax)
-    if UID(syntax).is_compressed and "PixelData" in dataset:
-        dataset["PixelData"].VR = "OB"
     dataset.file_meta = meta
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
