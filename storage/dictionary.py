@@ -61,3 +61,8 @@ def _private(tag: int, creator: str) -> str:
     except KeyError:
         return "UN"
     return vr if vr.isalpha() and len(vr) == 2 else "UN"
+
+
+def is_vr_like(code: bytes) -> bool:
+    """Whether the two bytes look like a VR, known or not: two capital letters (PS3.5 6.2)."""
+    return code.isalpha() and code.isupper()

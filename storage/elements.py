@@ -7,12 +7,13 @@ what a modality sends has lost it. Only limits (PS3.5 sets none, attackers know 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any, Final
 
-from storage.charsets import DEFAULT, Charset, charset_of
-from storage.dictionary import EXPLICIT_VRS, KEYS, spell, vr_of
+from storage.charsets import DEFAULT, charset_of
+from storage.dictionary import EXPLICIT_VRS, KEYS, is_vr_like, spell, vr_of
 from storage.errors import LimitExceeded
+from storage.fragments import walk_fragments
+from storage.levels import ODD, DataSet, Fragment, Limits, Pixels, SequenceLevel
 from storage.types import BulkItem, Flag
 from storage.values import BULK_VRS, DECODERS, Text, inline
 
@@ -29,53 +30,6 @@ _PALETTES: Final = frozenset({0x00281201, 0x00281202, 0x00281203, 0x00281221, 0x
 _PALETTE_BYTES: Final = 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much of a header is read (RELIABILITY 6-9); `inline_bytes` is what the JSON carries rather than refers to."""
-
-    depth: int = 64
-    elements: int = 200_000
-    header_bytes: int = 64 << 20
-    inflation_ratio: int = 200
-    inflated_bytes: int = 4 << 30
-    inline_bytes: int = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """The pixel data element: its value's place, and its fragments (the first is the Basic Offset Table) if encapsulated."""
-
-    tag: int
-    offset: int
-    length: int
-    fragments: tuple[tuple[int, int], ...] | None = None
-
-
-class _DataSet:
-    """A data set being read: the top one, or an item of a sequence."""
-
-    __slots__ = ("charset", "creators", "defined", "end", "explicit", "little", "path", "signed", "text", "values")
-
-    def __init__(self, end: int, defined: bool, explicit: bool, little: bool, charset: Charset, signed: bool, path: str) -> None:
-        self.values: dict[str, Any] = {}
-        self.end, self.defined = end, defined
-        self.explicit, self.little = explicit, little
-        self.charset, self.text = charset, Text(charset, little)
-        self.signed, self.path = signed, path
-        self.creators: dict[int, str] = {}
-
-
-class _Sequence:
-    """A sequence being read: its items so far and what they inherit."""
-
-    __slots__ = ("defined", "end", "explicit", "items", "key", "little", "owner")
-
-    def __init__(self, owner: _DataSet, key: str, items: list[Any], end: int, defined: bool, explicit: bool, little: bool) -> None:
-        self.owner, self.key, self.items = owner, key, items
-        self.end, self.defined = end, defined
-        self.explicit, self.little = explicit, little
-
-
 class Reader:
     """One pass. After `run`: `dataset`, `bulk`, `pixels`, `offsets` (extended offset table), `flags`, `truncated`."""
 
@@ -84,9 +38,10 @@ class Reader:
         self._pos = 0
         self._count = 0
         self._bytes = 0
-        self._stack: list[_DataSet | _Sequence] = []
+        self._stack: list[DataSet | SequenceLevel] = []
         self.dataset: dict[str, Any] = {}
-        self.bulk: list[BulkItem] = []
+        # By path: of a repeated element the last is the one that counts.
+        self.bulk: dict[str, BulkItem] = {}
         # The JSON elements that refer to bulk data, to be given their URIs when the UIDs are known.
         self.references: list[tuple[dict[str, Any], str]] = []
         self.pixels: Pixels | None = None
@@ -97,12 +52,12 @@ class Reader:
     def run(self, start: int, *, explicit: bool, little: bool) -> None:
         """Read from `start` to the end of the data. Raises LimitExceeded."""
         self._pos = start
-        top = _DataSet(self._size, True, explicit, little, DEFAULT, False, "")
+        top = DataSet(self._size, True, explicit, little, DEFAULT, False, "")
         self.dataset = top.values
         self._stack.append(top)
         while self._stack:
             level = self._stack[-1]
-            if type(level) is _DataSet:
+            if type(level) is DataSet:
                 self._elements(level)
             else:
                 self._items(level)  # type: ignore[arg-type]
@@ -122,7 +77,7 @@ class Reader:
 
     # ---- data sets
 
-    def _elements(self, level: _DataSet) -> None:
+    def _elements(self, level: DataSet) -> None:
         """Read elements until a sequence begins or the data set ends. The hot loop: one turn an element."""
         data, end, size = self._data, level.end, self._size
         explicit, out, text = level.explicit, level.values, level.text
@@ -187,14 +142,16 @@ class Reader:
             else:
                 self._bytes += length
                 values, odd = decoder(data[at:stop].tobytes(), text)
+                if key in out:
+                    self.flag("repeated-element", "an attribute stands twice in the data set; the last is taken", key)
                 out[key] = {"vr": vr} if values is None else {"vr": vr, "Value": values}
                 if odd:
-                    self.flag(odd, _ODD[odd], key)
+                    self.flag(odd, ODD[odd], key)
             pos = stop
         self._pos = pos
         self._end_data_set(level)
 
-    def _end_data_set(self, level: _DataSet) -> None:
+    def _end_data_set(self, level: DataSet) -> None:
         if not level.defined:
             self.flag("undelimited", "an item of undefined length is not delimited")
         self._check_limits()
@@ -207,7 +164,7 @@ class Reader:
         if self._bytes > limits.header_bytes:
             raise LimitExceeded(f"the data set has more than {limits.header_bytes} bytes outside pixel and bulk data")
 
-    def _delimiter(self, level: _DataSet, tag: int) -> bool:
+    def _delimiter(self, level: DataSet, tag: int) -> bool:
         """An item or delimiter tag at the place of an element; True when it ended the data set."""
         if tag == _ITEM_END and len(self._stack) > 1:
             self._pos += 8
@@ -225,7 +182,7 @@ class Reader:
         self.flag("stray-delimiter", "an item tag stands where an element should")
         return False
 
-    def _unusual(self, level: _DataSet, tag: int, vr: str, length: int) -> bool:
+    def _unusual(self, level: DataSet, tag: int, vr: str, length: int) -> bool:
         """Everything that is not an ordinary value; True when the caller's loop must end (a container began or ended)."""
         if vr == "UN":
             vr = self._known_instead(level, tag, length)
@@ -243,7 +200,11 @@ class Reader:
             return False
         self._pos = stop
         if not tag & 0xFFFF or tag == _PADDING:
+            if not tag and not length:
+                self._pos = self._trailing(level)
             return False
+        if key in level.values:
+            self.flag("repeated-element", "an attribute stands twice in the data set; the last is taken", key)
         if tag in PIXEL_TAGS and not level.path:
             self._pixel_data(level, key, tag, vr, at, length)
         elif tag in (_OFFSETS, _OFFSET_LENGTHS):
@@ -255,14 +216,14 @@ class Reader:
 
     _was_un = False
 
-    def _known_instead(self, level: _DataSet, tag: int, length: int) -> str:
+    def _known_instead(self, level: DataSet, tag: int, length: int) -> str:
         """UN is written by those who did not know the VR; where we know it, it is read as implicit VR (PS3.5 6.2.2)."""
         self._was_un = True
         if length == _UNDEFINED:
             return "SQ"
         return vr_of(tag, self._creator(level, tag), signed=level.signed)
 
-    def _value(self, level: _DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
+    def _value(self, level: DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
         decoder = DECODERS.get(vr)
         was_un, self._was_un = self._was_un, False
         if decoder is None:
@@ -273,9 +234,9 @@ class Reader:
         values, odd = decoder(self._data[at : at + length].tobytes(), text)
         level.values[key] = {"vr": vr} if values is None else {"vr": vr, "Value": values}
         if odd:
-            self.flag(odd, _ODD[odd], key)
+            self.flag(odd, ODD[odd], key)
 
-    def _remember(self, level: _DataSet, key: str, tag: int) -> None:
+    def _remember(self, level: DataSet, key: str, tag: int) -> None:
         """What later elements of the data set are read by: character set, sign, private creators."""
         found = level.values[key].get("Value")
         if tag == _CHARSET:
@@ -285,7 +246,7 @@ class Reader:
         elif tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF and found:
             level.creators[tag] = str(found[0]).strip()
 
-    def _use_charset(self, level: _DataSet, key: str, terms: list[str]) -> None:
+    def _use_charset(self, level: DataSet, key: str, terms: list[str]) -> None:
         charset = charset_of(terms)
         if charset is None:
             self.flag("unknown-charset", "Specific Character Set names none of the standard", key)
@@ -294,14 +255,14 @@ class Reader:
         # The JSON is UTF-8 whatever the object was (PS3.18 F.2); an attribute that said otherwise would be untrue.
         level.values[key] = {"vr": "CS", "Value": ["ISO_IR 192"]}
 
-    def _creator(self, level: _DataSet, tag: int) -> str | None:
+    def _creator(self, level: DataSet, tag: int) -> str | None:
         if not tag >> 16 & 1:
             return None
         return level.creators.get(tag & 0xFFFF0000 | (tag & 0xFF00) >> 8)
 
     # ---- bulk data
 
-    def _binary(self, level: _DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
+    def _binary(self, level: DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
         was_un, self._was_un = self._was_un, False
         if not length:
             level.values[key] = {"vr": vr}
@@ -312,22 +273,26 @@ class Reader:
         else:
             self._refer(level, key, vr, at, length)
 
-    def _refer(self, level: _DataSet, key: str, vr: str, at: int, length: int) -> None:
+    def _refer(self, level: DataSet, key: str, vr: str, at: int, length: int) -> None:
         path = level.path + key
-        self.bulk.append(BulkItem(path, vr, at, length))
+        self.bulk[path] = BulkItem(path, vr, at, length)
         level.values[key] = {"vr": vr}
         self.references.append((level.values[key], path))
 
-    def _pixel_data(self, level: _DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
+    def _pixel_data(self, level: DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
         self._was_un = False
+        vr = vr if vr in BULK_VRS else "OW"
         self.pixels = Pixels(tag, at, length)
-        self._refer(level, key, vr if vr in BULK_VRS else "OW", at, length)
+        if length:
+            self._refer(level, key, vr, at, length)
+        else:
+            level.values[key] = {"vr": vr}
 
     def _offset_table(self, tag: int, at: int, stop: int) -> None:
         raw = self._data[at:stop].tobytes()
         self.offsets = (raw, self.offsets[1]) if tag == _OFFSETS else (self.offsets[0], raw)
 
-    def _undefined(self, level: _DataSet, tag: int, key: str, vr: str) -> bool:
+    def _undefined(self, level: DataSet, tag: int, key: str, vr: str) -> bool:
         """Undefined length: a sequence, or fragments of encapsulated pixel data (PS3.5 7.5, A.4)."""
         if vr in BULK_VRS or tag in PIXEL_TAGS:
             self._was_un = False
@@ -343,44 +308,26 @@ class Reader:
         self._begin_sequence(level, key, self._size, False, level.explicit and not self._was_un)
         return True
 
-    def _fragments(self) -> list[tuple[int, int]]:
+    def _fragments(self) -> list[Fragment]:
         """Walk the items of encapsulated pixel data; leaves the position behind them."""
-        header = struct.Struct("<HHI").unpack_from
-        data, size, pos = self._data, self._size, self._pos
-        found: list[tuple[int, int]] = []
-        while pos + 8 <= size:
-            group, element, length = header(data, pos)
-            pos += 8
-            if (group, element) != (0xFFFE, 0xE000):
-                if (group, element) != (0xFFFE, 0xE0DD):
-                    self.flag("bad-fragments", "the fragments of pixel data are not delimited")
-                    pos -= 8
-                break
-            if pos + length > size:
-                self.flag("truncated", "the pixel data ends before its last fragment does")
-                self.truncated = True
-                length = size - pos
-            found.append((pos, length))
-            pos += length
-        else:
-            if pos < size or not found or not self.truncated:
-                self.flag("truncated", "the pixel data is not delimited")
-            pos = size
-        self._pos = pos
+        found, self._pos, problem = walk_fragments(self._data, self._pos, self._limits.fragments)
+        if problem:
+            self.flag(problem, ODD[problem], "7FE00010")
+            self.truncated = self.truncated or problem == "truncated"
         return found
 
     # ---- sequences
 
-    def _begin_sequence(self, owner: _DataSet, key: str, end: int, defined: bool, explicit: bool) -> None:
+    def _begin_sequence(self, owner: DataSet, key: str, end: int, defined: bool, explicit: bool) -> None:
         little = owner.little or self._was_un
         self._was_un = False
         if len(self._stack) >= 2 * self._limits.depth:
             raise LimitExceeded(f"sequences are nested more than {self._limits.depth} deep")
         items: list[Any] = []
         owner.values[key] = {"vr": "SQ", "Value": items}
-        self._stack.append(_Sequence(owner, key, items, end, defined, explicit, little))
+        self._stack.append(SequenceLevel(owner, key, items, end, defined, explicit, little))
 
-    def _items(self, level: _Sequence) -> None:
+    def _items(self, level: SequenceLevel) -> None:
         """Begin the next item, or end the sequence."""
         pos, size = self._pos, self._size
         if pos + 8 > size or pos >= level.end:
@@ -404,7 +351,7 @@ class Reader:
             self._pos = level.end if level.defined else pos
         self._end_sequence(level)
 
-    def _begin_item(self, level: _Sequence, length: int) -> None:
+    def _begin_item(self, level: SequenceLevel, length: int) -> None:
         defined = length != _UNDEFINED
         end = self._pos + length if defined else self._size
         if end > self._size:
@@ -414,12 +361,12 @@ class Reader:
         owner = level.owner
         explicit = self._item_explicit(level, end)
         path = f"{owner.path}{level.key}/{len(level.items)}/"
-        item = _DataSet(end, defined, explicit, level.little, owner.charset, owner.signed, path)
+        item = DataSet(end, defined, explicit, level.little, owner.charset, owner.signed, path)
         level.items.append(item.values)
         self._count += 1
         self._stack.append(item)
 
-    def _item_explicit(self, level: _Sequence, end: int) -> bool:
+    def _item_explicit(self, level: SequenceLevel, end: int) -> bool:
         """Some writers switch between implicit and explicit VR inside a sequence; the first header tells."""
         if self._pos + 8 > end:
             return level.explicit
@@ -427,7 +374,7 @@ class Reader:
         if group == 0xFFFE:
             return level.explicit
         explicit = code in EXPLICIT_VRS
-        if level.explicit and not explicit and not _letters(code):
+        if level.explicit and not explicit and not is_vr_like(code):
             self.flag("mixed-vr", "an item is in implicit VR inside a data set in explicit VR", level.key)
             return False
         if not level.explicit and explicit and self._fits_explicit(level.little, end):
@@ -440,22 +387,24 @@ class Reader:
         (length,) = struct.unpack_from("<I" if little else ">I", self._data, self._pos + 4)
         return bool(length != _UNDEFINED and self._pos + 8 + length > end)
 
-    def _end_sequence(self, level: _Sequence) -> None:
+    def _end_sequence(self, level: SequenceLevel) -> None:
         if not level.items:
             level.owner.values[level.key] = {"vr": "SQ"}
         self._stack.pop()
 
     # ---- damage
 
-    def _unknown_vr(self, pos: int, tag: int, code: bytes, short: int, level: _DataSet) -> tuple[str, int, int]:
+    def _unknown_vr(self, pos: int, tag: int, code: bytes, short: int, level: DataSet) -> tuple[str, int, int]:
         """(VR, offset, length) of an element whose VR is none of the standard.
 
         Two letters are a VR of a later edition, which has a 32-bit length (PS3.5 7.1.2), or a slip of the writer's; anything
         else is an element in implicit VR, if its length makes sense.
         """
+        if not tag and code == b"\0\0" and not short:
+            return "UL", self._trailing(level), 0
         self.flag("bad-vr", "an element has a VR that the standard does not know", spell(tag))
         order = "<I" if level.little else ">I"
-        if not _letters(code):
+        if not is_vr_like(code):
             (length,) = struct.unpack_from(order, self._data, pos + 4)
             if length == _UNDEFINED or pos + 8 + length <= self._size:
                 return vr_of(tag, self._creator(level, tag), signed=level.signed), pos + 8, length
@@ -465,6 +414,11 @@ class Reader:
                 return "UN", pos + 12, length
         return "UN", pos + 8, short
 
+    def _trailing(self, level: DataSet) -> int:
+        """Where to go on behind zeros that some writers fill the last block with: at the end of the data set."""
+        self.flag("trailing-zeros", "the data set is followed by zeros")
+        return level.end
+
     def _cut_short(self, pos: int) -> int:
         """Too few bytes for another header: trailing padding of zeros is common and harmless, anything else is damage."""
         if any(self._data[pos:]):
@@ -472,7 +426,7 @@ class Reader:
             self.truncated = True
         return self._size
 
-    def _cut_off(self, level: _DataSet, tag: int, vr: str, at: int) -> int:
+    def _cut_off(self, level: DataSet, tag: int, vr: str, at: int) -> int:
         """A value that is longer than the data: pixel and bulk data are kept as far as they go."""
         self.truncated = True
         key, rest = spell(tag), self._size - at
@@ -482,14 +436,3 @@ class Reader:
         elif vr in BULK_VRS and rest > self._limits.inline_bytes:
             self._refer(level, key, vr, at, rest)
         return self._size
-
-
-_ODD = {
-    "unreadable-text": "text that its character set cannot explain",
-    "bad-number": "an integer or decimal string that is not a number",
-    "bad-length": "a value whose length does not fit its VR",
-}
-
-
-def _letters(code: bytes) -> bool:
-    return code.isalpha() and code.isupper()

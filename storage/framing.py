@@ -5,11 +5,10 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from storage.elements import Pixels, Reader
+from storage.elements import Reader
 from storage.frames import FrameTable, Ranges
-from storage.transfer_syntaxes import Coding, lookup
-
-Fragment = tuple[int, int]
+from storage.levels import Fragment, Pixels
+from storage.transfer_syntaxes import TABLE, Coding, lookup
 
 # How a frame's code stream begins, for syntaxes in which a frame may be cut into fragments.
 _STARTS = {
@@ -32,9 +31,13 @@ def frame_table(reader: Reader, transfer_syntax_uid: str) -> FrameTable:
     if count < 1:
         reader.flag("bad-frame-count", "Number of Frames is not a positive number; 1 is taken", "00280008")
         count = 1
+    syntax = lookup(transfer_syntax_uid)
+    if (pixels.fragments is not None) != syntax.encapsulated and transfer_syntax_uid in TABLE:
+        text = "the pixel data is encapsulated or not, against the transfer syntax; its frames may not be readable"
+        reader.flag("wrong-syntax", text, f"{pixels.tag:08X}")
     if pixels.fragments is None:
         return _native(reader, pixels, count)
-    return _encapsulated(reader, pixels, count, lookup(transfer_syntax_uid).coding)
+    return _encapsulated(reader, pixels, count, syntax.coding)
 
 
 def _integer(reader: Reader, tag: str, default: int) -> int:
@@ -43,27 +46,32 @@ def _integer(reader: Reader, tag: str, default: int) -> int:
 
 
 def _native(reader: Reader, pixels: Pixels, count: int) -> FrameTable:
-    bits = _frame_bits(reader, pixels)
-    if not bits:
+    bits = _frame_bits(reader, pixels, count)
+    if bits <= 0:
         reader.flag("no-image-size", "Rows, Columns or Bits Allocated is missing: frames cannot be told apart")
-        return FrameTable.native(1, pixels.offset, pixels.length * 8, pixels.length) if pixels.length else FrameTable.EMPTY
+        return FrameTable.native(1, pixels.offset, pixels.length * 8, pixels.length)
     needed = (bits * count + 7) // 8
     if pixels.length < needed:
         reader.flag("short-pixel-data", "the pixel data is shorter than Rows, Columns and Number of Frames say", "7FE00010")
+        # Frames of which nothing is there are none, however many the data set claims.
+        count = -(-pixels.length * 8 // bits)
+        bits = min(bits, pixels.length * 8)
     elif pixels.length > needed + needed % 2:
         reader.flag("long-pixel-data", "the pixel data is longer than Rows, Columns and Number of Frames say", "7FE00010")
     return FrameTable.native(count, pixels.offset, bits, min(pixels.length, needed))
 
 
-def _frame_bits(reader: Reader, pixels: Pixels) -> int:
-    size = _integer(reader, "00280010", 0) * _integer(reader, "00280011", 0)
+def _frame_bits(reader: Reader, pixels: Pixels, count: int) -> int:
+    size = max(0, _integer(reader, "00280010", 0)) * max(0, _integer(reader, "00280011", 0))
     allocated = _FLOAT_BITS.get(pixels.tag) or _integer(reader, "00280100", 0)
     samples = _integer(reader, "00280002", 1)
     colours = ((reader.dataset.get("00280004") or {}).get("Value") or [""])[0]
-    if colours == "YBR_FULL_422" and samples == 3:
-        # Two pixels share their chrominance: four samples for two pixels (PS3.3 C.7.6.3.1.2).
+    whole = size * samples * allocated
+    if colours in ("YBR_FULL_422", "YBR_PARTIAL_422") and samples == 3 and pixels.length * 8 < whole * count:
+        # Two pixels share their chrominance: four samples for two pixels (PS3.3 C.7.6.3.1.2). Some writers say so of
+        # data that has all three samples of each pixel, which its length gives away.
         return size * 2 * allocated
-    return size * samples * allocated
+    return whole
 
 
 def _encapsulated(reader: Reader, pixels: Pixels, count: int, coding: Coding) -> FrameTable:

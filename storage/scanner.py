@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
-import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from typing import Any
 
 import orjson
 
-from storage.dictionary import EXPLICIT_VRS
-from storage.elements import Limits, Reader
+from storage.dictionary import EXPLICIT_VRS, KEYS
+from storage.elements import Reader
 from storage.errors import LimitExceeded, NotDicom, NotStorable, Truncated
 from storage.frames import FrameTable
 from storage.framing import frame_table
+from storage.levels import Limits
 from storage.part10 import Meta, preamble_danger, read_meta
 from storage.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Coding, lookup
 from storage.types import BulkItem, Flag, Uids
@@ -92,7 +93,7 @@ def _scan(whole: memoryview, meta: Meta, limits: Limits) -> Scan:
         dataset_offset=meta.dataset_offset,
         inflated=deflated,
         frames=frames,
-        bulk=tuple(reader.bulk),
+        bulk=tuple(reader.bulk.values()),
         flags=tuple(reader.flags.values()),
     )
 
@@ -107,7 +108,7 @@ def inflate(view: memoryview | bytes, dataset_offset: int, limits: Limits | None
         data = decompressor.decompress(source, most)
     except zlib.error as error:
         raise Truncated(f"the deflated data set cannot be inflated ({error}); send it again") from error
-    if decompressor.unconsumed_tail and not decompressor.eof:
+    if len(data) >= most and not decompressor.eof:
         raise LimitExceeded(
             f"the deflated data set inflates to more than {most} bytes ({limits.inflation_ratio} times its size);"
             " send it in Explicit VR Little Endian"
@@ -122,9 +123,11 @@ def _encoding(data: memoryview, start: int) -> tuple[bool, bool]:
     first = bytes(data[start : start + 8])
     little = _little(first)
     explicit = first[4:6] in EXPLICIT_VRS
-    group, _, length = struct.unpack("<HHI" if little else ">HHI", first)
+    group, element, length = struct.unpack("<HHI" if little else ">HHI", first)
     fits = explicit or length == 0xFFFFFFFF or length <= len(data) - start - 8
-    if not (0 < group <= 0x7FE0 and fits):
+    # Without a head that says DICOM, chance bytes must not pass for a data set: its first attribute is a standard one.
+    known = start or not element or group << 16 | element in KEYS
+    if not (0 < group <= 0x7FE0 and fits and known):
         raise NotDicom("the bytes are not DICOM: no data set begins where one should; send a DICOM Part 10 file")
     return explicit, little
 
@@ -180,7 +183,8 @@ def _uid(reader: Reader, name: str, tag: str) -> str:
         raise NotStorable(f"{name} is missing; an instance without it cannot be told from others")
     if not _UID.fullmatch(uid):
         raise NotStorable(f"{name} is not a UID: digits and dots, at most 64, are what it may hold (PS3.5 9.1)")
-    if not _PROPER_UID.fullmatch(uid):
+    several = len(reader.dataset[tag]["Value"]) > 1
+    if several or not _PROPER_UID.fullmatch(uid):
         reader.flag("odd-uid", f"{name} breaks the rules for UIDs (PS3.5 9.1)", tag)
     return uid
 
@@ -192,8 +196,13 @@ def _parent_uid(reader: Reader, name: str, tag: str, instance: str) -> str:
     """
     if _value(reader, tag) or reader.truncated:
         return _uid(reader, f"{name} Instance UID", tag)
-    # PS3.5 B.2: a UID may be made from a UUID; a name-based one is the same each time.
-    uid = f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{name} of {instance}').int}"
+    uid = _made_uid(f"{name} of {instance}")
     reader.flag("assigned-uid", f"{name} Instance UID is missing; one was assigned", tag)
     reader.dataset[tag] = {"vr": "UI", "Value": [uid]}
     return uid
+
+
+def _made_uid(name: str) -> str:
+    """A UID for a name, the same each time: from a UUID (PS3.5 B.2) of version 8, which is free in form (RFC 9562 5.8)."""
+    digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "big")
+    return f"2.25.{digest & ~(0xF << 76 | 0x3 << 62) | 0x8 << 76 | 0x2 << 62}"
