@@ -237,35 +237,47 @@ def test_a_folder_whose_flush_failed_fails_all_who_wait(tmp_path: Path, monkeypa
     monkeypatch.setattr("storage.blobs.folders.os.fsync", failing(errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
         folder.sync()
-    assert folder.failed
     with pytest.raises(OSError, match="Input/output"):
         folder.sync()
 
 
-def test_another_process_may_have_made_the_folder(store: FileBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may not have flushed it yet, so that this process does, once."""
-    store.path(KEY).parent.mkdir(parents=True)
+@pytest.fixture
+def flushes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Every file and folder that is flushed, in order."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no /proc here to tell which file a descriptor is")
     flushed: list[Path] = []
     real = os.fsync
 
-    def fsync(descriptor: int) -> None:
+    def flush(descriptor: int) -> None:
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         real(descriptor)
 
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("no /proc here to tell which folder a descriptor is")
-    monkeypatch.setattr("storage.blobs.folders.os.fsync", fsync)
+    monkeypatch.setattr("storage.blobs.folders.os.fsync", flush)
+    monkeypatch.setattr("storage.disk.os.fdatasync", flush)
+    return flushed
+
+
+def test_what_another_process_has_made_is_flushed_once(store: FileBlobs, flushes: list[Path]) -> None:
+    """It may have made the folders, and not flushed them yet."""
     series = store.path(KEY).parent
+    series.mkdir(parents=True)
     store.put(KEY, memory_spool(DATA))
-    assert flushed == [store.root, series.parent.parent, series.parent, series]
-    flushed.clear()
-    other = key_of(b"another of the series")
-    store.put(other, memory_spool(b"another of the series"))
-    assert flushed == [series]
-    flushed.clear()
-    # Found sound: its bytes and its name may be another process's, not yet flushed.
-    assert store.put(other, memory_spool(b"another of the series")) is False
-    assert flushed == [series]
+    temporary = flushes.pop(3)
+    assert temporary.parent == store.spool_folder
+    assert flushes == [store.root, series.parent.parent, series.parent, series]
+    flushes.clear()
+    store.put(key_of(b"another"), memory_spool(b"another"))
+    assert flushes[1:] == [series]
+
+
+def test_a_sound_copy_of_another_process_is_flushed(store: FileBlobs, flushes: list[Path]) -> None:
+    """It may have written and named the object, and not flushed it yet."""
+    path = store.path(KEY)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    assert store.put(KEY, memory_spool(DATA)) is False
+    assert flushes[-2:] == [path, path.parent]
 
 
 def test_what_others_leave_in_the_folder_is_no_object(store: FileBlobs) -> None:
@@ -302,6 +314,15 @@ def test_a_store_whose_folder_goes_away_and_comes_back(store: FileBlobs, tmp_pat
     (tmp_path / "away").rename(store.root)
     assert store.put(KEY, memory_spool(DATA)) is False
     store.ping()
+
+
+def test_a_temporary_folder_that_somebody_removes(store: FileBlobs) -> None:
+    store.put(KEY, memory_spool(DATA))
+    store.spool_folder.rmdir()
+    other = pattern(1_000)
+    with pytest.raises(StoreUnavailable):
+        store.put(key_of(other), memory_spool(other))
+    assert store.put(key_of(other), memory_spool(other)) is True
 
 
 def test_files_and_folders_are_closed_to_others(store: FileBlobs, spooled: Callable[[], Spool]) -> None:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from storage.blobs.s3 import S3Blobs
+from storage.blobs.s3_reading import S3Stream
 from storage.errors import ObjectMissing, StoreFull, StoreUnavailable
 from storage.spool import Spool
 from tests.support import chaos
@@ -220,6 +222,24 @@ def test_a_truncated_answer_is_never_taken_for_the_object(
         store.put(KEY, spool)
     proxy.fault = only("GET", chaos.cutting(after), times=1)
     assert store.read(KEY) == DATA
+
+
+def test_a_body_that_ends_early_without_saying_so() -> None:
+    """boto3 and urllib3 notice as well; we do not rely on it."""
+
+    class Body:
+        pieces: ClassVar = [b"abc", b"", b""]
+
+        def read(self, amt: int | None = None) -> bytes:
+            return self.pieces.pop(0)
+
+        def close(self) -> None:
+            pass
+
+    stream = S3Stream(Body(), 10, "read the object")
+    assert next(stream) == b"abc"
+    with pytest.raises(StoreUnavailable, match="IncompleteRead"):
+        next(stream)
 
 
 def test_a_proxy_that_ignores_ranges(store: S3Blobs, proxy: ChaosProxy, spool: Spool) -> None:

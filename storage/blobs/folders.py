@@ -36,11 +36,6 @@ class Folder:
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
 
-    @property
-    def failed(self) -> bool:
-        """Whether an fsync of this descriptor has failed: the kernel tells once, so nothing more is believed of it."""
-        return self._error is not None
-
     def sync(self) -> None:
         """Make every name given before this call durable. Threads that wait at the same time share an fsync."""
         with self._condition:
@@ -48,6 +43,7 @@ class Folder:
             ticket = self._asked
             while self._running and self._done < ticket:
                 self._condition.wait()
+            # The kernel tells of a failure once, so nothing more is believed of this descriptor.
             if self._error is not None:
                 raise OSError(self._error.errno, self._error.strerror)
             if self._done >= ticket:
@@ -109,7 +105,7 @@ class Folders:
     def _get(self, path: str) -> Folder:
         with self._lock:
             folder = self._open.get(path)
-            if folder is not None and not folder.failed:
+            if folder is not None:
                 self._open.move_to_end(path)
                 return folder
         try:
