@@ -164,6 +164,7 @@ class Supervisor:
     def _stop(self) -> bool:
         """Ask all to finish; kill those who have not when the time is over, or at a second signal."""
         asked = self._stops
+        _log.info("serve.stopping", seconds=self._stop_seconds)
         # Nobody is to wait in a queue that will not be served.
         for place in self._places:
             place.listener.close()
