@@ -117,8 +117,9 @@ def outgoing_head(head: bytes, sop_class_uid: str, sop_instance_uid: str, transf
     """What to send in place of `head`, the stored bytes before the data set.
 
     A file with its preamble goes out as it came, but for an executable preamble, which is blanked. Where there was no
-    preamble or no meta, a proper one is made: what we send is always a Part 10 file.
+    preamble or no meta, or one that names another transfer syntax than the data set is in, a proper one is made: what
+    we send is always a Part 10 file that can be read.
     """
-    if head[128:132] != PREFIX:
+    if head[128:132] != PREFIX or read_meta(memoryview(head)).transfer_syntax_uid != transfer_syntax_uid:
         return file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
     return PREAMBLE + head[128:] if preamble_danger(head) else head
