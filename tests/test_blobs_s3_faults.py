@@ -270,9 +270,16 @@ def test_an_object_whose_checksum_the_server_disowns(store: S3Blobs, proxy: Chao
         list(store.stream(KEY))
 
 
+@pytest.fixture
+def small_parts(store: S3Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of 5 MiB, the least that S3 takes, from 1 MiB on."""
+    monkeypatch.setattr("storage.blobs.s3_writing.PART", 5 << 20)
+    monkeypatch.setattr(store, "_large", 1 << 20)
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_an_upload_in_parts_that_fails_is_aborted(store: S3Blobs, proxy: ChaosProxy, s3_bucket: S3Bucket) -> None:
-    store._large = 1 << 20
-    data = pattern(40 << 20)
+    data = pattern(12 << 20)
     key = key_of(data)
     sent: list[str] = []
 
@@ -303,9 +310,9 @@ def test_an_upload_in_parts_that_fails_is_aborted(store: S3Blobs, proxy: ChaosPr
     assert store.read(key) == data
 
 
-def test_an_upload_in_parts_to_a_damaged_key(store: S3Blobs, proxy: ChaosProxy) -> None:
-    store._large = 1 << 20
-    data = pattern(20 << 20)
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_in_parts_to_a_damaged_key(store: S3Blobs) -> None:
+    data = pattern(7 << 20)
     with memory_spool(b"damaged") as other:
         store.put(key_of(data), other)
     with memory_spool(data) as spool:
