@@ -34,7 +34,7 @@ class Lightbox:
         """Send files by STOW-RS, one request a file, and insist that each is stored."""
         with httpx.Client(base_url=self.url, timeout=60) as client:
             for path in paths:
-                answer = client.post("/dicom-web/studies", **_multipart(path.read_bytes()))  # type: ignore[arg-type]
+                answer = client.post("/dicom-web/studies", **multipart(path.read_bytes()))  # type: ignore[arg-type]
                 assert answer.status_code == 200, f"{path.name}: {answer.status_code} {answer.text[:300]}"
 
     def command(self, *arguments: str) -> str:
@@ -75,7 +75,8 @@ def _is_ready(url: str) -> bool:
     return False
 
 
-def _multipart(content: bytes) -> dict[str, object]:
+def multipart(content: bytes) -> dict[str, object]:
+    """What httpx needs to POST one instance by STOW-RS."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     media_type = f'multipart/related; type="application/dicom"; boundary={boundary}'
