@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from storage.types import Located, Scope
 _KEPT_SCOPES = 1024
 _SOP_INSTANCE_UID, _SAMPLES, _PHOTOMETRIC, _PLANAR = "00080018", "00280002", "00280004", "00280006"
 _STORED, _HIGH_BIT = "00280101", "00280102"
+# How Photometric Interpretation begins in the JSON that may have subsampled chroma; a long text is found fastest.
+_YBR = b'"00280004":{"vr":"CS","Value":["YBR_'
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Remade:
 
         Viewers read a frame by the Image Pixel module, so the two must agree whatever the stored coding was.
         """
-        subsampled = self.native != frozenset() and b'_422"' in item
+        subsampled = self.native != frozenset() and _YBR in item
         if not self.always and not subsampled:
             return item
         dataset: dict[str, Any] = orjson.loads(item)
@@ -77,25 +80,36 @@ class Metadata:
         """Every instance's data set, with bulk data by reference. Raises NotFound, NotAcceptable."""
         scope = scope_of(call)
         offer = negotiation.choose(call.accepted(), negotiation.METADATA)
-        tag = self._index.etag(scope)
-        if tag is None:
-            raise NotFound("nothing is stored under the UIDs of this URL")
+        tag, items = self._instance(scope) if scope.instance else self._many(scope)
         headers = {"ETag": f'W/"{tag}"', "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
         if unchanged(call, headers["ETag"]):
             return Answer(304, headers)
         headers["Content-Type"] = offer.media_type
         if call.method == "HEAD":
             return Answer(200, headers, iter(()))
-        return Answer(200, headers, settled(self._array(scope, tag)))
+        return Answer(200, headers, settled(_array(items)))
 
-    def _array(self, scope: Scope, tag: str) -> Iterator[bytes]:
-        remade = self._remade_in(scope, tag)
-        before = b"["
-        for stored in self._index.metadata(scope):
+    def _instance(self, scope: Scope) -> tuple[str, Iterator[bytes]]:
+        """One instance in one query; its ETag is made of what it answers from."""
+        layout = self._index.layout(scope)
+        if layout is None:
+            raise NotFound("there is no such instance")
+        tag = f"{layout.located.sha256[:32]}-{zlib.crc32(layout.json):x}"
+        return tag, self._described(iter((layout.json,)), Remade.among((layout.located,)))
+
+    def _many(self, scope: Scope) -> tuple[str, Iterator[bytes]]:
+        tag = self._index.etag(scope)
+        if tag is None:
+            raise NotFound("nothing is stored under the UIDs of this URL")
+        return tag, self._series(scope, tag)
+
+    def _series(self, scope: Scope, tag: str) -> Iterator[bytes]:
+        yield from self._described(self._index.metadata(scope), self._remade_in(scope, tag))
+
+    def _described(self, items: Iterator[bytes], remade: Remade) -> Iterator[bytes]:
+        for stored in items:
             # Unescaped quotes cannot stand inside a JSON string, so this is a BulkDataURI and nothing else.
-            yield before + remade.describe(stored.replace(b'"BulkDataURI":"bulk:/', self._uri))
-            before = b","
-        yield b"]" if before == b"," else b"[]"
+            yield remade.describe(stored.replace(b'"BulkDataURI":"bulk:/', self._uri))
 
     def _remade_in(self, scope: Scope, tag: str) -> Remade:
         """Remembered for as long as nothing changes in the scope, which its ETag tells."""
@@ -108,6 +122,14 @@ class Metadata:
                 while len(self._remade) > _KEPT_SCOPES:
                     self._remade.popitem(last=False)
         return known
+
+
+def _array(items: Iterator[bytes]) -> Iterator[bytes]:
+    before = b"["
+    for item in items:
+        yield before + item
+        before = b","
+    yield b"]" if before == b"," else b"[]"
 
 
 def _first(dataset: dict[str, Any], tag: str) -> Any:
