@@ -86,7 +86,7 @@ def _encapsulated(reader: Reader, pixels: Pixels, count: int, coding: Coding) ->
         return FrameTable.fragments([tuple(fragments)])
     frames = (
         _by_extended_offsets(reader, everything, count)
-        or (len(fragments) == count and [(fragment,) for fragment in fragments])
+        or _by_counting(reader, table[0], everything[1:], fragments, count)
         or _by_basic_offsets(reader, table[0], everything[1:], count)
         or _by_looking(reader, fragments, count, coding)
     )
@@ -107,6 +107,21 @@ def _by_extended_offsets(reader: Reader, everything: tuple[Fragment, ...], count
             return [((base + start + 8, size),) for start, size in zip(starts, wanted, strict=True)]
     reader.flag("bad-offset-table", "the Extended Offset Table does not fit the fragments", "7FE00001")
     return None
+
+
+def _by_counting(
+    reader: Reader, table: Fragment, items: tuple[Fragment, ...], fragments: list[Fragment], count: int
+) -> list[Ranges] | None:
+    """As many fragments as frames: one each, whatever the Basic Offset Table says, because no frame is without."""
+    if len(fragments) != count:
+        return None
+    offset, length = table
+    if length and (
+        length != 4 * count
+        or list(reader.longs(offset, length)) != [(at - items[0][0]) & 0xFFFFFFFF for at, _ in fragments]
+    ):
+        reader.flag("bad-offset-table", "the Basic Offset Table does not fit the fragments", "7FE00010")
+    return [(fragment,) for fragment in fragments]
 
 
 def _by_basic_offsets(reader: Reader, table: Fragment, items: tuple[Fragment, ...], count: int) -> list[Ranges] | None:
