@@ -101,7 +101,7 @@ def test_by_stow(server: Lightbox, corpus: list[Expected]) -> None:
 
 def test_what_was_stored_is_described_and_shown(server: Lightbox, corpus: list[Expected]) -> None:
     """Metadata of everything; frames of every image; a picture or an icon of everything; no 5xx that is not explained."""
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     with httpx.Client(base_url=server.url, timeout=60) as client:
         for expected in corpus:
             if expected.found is None:
