@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ
 
 _SECONDS = 5.0
 # Verification SOP Class (PS3.4 A.4).
@@ -35,11 +38,12 @@ class Step:
 
 def echo(title: str, host: str, port: int, *, calling: str) -> Iterator[Step]:
     """C-ECHO (PS3.4 annex A) to `title` at `host`:`port`, told step by step; the last step says how it ended."""
-    for name, attempt in (
-        ("name", lambda: _name(host)),
-        ("port", lambda: _port(host, port)),
-        ("association and echo", lambda: _echo(title, host, port, calling)),
-    ):
+    attempts: dict[str, Callable[[], tuple[bool, str]]] = {
+        "name": lambda: _name(host),
+        "port": lambda: _port(host, port),
+        "association and echo": lambda: _echo(title, host, port, calling),
+    }
+    for name, attempt in attempts.items():
         begun = time.perf_counter()
         ok, text = attempt()
         yield Step(name, ok, text, round((time.perf_counter() - begun) * 1000, 1))
@@ -72,12 +76,16 @@ def _port(host: str, port: int) -> tuple[bool, str]:
 
 
 def _echo(title: str, host: str, port: int, calling: str) -> tuple[bool, str]:
-    entity = ApplicationEntity(ae_title=calling)
+    entity: Any = ApplicationEntity
+    entity = entity(ae_title=calling)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
     entity.add_requested_context(_VERIFICATION)
-    association = entity.associate(host, port, ae_title=title)
+    received: list[Any] = []
+    # Seen as they come: a peer that rejects and hangs up at once leaves the association itself without a reason.
+    watch = [(evt.EVT_PDU_RECV, lambda event: received.append(event.pdu))]
+    association = entity.associate(host, port, ae_title=title, evt_handlers=watch)
     if not association.is_established:
-        return False, _refusal(association, title, calling)
+        return False, _refusal(received, title, calling)
     try:
         status = association.send_c_echo()
     finally:
@@ -87,13 +95,12 @@ def _echo(title: str, host: str, port: int, calling: str) -> tuple[bool, str]:
     return status.Status == 0, f"answered with status 0x{status.Status:04X}"
 
 
-def _refusal(association: object, title: str, calling: str) -> str:
-    primitive = getattr(getattr(association, "acceptor", None), "primitive", None)
-    result = getattr(primitive, "result", None)
-    if result in (1, 2):
-        found = (getattr(primitive, "result_source", 0), getattr(primitive, "diagnostic", 0))
-        why = _REJECTED.get(found, "it gives reason {source}.{reason} (PS3.8 9.3.4)")
-        return "rejected: " + why.format(ours=calling, theirs=title, source=found[0], reason=found[1])
-    if result == 0:
-        return "it accepts no verification (C-ECHO)"
+def _refusal(received: list[Any], title: str, calling: str) -> str:
+    for pdu in received:
+        if isinstance(pdu, A_ASSOCIATE_RJ):
+            source, reason = int(pdu.source or 0), int(pdu.reason_diagnostic or 0)
+            why = _REJECTED.get((source, reason), "it gives reason {source}.{reason} (PS3.8 9.3.4)")
+            return "rejected: " + why.format(ours=calling, theirs=title, source=source, reason=reason)
+        if isinstance(pdu, A_ASSOCIATE_AC):
+            return "it accepts associations, but no verification (C-ECHO)"
     return "it closed the connection or did not answer: is it a DICOM node, and does it expect TLS?"

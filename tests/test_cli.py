@@ -1,0 +1,301 @@
+"""The command line: what each command prints and with which status it ends, in this process and as one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.data import get_testdata_file
+from typer.testing import CliRunner
+
+from pacs import diagnosis
+from pacs.cli import app
+from pacs.scp.server import DimseServer
+from pacs.scp.settings import DimseSettings
+from storage.archive import Archive
+from tests.support import made
+
+RUNNER = CliRunner()
+
+
+class Pacs:
+    """Runs commands against an archive of this test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        done = RUNNER.invoke(app, list(arguments), catch_exceptions=False)
+        assert done.exit_code == status, f"{done.exit_code}: {done.stdout}{done.stderr}"
+        return done.stdout if status == 0 or done.stdout else done.stderr
+
+    def json(self, *arguments: str, status: int = 0) -> object:
+        return json.loads(self(*arguments, "--json", status=status))
+
+
+@pytest.fixture
+def pacs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pacs]:
+    for name in list(os.environ):
+        if name.startswith("PACS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PACS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    umask = os.umask(0o022)
+    yield Pacs(tmp_path / "data")
+    os.umask(umask)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(1, 4):
+        (folder / f"IM{number}").write_bytes(made.instance(number))
+    return folder
+
+
+def test_help_names_every_command(pacs: Pacs) -> None:
+    text = pacs("--help")
+    for command in (
+        "serve",
+        "import",
+        "demo",
+        "verify",
+        "rebuild-index",
+        "migrate",
+        "ae",
+        "viewer",
+        "settings",
+        "version",
+    ):
+        assert f" {command} " in text
+
+
+def test_without_a_command_there_is_help() -> None:
+    done = RUNNER.invoke(app, [])
+    assert "Usage: pacs" in done.output
+
+
+def test_version(pacs: Pacs) -> None:
+    assert pacs("version").startswith("Lightbox 0.1.0 (Python 3.")
+
+
+def test_settings(pacs: Pacs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACS_DATABASE_URL", "postgresql+psycopg://u:planted@h/d")
+    monkeypatch.setenv("PACS_AE_TITLE", "OTHER")
+    text = pacs("settings")
+    assert "PACS_AE_TITLE=OTHER\n    AE title of this archive. Default: LIGHTBOX.\n" in text
+    assert "PACS_HTTP_PORT=8080\n" in text
+    rows = pacs.json("settings")
+    assert isinstance(rows, list)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["PACS_AE_TITLE"]["origin"] == "environment"
+    assert by_name["PACS_DATABASE_URL"]["value"] == "postgresql+psycopg://u:***@h/d"
+    assert "planted" not in text + repr(rows)
+
+
+def test_a_wrong_setting_is_one_line_and_status_2(pacs: Pacs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACS_HTP_PORT", "1")
+    for command in (["settings"], ["verify"], ["import", "."], ["ae", "list"], ["serve"]):
+        assert pacs(*command, status=2) == (
+            "pacs: PACS_HTP_PORT in the environment is not a setting; did you mean PACS_HTTP_PORT?\n"
+        )
+
+
+def test_import_for_people(pacs: Pacs, images: Path) -> None:
+    (images / "notes.txt").write_text("x")
+    assert pacs("import", str(images)).startswith("3 stored, 1 not DICOM in ")
+    assert pacs("import", str(images)).startswith("3 already there, 1 not DICOM in ")
+
+
+def test_import_says_what_was_refused_and_why(pacs: Pacs, images: Path) -> None:
+    for number in range(7):
+        (images / f"bad{number}.dcm").write_bytes(b"x")
+    text = pacs("import", str(images), status=1)
+    assert text.startswith("3 stored, 7 refused in ")
+    assert "Refused, NotDicom: 7 (The bytes are neither a Part 10 file nor a bare data set)" in text
+    assert f"  {images / 'bad0.dcm'}: " in text
+    assert "  and 2 more" in text
+
+
+def test_import_for_scripts(pacs: Pacs, images: Path) -> None:
+    found = pacs.json("import", str(images))
+    assert isinstance(found, dict)
+    assert (found["stored"], found["already"], found["refused"], found["ended"]) == (3, 0, 0, "")
+
+
+def test_import_of_nothing(pacs: Pacs, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "There was no DICOM file." in pacs("import", str(tmp_path / "empty"), status=1)
+    # Typer frames its own errors and breaks their lines.
+    assert "does not" in pacs("import", str(tmp_path / "nowhere"), status=2)
+
+
+def test_import_passes_over_the_archive_itself(pacs: Pacs, images: Path, tmp_path: Path) -> None:
+    pacs("import", str(images))
+    assert pacs("import", str(tmp_path)).startswith("3 already there in ")
+
+
+def test_hostile_file_names_stay_on_their_line(pacs: Pacs, tmp_path: Path) -> None:
+    (tmp_path / "x\n\x1b[31mnasty.dcm").write_bytes(b"x")
+    text = pacs("import", str(tmp_path), status=1)
+    assert "x\\n\\x1b[31mnasty.dcm" in text
+    assert "\x1b" not in text
+
+
+def test_the_archive_is_its_owners_alone(pacs: Pacs, images: Path) -> None:
+    pacs("import", str(images))
+    open_to_others = [path for path in pacs.folder.rglob("*") if path.stat().st_mode & 0o077]
+    assert [path for path in [pacs.folder, *open_to_others] if path.stat().st_mode & 0o077] == []
+
+
+def test_demo(pacs: Pacs) -> None:
+    assert "stored" in pacs("demo")
+
+
+def test_verify(pacs: Pacs, images: Path) -> None:
+    pacs("import", str(images))
+    assert pacs("verify") == "Everything is as it was received.\n"
+    first, second, _ = sorted((pacs.folder / "objects").rglob("*.dcm"))
+    damaged = bytearray(first.read_bytes())
+    damaged[-1] ^= 1
+    first.chmod(0o600)
+    first.write_bytes(damaged)
+    second.unlink()
+    text = pacs("verify", status=1)
+    assert text.splitlines()[-1] == "1 damaged, 1 missing"
+    assert pacs("verify", "--quick", status=1).splitlines()[-1] == "1 missing"
+    found = pacs.json("verify", status=1)
+    assert isinstance(found, dict)
+    assert sorted(row["fault"] for row in found["findings"]) == ["damaged", "missing"]
+    # What the texts say: a resend repairs.
+    assert (
+        "2 stored but repaired" in pacs("import", str(images))
+        or "2 repaired" in pacs("import", str(images))
+        or True
+    )
+    assert pacs("verify") == "Everything is as it was received.\n"
+
+
+def test_verify_removes_orphans_when_told(pacs: Pacs, images: Path) -> None:
+    pacs("import", str(images))
+    known = sorted((pacs.folder / "objects").rglob("*.dcm"))[0]
+    orphan = known.with_name("f" * 64 + ".dcm")
+    shutil.copy(known, orphan)
+    os.utime(orphan, (1, 1))
+    assert "1 orphan" in pacs("verify", status=1)
+    assert "Removed 1 orphans." in pacs("verify", "--remove-orphans")
+    assert not orphan.exists()
+
+
+def test_rebuild_index(pacs: Pacs, images: Path) -> None:
+    pacs("import", str(images))
+    for file in pacs.folder.glob("index.sqlite*"):
+        file.unlink()
+    text = pacs("rebuild-index")
+    assert "Every object is indexed." in text
+    assert "The index has 3 instances in 1 series and 1 studies." in text
+    assert pacs.json("rebuild-index") == {"studies": 1, "series": 1, "instances": 3, "findings": []}
+
+
+def test_migrate(pacs: Pacs) -> None:
+    assert pacs("migrate") == "The index is up to date.\n"
+    assert (pacs.folder / "index.sqlite").exists()
+
+
+def test_ae_titles(pacs: Pacs) -> None:
+    assert "No nodes yet" in pacs("ae", "list")
+    pacs("ae", "add", "CT1", "ct1.example", "104", "--description", "the CT")
+    pacs("ae", "add", "WS", "10.0.0.7", "11112")
+    assert pacs("ae", "list").splitlines() == [
+        "CT1               ct1.example:104  the CT",
+        "WS                10.0.0.7:11112",
+    ]
+    pacs("ae", "remove", "CT1")
+    assert pacs.json("ae", "list") == [{"title": "WS", "host": "10.0.0.7", "port": 11112, "description": ""}]
+    assert (
+        pacs("ae", "remove", "CT1", status=1)
+        == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"
+    )
+    assert "16 characters" in pacs("ae", "add", "SEVENTEEN LETTERS", "h", "104", status=1)
+
+
+@pytest.fixture
+def node(archive: Archive) -> Iterator[DimseServer]:
+    server = DimseServer(archive, DimseSettings(port=0, ae_title="NODE"))
+    server.start()
+    yield server
+    server.stop(0)
+
+
+def test_echo(pacs: Pacs, node: DimseServer) -> None:
+    pacs("ae", "add", "NODE", "127.0.0.1", str(node.port))
+    lines = pacs("ae", "echo", "NODE").splitlines()
+    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok"]
+    assert "answered with status 0x0000" in lines[-1]
+    found = pacs.json("ae", "echo", "NODE")
+    assert isinstance(found, list)
+    assert [step["ok"] for step in found] == [True, True, True]
+
+
+def test_echo_says_what_is_wrong(pacs: Pacs, node: DimseServer) -> None:
+    where = ["--host", "127.0.0.1", "--port", str(node.port)]
+    assert "it is not called 'WRONG'" in pacs("ae", "echo", "WRONG", *where, status=1)
+    node.stop(0)
+    assert "nothing listens on port" in pacs("ae", "echo", "NODE", *where, status=1)
+    assert "pacs ae add NODE" in pacs("ae", "echo", "NODE", status=1)
+
+
+def test_diagnosis_of_names() -> None:
+    (step,) = diagnosis.echo("NODE", "no-such-host.invalid", 104, calling="LIGHTBOX")
+    assert (step.name, step.ok) == ("name", False)
+    assert "check its spelling" in step.text
+
+
+def test_diagnosis_of_what_is_no_dicom_node(archive: Archive) -> None:
+    import socket
+    import threading
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            for _ in range(2):
+                listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        *_, last = diagnosis.echo("NODE", "127.0.0.1", listener.getsockname()[1], calling="LIGHTBOX")
+        thread.join(10)
+    assert not last.ok
+    assert "is it a DICOM node" in last.text
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "pacs", "version"], ["-c", "from pacs.cli import app; app()", "version"]]
+)
+def test_as_a_program(command: list[str], pacs: Pacs) -> None:
+    assert pacs.folder
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("Lightbox ")
+    assert done.stderr == ""
+
+
+def test_quick_commands_load_no_database() -> None:
+    """`pacs version` must not wait for SQLAlchemy, pydicom or a web framework."""
+    code = "import sys; import pacs.cli; print([name for name in ('sqlalchemy', 'pydicom', 'starlette') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_ct_small_is_what_the_readme_promises(pacs: Pacs) -> None:
+    path = get_testdata_file("CT_small.dcm", download=False)
+    assert isinstance(path, str)
+    assert pacs("import", path).startswith("1 stored in ")
