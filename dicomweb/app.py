@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anyio import CapacityLimiter
 from starlette.routing import BaseRoute, Route
 from starlette_compress import CompressMiddleware, add_compress_type
 
@@ -35,11 +36,12 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
     settings = settings or WebSettings()
     # JSON is compressed here, route by route; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
     add_compress_type(DICOM_JSON)
-    store = Store(archive, settings)
+    store, pictures = Store(archive, settings), CapacityLimiter(settings.picture_threads)
     paths: list[BaseRoute] = []
     for path, section, reader in _readers(archive, settings):
         stores = store if path in ("/studies", _STUDY) else None
-        endpoint = Endpoint(settings, section, read=reader, store=stores)
+        threads = pictures if path.endswith(("/rendered", "/thumbnail")) else None
+        endpoint = Endpoint(settings, section, read=reader, store=stores, threads=threads)
         compressed = section == SEARCH or path.endswith("/metadata")
         # An instance that is no function is taken by the router as an ASGI application, for every method.
         paths.append(Route(settings.path + path, _compressing(endpoint) if compressed else endpoint))

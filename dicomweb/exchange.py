@@ -68,11 +68,21 @@ Storer = Callable[[Call, Receive], Awaitable[Answer]]
 class Endpoint:
     """An ASGI application for one path: GET and HEAD through `read`, POST through `store`, OPTIONS by itself.
 
-    `read` runs in a worker thread, once per request. `section` is where the standard describes the resource.
+    `read` runs in a worker thread, once per request, of those that `threads` allows; work that takes long has a limiter
+    of its own, so that it cannot keep all of them. `section` is where the standard describes the resource.
     """
 
-    def __init__(self, settings: WebSettings, section: str, *, read: Reader | None = None, store: Storer | None = None) -> None:
+    def __init__(
+        self,
+        settings: WebSettings,
+        section: str,
+        *,
+        read: Reader | None = None,
+        store: Storer | None = None,
+        threads: anyio.CapacityLimiter | None = None,
+    ) -> None:
         self._settings = settings
+        self._threads = threads
         self._section = section
         self._read = read
         self._store = store
@@ -91,7 +101,7 @@ class Endpoint:
         if method == "OPTIONS":
             return Answer(204, {"Allow": self._allow})
         if method in ("GET", "HEAD") and self._read is not None:
-            return await to_thread.run_sync(self._read, call_of(scope, self._settings))
+            return await to_thread.run_sync(self._read, call_of(scope, self._settings), limiter=self._threads)
         if method == "POST" and self._store is not None:
             return await self._store(call_of(scope, self._settings), receive)
         raise WebRefusal(405, f"{method} is not possible here", f"use one of {self._allow}", {"Allow": self._allow})

@@ -26,6 +26,9 @@ class WebSettings:
     parts: PartLimits = field(default_factory=PartLimits)
     # Instances of one request that are being stored at the same time; each holds at most 1 MiB of memory.
     store_in_flight: int = 16
+    # Worker threads that storing, and that drawing pictures, may take of those that all requests share.
+    store_threads: int = 16
+    picture_threads: int = 8
     # Seconds after which a client may try again when the archive was unavailable.
     retry_after: int = 10
     # Memory for places of frames and headers of recently read instances, and how long one is believed.

@@ -10,7 +10,6 @@ import anyio
 import orjson
 from anyio import to_thread
 from starlette.types import Receive
-from storage.scanner import scan
 
 from dicomweb import errors
 from dicomweb.errors import WebRefusal
@@ -22,6 +21,7 @@ from dicomweb.settings import WebSettings
 from dicomweb.store_response import Failed, Outcome, response, status_for, warning_header
 from storage.archive import Archive
 from storage.errors import BadRequest, LightboxError, LimitExceeded, NotDicom
+from storage.scanner import scan
 from storage.spool import Spool
 from storage.types import Source, Stored
 
@@ -32,6 +32,8 @@ class Store:
     def __init__(self, archive: Archive, settings: WebSettings) -> None:
         self._archive = archive
         self._settings = settings
+        # Storing waits for disks: in threads of its own, so that readers always find one.
+        self._threads = anyio.CapacityLimiter(settings.store_threads)
 
     async def __call__(self, call: Call, receive: Receive) -> Answer:
         """Store every part; answer per instance. Raises BadRequest, LimitExceeded or WebRefusal when none arrived."""
@@ -42,14 +44,14 @@ class Store:
         try:
             try:
                 async for batch in batches(receive, self._settings):
-                    await to_thread.run_sync(_take, intake, reader, batch)
+                    await to_thread.run_sync(_take, intake, reader, batch, limiter=self._threads)
                 _finish(intake, reader)
             except LightboxError as error:
                 broken = error
-            outcomes = await to_thread.run_sync(intake.finish)
+            outcomes = await to_thread.run_sync(intake.finish, limiter=self._threads)
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(intake.close)
+                await to_thread.run_sync(intake.close, limiter=self._threads)
         return _answered(call, outcomes, broken, self._settings.retry_after)
 
     def _reader(self, call: Call) -> PartReader | None:

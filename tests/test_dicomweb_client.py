@@ -90,6 +90,13 @@ def test_a_body_that_breaks_off_and_one_that_is_sent_in_pieces(url: str) -> None
         assert plain.post(f"{url}/studies", content=body[:-5], headers=headers).status_code == 202
 
 
+def test_a_refusal_is_heard_while_the_body_is_still_coming(url: str) -> None:
+    with httpx2.Client(timeout=30) as plain:
+        answer = plain.post(f"{url}/studies", content=bytes(20_000_000), headers={"Content-Type": "text/plain"})
+        assert (answer.status_code, answer.json()["reference"]) == (415, "PS3.18 10.5")
+        assert plain.get(f"{url}/studies").json() == []
+
+
 def test_many_clients_at_once(url: str) -> None:
     def one(number: int) -> list[int]:
         with httpx2.Client(timeout=30) as plain:
