@@ -41,8 +41,8 @@ def test_store_search_retrieve_verify_rebuild(tmp_path: Path, postgres_database:
         assert len(instances) == stored
         for instance in instances:
             study, series, uid = (instance[tag]["Value"][0] for tag in ("0020000D", "0020000E", "00080018"))
-            path = f"/dicom-web/studies/{study}/series/{series}/instances/{uid}"
-            back = client.get(path, headers={"Accept": _DICOM})
+            url = f"/dicom-web/studies/{study}/series/{series}/instances/{uid}"
+            back = client.get(url, headers={"Accept": _DICOM})
             assert back.status_code == 200
             assert b"DICM" in back.content[:1000]
         assert client.get("/readyz").status_code == 200
