@@ -101,6 +101,8 @@ def open_index(url: str, *, migrate: bool = True) -> Index:
     if migrate:
         with database.write() as connection:
             migrations.upgrade(connection)
+        # SQLite's planner reads its statistics when a connection opens: this one is from before they were there.
+        database.close()
     else:
         with database.read() as connection:
             migrations.check(connection)

@@ -64,26 +64,31 @@ def _projected(dataset: Dataset, wanted: _Wanted) -> dict[str, Any]:
     return found
 
 
+_PATIENT, _STUDY = tag_of("PatientID"), tag_of("StudyInstanceUID")
+_SERIES, _INSTANCE = tag_of("SeriesInstanceUID"), tag_of("SOPInstanceUID")
 _UNIQUE: dict[Level, tuple[str, ...]] = {
-    Level.PATIENT: (tag_of("PatientID"),),
-    Level.STUDY: (tag_of("StudyInstanceUID"),),
-    Level.SERIES: (tag_of("StudyInstanceUID"), tag_of("SeriesInstanceUID")),
-    Level.IMAGE: (tag_of("StudyInstanceUID"), tag_of("SeriesInstanceUID"), tag_of("SOPInstanceUID")),
+    Level.PATIENT: (_PATIENT,),
+    Level.STUDY: (_STUDY,),
+    Level.SERIES: (_STUDY, _SERIES),
+    Level.IMAGE: (_STUDY, _SERIES, _INSTANCE),
 }
 
 
 def element(keyword: str, *values: Any) -> Element:
     """An element of the DICOM JSON model; without values when there are none."""
     vr = TABLE[keyword].vr
-    return {"vr": vr, "Value": list(values)} if values else {"vr": vr}
+    return {"vr": vr, "Value": [*values]} if values else {"vr": vr}
 
+
+_UTF_8 = element("SpecificCharacterSet", "ISO_IR 192")
+_ONLINE = element("InstanceAvailability", "ONLINE")
 
 # Made when answering: keyword, the levels at which it is, and how it comes from a row.
 _COMPUTED: tuple[tuple[str, frozenset[Level], Callable[[Any], Element]], ...] = tuple(
     (keyword, frozenset(levels), made)
     for keyword, levels, made in (
-        ("SpecificCharacterSet", LEVELS, lambda row: element("SpecificCharacterSet", "ISO_IR 192")),
-        ("InstanceAvailability", LEVELS[1:], lambda row: element("InstanceAvailability", "ONLINE")),
+        ("SpecificCharacterSet", LEVELS, lambda row: _UTF_8),
+        ("InstanceAvailability", LEVELS[1:], lambda row: _ONLINE),
         ("ModalitiesInStudy", LEVELS[1:], lambda row: element("ModalitiesInStudy", *unlisted(row.modalities))),
         ("SOPClassesInStudy", LEVELS[1:], lambda row: element("SOPClassesInStudy", *unlisted(row.sop_classes))),
         ("NumberOfStudyRelatedSeries", LEVELS[1:], lambda row: element("NumberOfStudyRelatedSeries", row.study_series)),
@@ -192,10 +197,10 @@ def _own(row: Any) -> dict[str, Element]:
 def _keys(level: Level, row: Any) -> dict[str, Element]:
     """The unique keys under which the rows were made, whatever their attributes say."""
     if level is Level.PATIENT:
-        return {tag_of("PatientID"): element("PatientID", *filter(None, [row.patient_id]))}
-    found = {tag_of("StudyInstanceUID"): element("StudyInstanceUID", row.study_instance_uid)}
+        return {_PATIENT: element("PatientID", *filter(None, [row.patient_id]))}
+    found = {_STUDY: element("StudyInstanceUID", row.study_instance_uid)}
     if above(level, Level.STUDY):
-        found[tag_of("SeriesInstanceUID")] = element("SeriesInstanceUID", row.series_instance_uid)
+        found[_SERIES] = element("SeriesInstanceUID", row.series_instance_uid)
     if level is Level.IMAGE:
-        found[tag_of("SOPInstanceUID")] = element("SOPInstanceUID", row.sop_instance_uid)
+        found[_INSTANCE] = element("SOPInstanceUID", row.sop_instance_uid)
     return found

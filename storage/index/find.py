@@ -69,20 +69,19 @@ class _Search:
                     yield self._answers.of(whole)
 
     def _rows(self, offset: int, limit: int | None) -> Iterator[Any]:
-        base = (self._patients() if self._query.level is Level.PATIENT else self._select()).order_by(*self._order())
         largest = _LARGEST_WITH_METADATA if self._answers.needs_metadata else _LARGEST
         size = min(_FIRST if limit is None or limit > largest else limit, largest)
-        page = base.offset(offset) if offset else base
         left = limit
+        after: list[ColumnElement[bool]] = []
         while left is None or left > 0:
             size = size if left is None else min(size, left)
-            rows = self._page(page.limit(size))
+            rows = self._page(self._select(after, size, 0 if after else offset))
             yield from rows
             if len(rows) < size:
                 return
             left = None if left is None else left - size
             size = min(size * _GROWTH, largest)
-            page = base.where(self._after(rows[-1]))
+            after = [self._after(rows[-1])]
 
     def _page(self, query: Select[Any]) -> Sequence[Any]:
         with self._database.read() as connection:
@@ -98,7 +97,13 @@ class _Search:
             found = connection.scalars(self._plan.series_of_a_study(row.study_pk)).all()
         return any(matches_dataset(self._plan.rest_of_series, orjson.loads(one), fuzzy=fuzzy) for one in found)
 
-    def _select(self) -> Select[Any]:
+    def _select(self, after: list[ColumnElement[bool]], size: int, offset: int) -> Select[Any]:
+        if self._query.level is Level.PATIENT:
+            return self._patients(after, size, offset)
+        query = self._joined().where(*after).order_by(*self._order()).limit(size)
+        return query.offset(offset) if offset else query
+
+    def _joined(self) -> Select[Any]:
         level, answers = self._query.level, self._answers
         columns: list[ColumnElement[Any]] = [
             *_STUDIES,
@@ -121,36 +126,37 @@ class _Search:
             columns.append(instance_content.c.json)
         query = select(*columns).select_from(study)
         if level is not Level.STUDY:
-            query = query.join(series, series.c.study_pk == study.c.pk).where(series.c.deleted_at.is_(None))
+            query = query.join(series, series.c.study_pk == study.c.pk)
         if level is Level.IMAGE:
-            query = query.join(instance, instance.c.series_pk == series.c.pk).where(instance.c.deleted_at.is_(None))
+            query = query.join(instance, instance.c.series_pk == series.c.pk)
         if answers.needs_metadata:
             query = query.join(instance_content, instance_content.c.instance_pk == instance.c.pk)
         return query.where(*self._plan.where)
 
-    def _patients(self) -> Select[Any]:
+    def _patients(self, after: list[ColumnElement[bool]], size: int, offset: int) -> Select[Any]:
         """Patients are the studies that share Patient ID and its issuer; the study that came last describes them."""
-        matched = select(study.c.patient_id, study.c.issuer_of_patient_id).where(*self._plan.where).distinct()
-        of_patient = tuple_(study.c.patient_id, study.c.issuer_of_patient_id)
-        patients = (
+        keys = (study.c.patient_id, study.c.issuer_of_patient_id)
+        patients = select(
+            func.max(study.c.pk).label("newest"),
+            func.count().label("patient_studies"),
+            func.sum(study.c.number_of_series).label("patient_series"),
+            func.sum(study.c.number_of_instances).label("patient_instances"),
+        ).where(study.c.partition == self._query.partition, study.c.deleted_at.is_(None), *after)
+        if self._plan.narrowed:
+            # All studies of a patient count, not only those that match.
+            patients = patients.where(tuple_(*keys).in_(select(*keys).where(*self._plan.where)))
+        page = patients.group_by(*keys).order_by(*keys).limit(size).offset(offset).subquery("patients")
+        return (
             select(
-                func.max(study.c.pk).label("newest"),
-                func.count().label("patient_studies"),
-                func.sum(study.c.number_of_series).label("patient_series"),
-                func.sum(study.c.number_of_instances).label("patient_instances"),
+                *keys,
+                study.c.attributes.label("study_attributes"),
+                page.c.patient_studies,
+                page.c.patient_series,
+                page.c.patient_instances,
             )
-            .where(study.c.partition == self._query.partition, study.c.deleted_at.is_(None), of_patient.in_(matched))
-            .group_by(study.c.patient_id, study.c.issuer_of_patient_id)
-            .subquery("patients")
+            .join_from(page, study, study.c.pk == page.c.newest)
+            .order_by(*keys)
         )
-        return select(
-            study.c.patient_id,
-            study.c.issuer_of_patient_id,
-            study.c.attributes.label("study_attributes"),
-            patients.c.patient_studies,
-            patients.c.patient_series,
-            patients.c.patient_instances,
-        ).join_from(patients, study, study.c.pk == patients.c.newest)
 
     def _order(self) -> list[ColumnElement[Any]]:
         groups = _ORDER[self._query.level]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, exists, literal, select
+from sqlalchemy import ColumnElement, Select, Table, exists, select
 from sqlalchemy import true as always
 from sqlalchemy.sql.expression import false as never
 
@@ -21,23 +21,32 @@ _AVAILABILITY = TABLE["InstanceAvailability"].tag
 # Says how a query is written (PS3.4 C.4.1.1.3.1), not what is to be found.
 _NOT_A_KEY = TABLE["SpecificCharacterSet"].tag
 
+def _alive(table: Table, query: Query) -> tuple[Clause, Clause]:
+    return (table.c.partition == query.partition, table.c.deleted_at.is_(None))
+
+
 Rest = list[tuple[tuple[str, ...], Condition]]
 
 
 class Plan:
     """Where the rows are, and what is left to do with them.
 
-    `where` are clauses on the tables of the query's level and above. `rest` must be matched on each row's data set,
+    `where` are clauses on the tables of the query's level and above, `narrowed` when the query's conditions added any. `rest` must be matched on each row's data set,
     `rest_of_series` on the attributes of the series of each study. Raises UnsupportedQuery for what can be neither.
     """
 
     def __init__(self, query: Query, *, sqlite: bool) -> None:
         self._level = query.level
         self._clauses = Clauses(sqlite=sqlite, fuzzy=query.fuzzy)
+        self._partition = query.partition
         self._below: dict[Level, list[Clause]] = {}
-        self.where: list[Clause] = [study.c.partition == query.partition, study.c.deleted_at.is_(None)]
+        self._below_by_uid = False
+        self.narrowed = False
+        self.where: list[Clause] = [*_alive(study, query)]
         self.rest: Rest = []
         self.rest_of_series: Rest = []
+        self.where += _alive(series, query) if query.level in (Level.SERIES, Level.IMAGE) else ()
+        self.where += _alive(instance, query) if query.level is Level.IMAGE else ()
         for path, condition in query.conditions:
             self._take(path, condition)
         if self._below:
@@ -65,7 +74,8 @@ class Plan:
         level = level_of(tag)
         clause = self._clauses.of(tag, condition) if len(path) == 1 else None
         if clause is not None:
-            self._below_or_own(level).append(clause)
+            self.narrowed = True
+            self._below_or_own(level, by_uid=BY_TAG[tag].key == "U").append(clause)
         elif tag in BY_TAG and BY_TAG[tag].computed:
             raise self._refusal(tag)
         elif level is self._level or above(self._level, level):
@@ -75,29 +85,33 @@ class Plan:
         else:
             raise self._refusal(tag)
 
-    def _below_or_own(self, level: Level) -> list[Clause]:
+    def _below_or_own(self, level: Level, *, by_uid: bool) -> list[Clause]:
         # Patients have no table of their own: theirs is that of their studies.
         if above(level, self._level) and not (self._level is Level.PATIENT and level is Level.STUDY):
+            self._below_by_uid |= by_uid
             return self._below.setdefault(level, [])
         return self.where
 
     def _some_below(self) -> Clause:
         """One and the same series, and one and the same instance of it, meets the conditions on lower levels."""
-        of_instance = self._below.get(Level.IMAGE)
-        some_instance = exists(
-            select(literal(1))
-            .select_from(instance)
-            .where(instance.c.series_pk == series.c.pk, instance.c.deleted_at.is_(None), *(of_instance or ()))
-            .correlate(series)
+        of_instance = select(instance.c.series_pk).where(
+            instance.c.partition == self._partition, instance.c.deleted_at.is_(None), *self._below.get(Level.IMAGE, ())
         )
         if self._level is Level.SERIES:
-            return some_instance
-        found = select(literal(1)).select_from(series)
-        found = found.where(series.c.study_pk == study.c.pk, series.c.deleted_at.is_(None))
-        found = found.where(*self._below.get(Level.SERIES, ()))
-        if of_instance:
-            found = found.where(some_instance)
-        return exists(found.correlate(study))
+            return self._some(series.c.pk, instance.c.series_pk, of_instance)
+        of_series = select(series.c.study_pk).where(
+            series.c.partition == self._partition, series.c.deleted_at.is_(None), *self._below.get(Level.SERIES, ())
+        )
+        if Level.IMAGE in self._below:
+            of_series = of_series.where(self._some(series.c.pk, instance.c.series_pk, of_instance))
+        return self._some(study.c.pk, series.c.study_pk, of_series)
+
+    def _some(self, parent: ColumnElement[int], child: ColumnElement[int], children: Select[Any]) -> Clause:
+        """Whether a parent has any of these children. A UID leads to few of them, so there the search begins with them;
+        anything else (a modality) is common, so there each parent is asked."""
+        if self._below_by_uid:
+            return parent.in_(children)
+        return exists(children.where(child == parent).correlate_except(child.table))
 
     def _refusal(self, tag: str) -> UnsupportedQuery:
         level = level_of(tag)

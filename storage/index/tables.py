@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import TEXT as PG_TEXT
 
@@ -79,7 +80,15 @@ study = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
     UniqueConstraint("partition", "study_instance_uid", name="uq_study_uid"),
-    Index("ix_study_order", "partition", "study_date", "study_time", "study_instance_uid"),
+    Index(
+        "ix_study_order",
+        "partition",
+        "study_date",
+        "study_time",
+        "study_instance_uid",
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
     Index("ix_study_patient_id", "partition", "patient_id", "issuer_of_patient_id"),
     Index("ix_study_patient_name", "partition", "patient_name"),
     Index("ix_study_patient_name_ideographic", "partition", "patient_name_ideographic"),
