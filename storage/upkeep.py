@@ -79,8 +79,26 @@ def orphans(archive: Archive, *, grace: timedelta = GRACE, progress: Progress = 
 def remove_orphans(archive: Archive, *, grace: timedelta = GRACE) -> Iterator[Finding]:
     """Delete what `orphans` finds; yields each when it is gone."""
     for finding in orphans(archive, grace=grace):
-        archive.blobs.delete(finding.key)
-        yield finding
+        if _removed(archive, finding.key):
+            yield finding
+
+
+def _removed(archive: Archive, key: str) -> bool:
+    """Delete one object, unless a row refers to it; False when one does, and then the object is there.
+
+    A resend may adopt an orphan at any moment: it finds the object sound, and commits its row. So the bytes are kept
+    at hand until it is sure that no row has come between looking and deleting.
+    """
+    with archive.spool() as kept:
+        for piece in archive.blobs.stream(key):
+            kept.write(piece)
+        if archive.index.known_keys([key]):
+            return False
+        archive.blobs.delete(key)
+        if not archive.index.known_keys([key]):
+            return True
+        archive.blobs.put(key, kept)
+        return False
 
 
 def rebuild(archive: Archive, *, progress: Progress = _ignore) -> Iterator[Finding]:

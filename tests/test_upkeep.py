@@ -10,7 +10,8 @@ import pytest
 
 from storage.archive import Archive
 from storage.index import open_index
-from storage.types import DEFAULT_PARTITION, Level, Outcome, Query
+from storage.ingest import object_key
+from storage.types import DEFAULT_PARTITION, Level, Outcome, Query, Uids
 from storage.upkeep import Fault, orphans, rebuild, remove_orphans, verify
 from tests.support.archive import Store, ingest
 from tests.test_scanner import made
@@ -84,6 +85,28 @@ def test_orphans_are_found_when_they_are_old_enough(archive: Archive, stored: li
     assert [gone.key for gone in remove_orphans(archive, grace=timedelta(0))] == [finding.key]
     assert list(orphans(archive, grace=timedelta(0))) == []
     assert len(list(archive.blobs.list())) == len(stored)
+
+
+def test_an_orphan_that_is_adopted_while_it_is_removed_stays(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = made(SOPInstanceUID="1.2.77")
+    uids = Uids("1.2.3.2", "1.2.3.3", "1.2.77")
+    with archive.spool() as spool:
+        spool.write(content)
+        key = object_key(uids, spool.sha256)
+        archive.blobs.put(key, spool)
+    delete = type(archive.blobs).delete
+
+    def resend_then_delete(blobs: Any, key: str) -> None:
+        monkeypatch.undo()
+        ingest(archive, content)
+        delete(blobs, key)
+
+    monkeypatch.setattr(type(archive.blobs), "delete", resend_then_delete)
+    assert list(remove_orphans(archive, grace=timedelta(0))) == []
+    assert archive.blobs.read(key) == content
+    assert list(verify(archive)) == []
 
 
 def test_a_quarantined_object_is_no_orphan(archive: Archive, store: Store) -> None:
