@@ -17,6 +17,12 @@ from storage.levels import ODD, DataSet, Fragment, Limits, Pixels, SequenceLevel
 from storage.types import BulkItem, Flag
 from storage.values import BULK_VRS, DECODERS, Text, inline
 
+# (explicit, little endian) -> readers of an element's first eight bytes and of a 32-bit length behind them (PS3.5 7.1).
+_HEADERS: Final = {
+    (explicit, little): (struct.Struct(order + fields).unpack_from, struct.Struct(order + "I").unpack_from)
+    for explicit, fields in ((True, "HH2sH"), (False, "HHI"))
+    for little, order in ((True, "<"), (False, ">"))
+}
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
@@ -81,9 +87,7 @@ class Reader:
         """Read elements until a sequence begins or the data set ends. The hot loop: one turn an element."""
         data, end, size = self._data, level.end, self._size
         explicit, out, text = level.explicit, level.values, level.text
-        order = "<" if level.little else ">"
-        header = struct.Struct(order + ("HH2sH" if explicit else "HHI")).unpack_from
-        long_length = struct.Struct(order + "I").unpack_from
+        header, long_length = _HEADERS[explicit, level.little]
         vrs, decoders, keys = EXPLICIT_VRS, DECODERS, KEYS
         pos = self._pos
         while pos < end:

@@ -70,7 +70,7 @@ def _scan(whole: memoryview, meta: Meta, limits: Limits) -> Scan:
         data, start = memoryview(inflate(whole, meta.dataset_offset, limits)), 0
     else:
         data = whole
-    explicit, little = _encoding(data, start)
+    explicit, little = _encoding(data, start, declared.little_endian if meta.transfer_syntax_uid else None)
     reader = Reader(data, limits)
     syntax = _syntax(meta, explicit, little, reader)
     _flag_head(whole, meta, reader)
@@ -116,12 +116,12 @@ def inflate(view: memoryview | bytes, dataset_offset: int, limits: Limits | None
     return data
 
 
-def _encoding(data: memoryview, start: int) -> tuple[bool, bool]:
+def _encoding(data: memoryview, start: int, declared_little: bool | None) -> tuple[bool, bool]:
     """(explicit, little endian), from the first element itself: what files declare is not always what they are."""
     if len(data) < start + 8:
         raise NotDicom("there is no data set; send a DICOM Part 10 file")
     first = bytes(data[start : start + 8])
-    little = _little(first)
+    little = _little(first, declared_little)
     explicit = first[4:6] in EXPLICIT_VRS
     group, element, length = struct.unpack("<HHI" if little else ">HHI", first)
     fits = explicit or length == 0xFFFFFFFF or length <= len(data) - start - 8
@@ -132,9 +132,13 @@ def _encoding(data: memoryview, start: int) -> tuple[bool, bool]:
     return explicit, little
 
 
-def _little(first: bytes) -> bool:
-    """Group numbers begin small: whichever reading of the first is the smaller is right."""
-    return bool(struct.unpack_from("<H", first)[0] <= struct.unpack_from(">H", first)[0])
+def _little(first: bytes, declared: bool | None) -> bool:
+    """Whichever order makes a known attribute of the first tag; else the declared one; else that of the smaller group."""
+    (low, low_element), (high, high_element) = struct.unpack_from("<HH", first), struct.unpack_from(">HH", first)
+    known = (low << 16 | low_element) in KEYS
+    if known != ((high << 16 | high_element) in KEYS):
+        return known
+    return declared if declared is not None else bool(low <= high)
 
 
 def _syntax(meta: Meta, explicit: bool, little: bool, reader: Reader) -> str:

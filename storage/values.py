@@ -20,16 +20,12 @@ class Text(NamedTuple):
     little: bool
 
 
-class Decoded(NamedTuple):
-    """Values for the JSON (None: the attribute has none), and the code of what was odd about them."""
-
-    values: list[Any] | None
-    odd: str = ""
-
-
+# Values for the JSON (None: the attribute has none), and the code of what was odd about them. A plain tuple: one is
+# made for each element of each instance.
+Decoded = tuple[list[Any] | None, str]
 Decoder = Callable[[bytes, Text], Decoded]
 
-_EMPTY = Decoded(None)
+_EMPTY: Decoded = (None, "")
 _PAD = b" \0"
 
 
@@ -44,8 +40,8 @@ def _codes(raw: bytes, _text: Text) -> Decoded:
     except UnicodeDecodeError:
         text, odd = raw.decode("latin-1"), "unreadable-text"
     if "\\" not in text:
-        return Decoded([text], odd)
-    return Decoded([part.strip(" \0") or None for part in text.split("\\")], odd)
+        return [text], odd
+    return [part.strip(" \0") or None for part in text.split("\\")], odd
 
 
 def _strings(raw: bytes, text: Text) -> Decoded:
@@ -53,9 +49,12 @@ def _strings(raw: bytes, text: Text) -> Decoded:
     raw = raw.rstrip(_PAD)
     if not raw:
         return _EMPTY
-    decoded, sound = decode(raw, text.charset)
+    if raw.isascii() and b"\x1b" not in raw:
+        decoded, sound = raw.decode("ascii"), True
+    else:
+        decoded, sound = decode(raw, text.charset)
     values = [decoded] if "\\" not in decoded else [part.rstrip(" \0") or None for part in decoded.split("\\")]
-    return Decoded(values, "" if sound else "unreadable-text")
+    return values, "" if sound else "unreadable-text"
 
 
 def _prose(raw: bytes, text: Text) -> Decoded:
@@ -64,7 +63,7 @@ def _prose(raw: bytes, text: Text) -> Decoded:
     if not raw:
         return _EMPTY
     decoded, sound = decode(raw, text.charset)
-    return Decoded([decoded], "" if sound else "unreadable-text")
+    return [decoded], "" if sound else "unreadable-text"
 
 
 def _names(raw: bytes, text: Text) -> Decoded:
@@ -76,7 +75,7 @@ def _names(raw: bytes, text: Text) -> Decoded:
     values = [_name(part) for part in decoded.split("\\")]
     if not any(values):
         return _EMPTY
-    return Decoded(values, "" if sound else "unreadable-text")
+    return values, "" if sound else "unreadable-text"
 
 
 def _name(text: str) -> dict[str, str] | None:
@@ -125,7 +124,7 @@ def _numbers(whole: bool) -> Decoder:
         values = [_number(part, whole) for part in raw.split(b"\\")]
         if values == [None]:
             return _EMPTY
-        return Decoded(values, "bad-number" if any(type(value) is str for value in values) else "")
+        return values, "bad-number" if any(type(value) is str for value in values) else ""
 
     return decoder
 
@@ -138,15 +137,15 @@ def _binary(code: str, finite: bool = True) -> Decoder:
     def decoder(raw: bytes, text: Text) -> Decoded:
         if len(raw) == size:
             (value,) = (little if text.little else big).unpack(raw)
-            return Decoded([value if finite else _real(value)])
+            return [value if finite else _real(value)], ""
         usable = len(raw) // size * size
         if not usable:
-            return Decoded(None, "bad-length" if raw else "")
+            return None, "bad-length" if raw else ""
         numbers = array(typecode, raw[:usable])
         if text.little != _NATIVE_LITTLE:
             numbers.byteswap()
         values = numbers.tolist() if finite else [_real(value) for value in numbers]
-        return Decoded(values, "" if usable == len(raw) else "bad-length")
+        return values, "" if usable == len(raw) else "bad-length"
 
     return decoder
 
@@ -165,7 +164,7 @@ def _tags(raw: bytes, text: Text) -> Decoded:
     """AT: eight hexadecimal digits each."""
     pairs = struct.unpack(f"{'<' if text.little else '>'}{len(raw) // 4 * 2}H", raw[: len(raw) // 4 * 4])
     values = [f"{pairs[at]:04X}{pairs[at + 1]:04X}" for at in range(0, len(pairs), 2)]
-    return Decoded(values or None, "bad-length" if len(raw) % 4 else "")
+    return values or None, "bad-length" if len(raw) % 4 else ""
 
 
 DECODERS: dict[str, Decoder] = {
