@@ -73,7 +73,7 @@ def respond(
     call: Call, blobs: Blobs, body: Body, headers: Mapping[str, str], etag: str, *, status: int = 200
 ) -> Answer:
     """`body` as an answer to `call`: 304, 206, 416 or whole; streamed when it is large (RFC 9110 13 and 14)."""
-    headers = {**headers, "ETag": etag, "Cache-Control": CACHE_CONTROL, "Accept-Ranges": "bytes"}
+    headers = {**headers, "ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept", "Accept-Ranges": "bytes"}
     if unchanged(call, etag):
         return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL})
     span = _span(call, body.length, etag)

@@ -165,7 +165,7 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, sett
         headers.append((b"content-length", str(sum(map(len, body))).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if isinstance(body, tuple):
-        await _send_whole(() if scope["method"] == "HEAD" else body, send)
+        await _send_whole(() if scope["method"] == "HEAD" else body, send, settings.send_idle_seconds)
     elif scope["method"] == "HEAD":
         await _close(body)
         await send({"type": "http.response.body", "body": b""})
@@ -173,12 +173,15 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, sett
         await _send_stream(body, receive, send, settings.send_idle_seconds)
 
 
-async def _send_whole(body: tuple[bytes, ...], send: Send) -> None:
+async def _send_whole(body: tuple[bytes, ...], send: Send, idle: float) -> None:
     if sum(map(len, body)) <= _JOIN:
-        body = (b"".join(body),)
-    for piece in body[:-1]:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": body[-1]})
+        await send({"type": "http.response.body", "body": b"".join(body)})
+        return
+    for number, piece in enumerate(body, start=1):
+        with anyio.move_on_after(idle) as waiting:
+            await send({"type": "http.response.body", "body": piece, "more_body": number < len(body)})
+        if waiting.cancelled_caught:
+            return
 
 
 async def _send_stream(body: Iterator[bytes], receive: Receive, send: Send, idle: float) -> None:

@@ -22,6 +22,8 @@ from storage.types import Blobs, BulkItem
 _WORD = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 # A native frame costs nothing in the frame table, so a count that is a lie must not become a list.
 _MOST_FRAMES = 100_000
+# How Photometric Interpretation begins in the JSON that may have subsampled chroma; a long text is found fastest.
+YBR = b'"00280004":{"vr":"CS","Value":["YBR_'
 _SUBSAMPLED = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 
 
@@ -112,6 +114,9 @@ class Instance:
     @property
     def converted(self) -> bool:
         """Whether frames must be remade even for a client that takes anything."""
+        if self.syntax.coding is Coding.NATIVE and self.syntax.little_endian and YBR not in self.layout.json:
+            # Known without parsing: the JSON of a multi-frame instance can be megabytes, and a frame must not wait for it.
+            return False
         return served_decoded(self.syntax, self.text("00280004"))
 
     def bulk(self, path: str) -> BulkItem | None:

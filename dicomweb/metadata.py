@@ -15,7 +15,7 @@ from dicomweb import negotiation
 from dicomweb.bodies import CACHE_CONTROL, settled, unchanged
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import scope_of
-from dicomweb.instance import served_decoded
+from dicomweb.instance import YBR, served_decoded
 from storage.archive import Archive
 from storage.errors import NotFound
 from storage.transfer_syntaxes import Coding, lookup
@@ -24,8 +24,6 @@ from storage.types import Located, Scope
 _KEPT_SCOPES = 1024
 _SOP_INSTANCE_UID, _SAMPLES, _PHOTOMETRIC, _PLANAR = "00080018", "00280002", "00280004", "00280006"
 _STORED, _HIGH_BIT = "00280101", "00280102"
-# How Photometric Interpretation begins in the JSON that may have subsampled chroma; a long text is found fastest.
-_YBR = b'"00280004":{"vr":"CS","Value":["YBR_'
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class Remade:
 
         Viewers read a frame by the Image Pixel module, so the two must agree whatever the stored coding was.
         """
-        subsampled = self.native != frozenset() and _YBR in item
+        subsampled = self.native != frozenset() and YBR in item
         if not self.always and not subsampled:
             return item
         dataset: dict[str, Any] = orjson.loads(item)

@@ -152,8 +152,11 @@ def test_a_client_that_leaves_ends_the_stream() -> None:
     assert len(body) < 100_000_000
 
 
-def test_a_client_that_does_not_read_is_cut_off() -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_client_that_does_not_read_is_cut_off(whole: bool) -> None:
     closed: list[bool] = []
+    sent: list[int] = []
+    body = (bytes(1 << 20),) * 3 if whole else pieces(10, 1 << 20, closed)
 
     async def run() -> None:
         async def receive() -> dict[str, Any]:
@@ -162,13 +165,14 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.body":
+                sent.append(len(message["body"]))
                 await anyio.sleep_forever()
 
         with anyio.fail_after(10):
-            await endpoint(pieces(10, 1 << 20, closed), settings=WebSettings(send_idle_seconds=0.05))(scope_for(), receive, send)
+            await endpoint(body, settings=WebSettings(send_idle_seconds=0.05))(scope_for(), receive, send)
 
     anyio.run(run)
-    assert closed == [True]
+    assert (len(sent), closed) == (1, [] if whole else [True])
 
 
 def test_an_error_in_mid_stream_leaves_the_answer_unfinished(caplog: pytest.LogCaptureFixture) -> None:
