@@ -15,8 +15,9 @@ from typing import Any, Final
 from pydicom.charset import python_encoding
 
 from storage.dictionary import EXPLICIT_VRS
-from storage.elements import Limits, Reader
+from storage.elements import Reader
 from storage.errors import Truncated
+from storage.levels import Limits
 from storage.transfer_syntaxes import lookup
 from storage.types import Dataset
 from storage.values import BULK_VRS

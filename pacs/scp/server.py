@@ -56,14 +56,15 @@ class DimseServer:
         self._settings = settings or DimseSettings()
         self._provider = Provider(archive, self._settings, observer)
         self._sock = sock
+        self._port = None if sock is None else _port_of(sock)
         self._front: Front | None = None
 
     @property
     def port(self) -> int:
         """The port that is listened on; known from `start` on, or from the beginning where a socket was given."""
-        if self._sock is None:
+        if self._port is None:
             raise RuntimeError("the server has not been started")
-        return self._port_of(self._sock)
+        return self._port
 
     @property
     def associations(self) -> int:
@@ -80,7 +81,7 @@ class DimseServer:
         if self._sock is None:
             self._sock = listening_socket(self._settings.host, self._settings.port)
         self._sock.listen(_BACKLOG)
-        self._port = self._port_of(self._sock)
+        self._port = _port_of(self._sock)
         self._front = Front(self._sock, self._settings, self._provider.observer, self._take_over)
         self._front.start()
         _log.info("dimse.listening", port=self._port, ae_title=self._settings.ae_title)
@@ -116,6 +117,6 @@ class DimseServer:
             return False
         return True
 
-    @staticmethod
-    def _port_of(sock: socket.socket) -> int:
-        return int(sock.getsockname()[1])
+
+def _port_of(sock: socket.socket) -> int:
+    return int(sock.getsockname()[1])

@@ -21,6 +21,7 @@ _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 # How long, and how much, is still read after our last word, so that closing does not destroy it on its way to the peer.
 _LINGER_SECONDS: Final = 2.0
+_SHORT_LINGER_SECONDS: Final = 0.2
 _LINGER_BYTES: Final = 8 << 20
 
 
@@ -112,10 +113,12 @@ class Transport:
 
     def linger(self) -> None:
         """Say that no more comes, read on for a moment, and close."""
-        deadline = time.monotonic() + _LINGER_SECONDS
+        seconds = _SHORT_LINGER_SECONDS if self._stopping.begun else _LINGER_SECONDS
+        deadline = time.monotonic() + seconds
         left = _LINGER_BYTES
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(_SHORT_LINGER_SECONDS))
             while left > 0 and time.monotonic() < deadline:
                 try:
                     count = len(self._socket.recv(65536))
