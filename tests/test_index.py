@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, make_url, select, text, update
 
 from storage.attributes import TABLE, default_fields, tag_of
 from storage.errors import BadRequest, IndexUnavailable, StoreFull, UnsupportedQuery
@@ -23,6 +24,7 @@ from storage.matching import combined, matches_dataset, parse
 from storage.types import BulkItem, Flag, Job, Level, Outcome, Query, Scope, Source
 from tests.support.entries import RECEIVED, entry, values
 from tests.support.postgres import PostgresServer
+from tests.support.proxies import Proxy, proxy
 from tests.test_matching import FUZZY_ROWS, MOMENTS, ROWS, TWO_ITEMS, YAMADA, moment_conditions
 
 ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
@@ -749,7 +751,7 @@ class BreaksInCommit(Database):
 
     happened = True
 
-    def write(self) -> Any:
+    def write(self, *, patient: bool = False) -> Any:
         import contextlib
 
         @contextlib.contextmanager
@@ -781,6 +783,20 @@ def test_a_commit_of_unknown_outcome_is_looked_up(index: Index, url: str, happen
             broken.add(batch)
         assert index.counts().instances == 1
     broken.close()
+
+
+def test_a_search_without_end_is_ended(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.ping()
+    monkeypatch.setattr("storage.index.database._TRANSACTION_SECONDS", 0.3)
+    endless = text(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT count(*) FROM n"
+    )
+    begun = time.monotonic()
+    with pytest.raises(IndexUnavailable), index.database.read() as connection:
+        connection.execute(endless)
+    assert time.monotonic() - begun < 5
+    monkeypatch.undo()
+    index.ping()
 
 
 def test_ping_and_reuse_after_close(index: Index) -> None:
@@ -882,3 +898,72 @@ def test_entries_are_frozen() -> None:
     assert isinstance(entry(), Entry)
     with pytest.raises(AttributeError):
         entry().size = 3  # type: ignore[misc]
+
+
+# --- a server that goes away (PostgreSQL) -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def through_proxy(postgres_database: str) -> Iterator[tuple[Proxy, Index]]:
+    """An index on a PostgreSQL behind a proxy that can be told to misbehave."""
+    real = make_url(postgres_database)
+    assert real.port is not None
+    open_index(postgres_database).close()
+    with proxy(real.port) as between:
+        index = open_index(real.set(port=between.port).render_as_string(hide_password=False))
+        yield between, index
+        index.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("moment", ["after", "before"])
+def test_a_connection_cut_in_commit(through_proxy: tuple[Proxy, Index], moment: str) -> None:
+    """Cut after the server has committed, the ingest succeeds; cut before, it fails, and the resend succeeds."""
+    between, index = through_proxy
+    index.ping()
+    cuts = iter([moment])
+    between.watch = lambda data: next(cuts, None) if b"COMMIT" in data else None
+    if moment == "after":
+        assert outcomes(index.add([entry()])) == [Outcome.STORED]
+    else:
+        with pytest.raises(IndexUnavailable):
+            index.add([entry()])
+        assert index.counts().instances == 0
+    assert outcomes(index.add([entry()])) == [Outcome.ALREADY if moment == "after" else Outcome.STORED]
+    assert index.counts() == Counts(1, 1, 1, 1000)
+
+
+@pytest.mark.postgres
+def test_a_server_that_falls_silent_is_given_up_in_time(
+    through_proxy: tuple[Proxy, Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between, index = through_proxy
+    monkeypatch.setattr("storage.index.database._TRANSACTION_SECONDS", 1.0)
+    monkeypatch.setattr("storage.index.database._PING_SECONDS", 1.0)
+    index.add([entry()])
+    # In mid-transaction first, then at the next use of a connection.
+    between.watch = lambda data: setattr(between, "silent", True) if b"INSERT" in data else None
+    begun = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(IndexUnavailable):
+            index.add([entry(instance="2")])
+        assert time.monotonic() - begun < 15
+        begun = time.monotonic()
+    between.watch = lambda _: None
+    between.silent = False
+    assert outcomes(index.add([entry(instance="2")])) == [Outcome.STORED]
+    counters_are_exact(index)
+
+
+@pytest.mark.postgres
+def test_a_server_that_was_restarted_costs_nobody_an_error(postgres_database: str) -> None:
+    index, other = open_index(postgres_database), open_index(postgres_database)
+    index.add([entry()])
+    assert in_threads(lambda _: index.ping(), 4) == []
+    with other.database.write() as connection:
+        ended = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        assert connection.scalars(ended).all()
+    assert index.counts().instances == 1
+    assert outcomes(index.add([entry(instance="2")])) == [Outcome.STORED]
+    index.close()
+    other.close()

@@ -99,7 +99,7 @@ def open_index(url: str, *, migrate: bool = True) -> Index:
     """
     database = Database(url)
     if migrate:
-        with database.write() as connection:
+        with database.write(patient=True) as connection:
             migrations.upgrade(connection)
         # SQLite's planner reads its statistics when a connection opens: this one is from before they were there.
         database.close()

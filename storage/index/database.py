@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +15,12 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from storage.errors import IndexUnavailable, StoreFull
+from storage.index.deadlines import Deadlines
 
 # How long a writer waits for another process's transaction, and a request for a connection, before it gives up.
 BUSY_SECONDS: Final = 10
@@ -35,10 +38,14 @@ _POSTGRESQL_SETTINGS: Final = {
     "synchronous_commit": "on",
     "timezone": "UTC",
     "lock_timeout": f"{BUSY_SECONDS}s",
-    "statement_timeout": "60s",
+    "statement_timeout": "12s",
     # A process that stops in mid-transaction must not hold up everybody else's.
-    "idle_in_transaction_session_timeout": "60s",
+    "idle_in_transaction_session_timeout": "30s",
 }
+# Whole transactions, when the server may not answer at all: a client is to have its answer within 15 seconds.
+_TRANSACTION_SECONDS: Final = 12.0
+_PING_SECONDS: Final = 3.0
+_STEPS_BETWEEN_QUESTIONS: Final = 200_000
 
 
 class Rerun(Exception):
@@ -60,6 +67,7 @@ class Database:
         self.url: Final = _checked(url)
         self.sqlite: Final = self.url.get_backend_name() == "sqlite"
         self._lock = threading.Lock()
+        self._deadlines = Deadlines()
         self._engine: Engine | None = None
         self._pid = 0
 
@@ -71,22 +79,24 @@ class Database:
                 if self._engine is None or self._pid != os.getpid():
                     if self._engine is not None:
                         self._engine.dispose(close=False)
-                    self._engine, self._pid = _engine(self.url), os.getpid()
+                    self._deadlines = Deadlines()
+                    self._engine, self._pid = _engine(self.url, self._deadlines), os.getpid()
         return self._engine
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent snapshot; nothing may be written."""
-        with translated(), self.engine.connect() as connection:
+        with translated(), self.engine.connect() as connection, self._in_time(connection):
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, patient: bool = False) -> Iterator[Connection]:
         """A transaction, committed at the end of the block and rolled back by an exception.
 
-        Raises Rerun when it lost to another transaction, CommitUnknown when it may have been committed.
+        `patient`: it may take as long as it takes (migrations). Raises Rerun when it lost to another transaction,
+        CommitUnknown when it may have been committed.
         """
-        with translated(), self.engine.connect() as connection:
+        with translated(), self.engine.connect() as connection, self._in_time(connection, patient=patient):
             connection = connection.execution_options(lightbox_write=True)
             transaction = connection.begin()
             try:
@@ -99,6 +109,14 @@ class Database:
                 transaction.commit()
             except DBAPIError as error:
                 _uncommitted(error)
+
+    def _in_time(self, connection: Connection, *, patient: bool = False) -> contextlib.AbstractContextManager[None]:
+        if self.sqlite:
+            connection.info["budget"].begin(None if patient else _TRANSACTION_SECONDS)
+            return contextlib.nullcontext()
+        if patient:
+            return contextlib.nullcontext()
+        return self._deadlines.within(_descriptor(connection.connection.dbapi_connection), _TRANSACTION_SECONDS)
 
     def close(self) -> None:
         """Close this process's connections. The next transaction opens new ones."""
@@ -127,6 +145,8 @@ def _ours(error: DBAPIError) -> Exception:
         return Rerun()
     if isinstance(cause, psycopg.errors.DiskFull) or _sqlite_code(cause) == sqlite3.SQLITE_FULL:
         return StoreFull("the database has no room on its disk; free space and send again")
+    if isinstance(cause, psycopg.errors.QueryCanceled) or _sqlite_code(cause) == sqlite3.SQLITE_INTERRUPT:
+        return IndexUnavailable("the database took too long over this; ask for less, or send again later")
     if isinstance(cause, sqlite3.DatabaseError | psycopg.OperationalError | psycopg.InterfaceError) or (
         error.connection_invalidated or isinstance(cause, psycopg.InternalError)
     ):
@@ -156,10 +176,16 @@ def _checked(url: str) -> URL:
     raise ValueError("the database URL must be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE")
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, deadlines: Deadlines) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url)
-    return _postgresql_engine(url)
+    return _postgresql_engine(url, deadlines)
+
+
+def _descriptor(connection: Any) -> int:
+    """The socket of a psycopg connection."""
+    found: int = connection.fileno()
+    return found
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -177,13 +203,28 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _sqlite_connected(connection: Any, _record: Any) -> None:
+class _Budget:
+    """The time that a connection's present transaction may take: SQLite asks from time to time whether to go on."""
+
+    def __init__(self) -> None:
+        self._until = math.inf
+
+    def begin(self, seconds: float | None) -> None:
+        self._until = math.inf if seconds is None else time.monotonic() + seconds
+
+    def spent(self) -> bool:
+        return time.monotonic() > self._until
+
+
+def _sqlite_connected(connection: Any, record: Any) -> None:
     # Transactions are begun by `_sqlite_begin`; the driver must not begin any of its own.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in _SQLITE_PRAGMAS:
         cursor.execute(pragma)
     cursor.close()
+    budget = record.info["budget"] = _Budget()
+    connection.set_progress_handler(budget.spent, _STEPS_BETWEEN_QUESTIONS)
 
 
 def _sqlite_begin(connection: Connection) -> None:
@@ -192,14 +233,12 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _postgresql_engine(url: URL) -> Engine:
+def _postgresql_engine(url: URL, deadlines: Deadlines) -> Engine:
     engine = create_engine(
         url,
         pool_size=8,
         max_overflow=24,
         pool_timeout=BUSY_SECONDS,
-        # A server that was restarted costs nobody an error.
-        pool_pre_ping=True,
         connect_args={
             "connect_timeout": 5,
             "keepalives_idle": 5,
@@ -210,6 +249,17 @@ def _postgresql_engine(url: URL) -> Engine:
         },
     )
     event.listen(engine, "connect", _postgresql_connected)
+
+    def ping(connection: Any, _record: Any, _proxy: Any) -> None:
+        """Asked at every use: a server that was restarted costs nobody an error, one that is silent little time."""
+        try:
+            with deadlines.within(_descriptor(connection), _PING_SECONDS):
+                connection.execute("SELECT 1")
+                connection.rollback()
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(engine, "checkout", ping)
     return engine
 
 

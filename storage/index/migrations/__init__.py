@@ -28,6 +28,9 @@ def upgrade(connection: Connection) -> None:
     Raises IndexUnavailable when a newer release has already taken the database further.
     """
     if connection.dialect.name == "postgresql":
+        # Nobody waits for a migration but its administrator.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     found = current(connection)
     if found == HEAD:

@@ -258,5 +258,6 @@ def _postgresql_trigrams() -> None:
     except sa.exc.DBAPIError:
         # Searching by `*text*` then reads every study: slower, not wrong.
         return
+    # Without fastupdate: its list of pending entries is read by every search, and studies are not that many.
     columns = ", ".join(f"{column} gin_trgm_ops" for column in SUBSTRINGS)
-    op.execute(f"CREATE INDEX ix_study_text ON study USING gin ({columns})")
+    op.execute(f"CREATE INDEX ix_study_text ON study USING gin ({columns}) WITH (fastupdate = off)")
