@@ -22,7 +22,7 @@ from storage.types import Level, Query
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 # Parameters that are not attributes (PS3.18 8.3.3 and 8.3.4), in lower case.
-_OTHER = frozenset({"accept", "charset", "limit", "offset", "includefield", "fuzzymatching", "emptyvaluematching", "multiplevaluematching"})
+PARAMETERS = frozenset({"accept", "charset", "limit", "offset", "includefield", "fuzzymatching", "emptyvaluematching", "multiplevaluematching"})
 # VRs whose values cannot contain a comma (PS3.5 6.2): there it always separates values, as OHIF and Weasis send them.
 _COMMA_SEPARATES = frozenset({"UI", "CS"})
 # What the path of a resource fixes, and the level that is searched.
@@ -121,7 +121,7 @@ def _read(call: Call) -> _Search:
     search = _Search()
     for name, value in call.query:
         lower = name.lower()
-        if lower not in _OTHER:
+        if lower not in PARAMETERS:
             search.keys.setdefault(attribute_path(name, ""), []).append(value)
         elif lower == "includefield":
             _include(search, value)

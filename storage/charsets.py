@@ -14,7 +14,7 @@ _KEEP_ESCAPE = frozenset({"iso2022_jp", "iso2022_jp_2", "iso-2022-jp"})
 # The character set in force falls back to the first one after these (PS3.5 6.1.2.5.3).
 _RESETS = re.compile(rb"[\\\r\n\f\t^=]")
 # Latin alphabet No. 9 came with PS3.3 2023b (CP 2222), after pydicom's table.
-_TERMS = {**python_encoding, "ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"}
+TERMS = {**python_encoding, "ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"}
 _CODES = {**CODES_TO_ENCODINGS, b"\x1b-b": "iso8859_15"}
 _SWITCH = re.compile(b"|".join(re.escape(code) for code in sorted(_CODES, key=len, reverse=True)))
 # A report in Japanese may switch at every line; a value that does so more often than this is made to waste our time.
@@ -44,13 +44,13 @@ def charset_of(values: Iterable[object]) -> Charset | None:
 
 
 def _codec(term: str) -> str:
-    if term in _TERMS:
-        return _strict(_TERMS[term])
+    if term in TERMS:
+        return _strict(TERMS[term])
     # Seen in the field: "ISO IR 100", "ISO-IR 100", "ISO_IR_100", "iso_ir 100", "ISO 2022 IR100", "ISO 2022_IR 100".
     plain = term.upper().replace("_", " ").replace("-", " ").split()
     for written in ("ISO_IR " + plain[-1].removeprefix("IR"), "ISO 2022 IR " + plain[-1].removeprefix("IR")) if plain else ():
-        if written in _TERMS and (written.startswith("ISO 2022") == ("2022" in plain)):
-            return _strict(_TERMS[written])
+        if written in TERMS and (written.startswith("ISO 2022") == ("2022" in plain)):
+            return _strict(TERMS[written])
     raise KeyError(term)
 
 

@@ -79,7 +79,7 @@ def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -
     """
     given: dict[str, str] = {}
     for name, value in query:
-        if name in _PARAMETERS and name in given:
+        if name in PARAMETERS and name in given:
             raise BadRequest(f"{name} is given more than once")
         given[name] = value
     _check_annotation(given)
@@ -92,7 +92,7 @@ def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -
     )
 
 
-_PARAMETERS = frozenset({"annotation", "iccprofile", "quality", "viewport", "window"})
+PARAMETERS = frozenset({"annotation", "iccprofile", "quality", "viewport", "window"})
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _FUNCTIONS = {"linear": Function.LINEAR, "linear-exact": Function.LINEAR_EXACT, "sigmoid": Function.SIGMOID}
 

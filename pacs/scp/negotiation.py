@@ -54,17 +54,17 @@ ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
 
 # "Storage" in the name and yet no C-STORE of an instance: commitment, and the directory of a medium.
-_NOT_STORAGE: Final = frozenset({"1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2", "1.2.840.10008.1.3.10"})
-_PLAIN: Final = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)
+NOT_STORAGE: Final = frozenset({"1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2", "1.2.840.10008.1.3.10"})
+PLAIN: Final = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)
 # Where Explicit VR Little Endian is taken instead, if the sender proposes it too.
 _SECOND_BEST: Final = frozenset({IMPLICIT_LITTLE, EXPLICIT_BIG})
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 
 # Service-class-application-information that we support, byte by byte. FIND (PS3.4 C.5.1.1.1): relational queries, dates and
 # times combined, fuzzy matching of names; not time zone adjustment and enhanced multi-frame conversion.
-_FIND_INFORMATION: Final = bytes((1, 1, 1))
+FIND_INFORMATION: Final = bytes((1, 1, 1))
 # Storage (PS3.4 B.3.1): level 2 (every attribute is kept), signatures are preserved (level 3), nothing is coerced.
-_STORAGE_INFORMATION: Final = bytes((2, 0, 3, 0, 0, 0))
+STORAGE_INFORMATION: Final = bytes((2, 0, 3, 0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def is_storage(sop_class_uid: str) -> bool:
     # A UID that is not in the dictionary has no type; a retired one of which it has forgotten the name has no name.
     if not entry.type or not entry.name:
         return True
-    return entry.type == "SOP Class" and "Storage" in entry.name and sop_class_uid not in _NOT_STORAGE
+    return entry.type == "SOP Class" and "Storage" in entry.name and sop_class_uid not in NOT_STORAGE
 
 
 def rejection(request: AssociateRequest, ae_titles: Iterable[str] | None) -> Reject | None:
@@ -146,7 +146,7 @@ def _answer(context: ProposedContext, service_classes: Mapping[str, str]) -> Ans
     # What a refusal carries is of no significance (PS3.8 9.3.3.2), but must be there.
     refused = IMPLICIT_LITTLE
     if abstract_syntax in QUERY_MODELS:
-        chosen = choose(context.transfer_syntaxes, _PLAIN)
+        chosen = choose(context.transfer_syntaxes, PLAIN)
     elif abstract_syntax == VERIFICATION or _stored(abstract_syntax, service_classes):
         chosen = choose(context.transfer_syntaxes)
     else:
@@ -167,9 +167,9 @@ def _extended(
     """An answer has as many bytes as its question had, and no item where nothing is known of the SOP class."""
     for uid, information in asked:
         if uid in proposed and uid in QUERY_MODELS:
-            yield uid, bytes(a & b for a, b in zip(information, _FIND_INFORMATION.ljust(len(information), b"\0"), strict=False))
+            yield uid, bytes(a & b for a, b in zip(information, FIND_INFORMATION.ljust(len(information), b"\0"), strict=False))
         elif uid in proposed and uid != VERIFICATION and is_storage(uid):
-            yield uid, _STORAGE_INFORMATION[: len(information)]
+            yield uid, STORAGE_INFORMATION[: len(information)]
 
 
 def _context(proposed: ProposedContext, answer: AnsweredContext, agreed: Mapping[str, bytes]) -> Context:
