@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from anyio import CapacityLimiter
-from starlette.routing import BaseRoute, Route
+from starlette.datastructures import URLPath
+from starlette.routing import BaseRoute, Match, NoMatchFound, Route
+from starlette.types import Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from dicomweb.bulkdata import BulkData
@@ -46,7 +48,7 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
         # An instance that is no function is taken by the router as an ASGI application, for every method.
         paths.append(Route(settings.path + path, _compressing(endpoint) if compressed else endpoint))
     nowhere = Endpoint(settings, "PS3.18 10", read=_nothing)
-    return [*paths, Route(settings.path, nowhere), Route(settings.path + "/{rest:path}", nowhere)]
+    return [*paths, _Rest(settings.path, nowhere)]
 
 
 def _readers(archive: Archive, settings: WebSettings) -> list[tuple[str, str, Reader]]:
@@ -75,6 +77,25 @@ def _readers(archive: Archive, settings: WebSettings) -> list[tuple[str, str, Re
         *((level + "/rendered", RETRIEVE, rendered.picture) for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
         *((level + "/thumbnail", RETRIEVE, rendered.thumbnail) for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
     ]
+
+
+class _Rest(BaseRoute):
+    """Every other path under `prefix`, also those that a route's pattern cannot match, such as one with a line break."""
+
+    def __init__(self, prefix: str, endpoint: Endpoint) -> None:
+        self._prefix = prefix
+        self._endpoint = endpoint
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
+        inside = path == self._prefix or path.startswith(self._prefix + "/")
+        return (Match.FULL if inside else Match.NONE), {}
+
+    def url_path_for(self, name: str, /, **path_params: str) -> URLPath:
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint(scope, receive, send)
 
 
 def _compressing(endpoint: Endpoint) -> CompressMiddleware:

@@ -127,6 +127,7 @@ def test_dangerous_preambles_and_missing_meta_are_made_good_on_the_way_out(clien
         ("studies/1.2.4/rendered", "*/*", 404),
         ("studies/1.2.4/thumbnail", "*/*", 404),
         ("nonsense", "*/*", 404),
+        ("nonsense/with%0Aa/line%0Abreak", "*/*", 404),
         ("", "*/*", 404),
     ],
 )
