@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
 import time
@@ -14,14 +15,16 @@ import pytest
 from sqlalchemy import func, make_url, select, text, update
 
 from storage.attributes import TABLE, default_fields, tag_of
-from storage.errors import BadRequest, IndexUnavailable, StoreFull, UnsupportedQuery
+from storage.errors import BadRequest, IndexUnavailable, LightboxError, StoreFull, UnsupportedQuery
 from storage.index import Added, Counts, Entry, Index, open_index
 from storage.index import tables as t
 from storage.index.ae import AeTitle, add_ae_title, ae_title_of, ae_titles, remove_ae_title
 from storage.index.database import CommitUnknown, Database
 from storage.index.plan import Plan
 from storage.matching import combined, matches_dataset, parse
+from storage.scanner import scan
 from storage.types import BulkItem, Flag, Job, Level, Outcome, Query, Scope, Source
+from tests.support.corpus import corpus_files
 from tests.support.entries import RECEIVED, entry, values
 from tests.support.postgres import PostgresServer
 from tests.support.proxies import Proxy, proxy
@@ -967,3 +970,70 @@ def test_a_server_that_was_restarted_costs_nobody_an_error(postgres_database: st
     assert outcomes(index.add([entry(instance="2")])) == [Outcome.STORED]
     index.close()
     other.close()
+
+
+# --- real files ---------------------------------------------------------------------------------------------------
+
+
+def scanned_corpus() -> list[Entry]:
+    """Every storable file of the corpus, scanned; of several with one UID the first."""
+    found: dict[str, Entry] = {}
+    for file in corpus_files():
+        content = file.path.read_bytes()
+        try:
+            made = scan(content)
+        except LightboxError:
+            continue
+        sha256 = hashlib.sha256(content).hexdigest()
+        key = f"{sha256}.dcm"
+        one = Entry(made, key, sha256, len(content), Source("import", file=file.name), RECEIVED)
+        found.setdefault(made.uids.instance, one)
+    return list(found.values())
+
+
+# What is asked of the corpus at each level, beyond every single UID.
+CORPUS_QUERIES: list[tuple[Level, dict[str, str]]] = [
+    (Level.STUDY, {"PatientName": "*a*"}),
+    (Level.STUDY, {"PatientName": "*smi*"}),
+    (Level.STUDY, {"PatientName": "S*^J*"}),
+    (Level.STUDY, {"PatientName": "*山*"}),
+    (Level.STUDY, {"PatientName": '""'}),
+    (Level.STUDY, {"StudyDate": "20000101-20101231"}),
+    (Level.STUDY, {"StudyDate": "20000101-", "StudyTime": "12-"}),
+    (Level.STUDY, {"StudyDescription": "*O*"}),
+    (Level.STUDY, {"AccessionNumber": "acc*"}),
+    (Level.STUDY, {"AccessionNumber": '""'}),
+    (Level.STUDY, {"ModalitiesInStudy": "C?\\MR"}),
+    (Level.STUDY, {"ReferringPhysicianName": "*e*"}),
+    (Level.STUDY, {"PatientWeight": '""'}),
+    (Level.SERIES, {"Modality": "US"}),
+    (Level.SERIES, {"SeriesNumber": "1\\2"}),
+    (Level.SERIES, {"BodyPartExamined": "*E*"}),
+    (Level.SERIES, {"Manufacturer": "S*"}),
+    (Level.IMAGE, {"InstanceNumber": "1"}),
+    (Level.IMAGE, {"Rows": "512", "Modality": "CT"}),
+    (Level.IMAGE, {"ImageType": "DERIVED"}),
+    (Level.IMAGE, {"ContentDate": "-20151231"}),
+]
+UNIQUE_KEY = {Level.STUDY: "StudyInstanceUID", Level.SERIES: "SeriesInstanceUID", Level.IMAGE: "SOPInstanceUID"}
+
+
+def test_the_corpus_is_kept_and_found(index: Index) -> None:
+    entries = scanned_corpus()
+    added = [one for first in range(0, len(entries), 50) for one in index.add(entries[first : first + 50])]
+    assert {one.outcome for one in added} == {Outcome.STORED}
+    assert index.counts().instances == len(entries) > 700
+    counters_are_exact(index)
+    for one in entries[::7]:
+        uids = one.scan.uids
+        layout = index.layout(Scope(uids.study, uids.series, uids.instance))
+        assert layout is not None
+        assert (layout.json, layout.frames, layout.bulk) == (one.scan.json, one.scan.frames, one.scan.bulk)
+        assert values(find(index, Level.IMAGE, [], SOPInstanceUID=uids.instance), "SOPInstanceUID") == [uids.instance]
+    everything = {level: find(index, level) for level in UNIQUE_KEY}
+    for level, asked in CORPUS_QUERIES:
+        wanted = combined(conditions(asked))
+        pure = [one for one in everything[level] if matches_dataset(wanted, one)]
+        found = find(index, level, [], **asked)
+        assert values(found, UNIQUE_KEY[level]) == values(pure, UNIQUE_KEY[level]), asked
+        assert 0 < len(found) < len(everything[level]), f"{asked} tells nothing"
