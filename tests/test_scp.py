@@ -27,7 +27,7 @@ from tests.support import dimse_peer as peer
 from tests.support.archive import Store
 from tests.support.corpus import CorpusFile, corpus_file, corpus_files, present
 from tests.support.dimse_peer import CT, EXPLICIT, IMPLICIT, PATIENT_ROOT, STUDY_ROOT, VERIFICATION, Peer
-from tests.support.dimse_server import Serving, serving, wait_until
+from tests.support.dimse_server import Serving, bare, serving, spooled, wait_until
 from tests.support.made import instance
 
 # Debian's, by its full name: other programs are called the same.
@@ -46,16 +46,6 @@ def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str
         pytest.skip(f"DCMTK's {program} is not installed: nothing is tested with it")
     command = [str(DCMTK / program), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={"TCP_NODELAY": "1"})
-
-
-def bare(data: bytes) -> bytes:
-    """The data set of a Part 10 file."""
-    return data[read_meta(memoryview(data)).dataset_offset :]
-
-
-def spooled(archive: Archive) -> list[Path]:
-    folder = archive.spool_folder
-    return [path for path in folder.iterdir() if path.is_file()] if folder.exists() else []
 
 
 # C-ECHO

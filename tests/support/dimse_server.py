@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pacs.scp.server import DimseServer
 from pacs.scp.settings import DimseSettings
 from storage.archive import Archive
+from storage.part10 import read_meta
 
 
 class Told:
@@ -64,10 +67,10 @@ class Serving:
 
 
 @contextmanager
-def serving(archive: Archive, **settings: Any) -> Iterator[Serving]:
+def serving(archive: Archive, *, sock: socket.socket | None = None, **settings: Any) -> Iterator[Serving]:
     """Serve `archive`; `settings` over the defaults. Stopped at the end without patience."""
     told = Told()
-    server = DimseServer(archive, replace(DimseSettings(port=0), **settings), observer=told)
+    server = DimseServer(archive, replace(DimseSettings(port=0), **settings), sock=sock, observer=told)
     server.start()
     try:
         yield Serving(server, told)
@@ -81,3 +84,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10, why: Callable
     while not condition():
         assert time.monotonic() < deadline, why() or "it did not come to pass"
         time.sleep(0.01)
+
+
+def bare(data: bytes) -> bytes:
+    """The data set of a Part 10 file: what C-STORE carries."""
+    return data[read_meta(memoryview(data)).dataset_offset :]
+
+
+def spooled(archive: Archive) -> list[Path]:
+    """Files of spools that were not cleared away."""
+    folder = archive.spool_folder
+    return [path for path in folder.iterdir() if path.is_file()] if folder.exists() else []
