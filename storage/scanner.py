@@ -19,14 +19,23 @@ from storage.frames import FrameTable
 from storage.framing import frame_table
 from storage.levels import Limits
 from storage.part10 import Meta, preamble_danger, read_meta
-from storage.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Coding, lookup
+from storage.transfer_syntaxes import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Coding,
+    TransferSyntax,
+    lookup,
+)
 from storage.types import BulkItem, Flag, Uids
 
 __all__ = ("Limits", "Scan", "inflate", "scan")
 
 # What is taken for a UID, and what is one (PS3.5 9.1). Real files carry UIDs of 67 digits or hexadecimal ones: an archive
 # that refused them would lose images. They are flagged; keys and paths never contain them unescaped.
-_UID = re.compile(r"[0-9A-Za-z._-]{1,128}")
+# What is kept and flagged, because such objects exist (hashes for UIDs, a few characters too many). It does not begin
+# with a dot, so that it is never a step in a path.
+_UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _PROPER_UID = re.compile(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _NOT_AN_INSTANCE = "a DICOMDIR is an index of a medium, not an instance; import the folder that it lies in"
@@ -64,16 +73,19 @@ def scan(view: memoryview | bytes, limits: Limits | None = None) -> Scan:
 
 
 def _scan(whole: memoryview, meta: Meta, limits: Limits) -> Scan:
-    start, declared = meta.dataset_offset, lookup(meta.transfer_syntax_uid)
-    deflated = bool(meta.transfer_syntax_uid) and declared.deflated
+    declared = lookup(meta.transfer_syntax_uid) if meta.transfer_syntax_uid else None
+    data, start, whole_stream = whole, meta.dataset_offset, True
+    deflated = declared is not None and declared.deflated and not _begins_plainly(whole, start)
     if deflated:
-        data, start = memoryview(inflate(whole, meta.dataset_offset, limits)), 0
-    else:
-        data = whole
-    explicit, little = _encoding(data, start, declared.little_endian if meta.transfer_syntax_uid else None)
+        inflated, whole_stream = _inflate(whole, start, limits)
+        data, start = memoryview(inflated), 0
+    explicit, little = _encoding(data, start, declared.little_endian if declared else None)
     reader = Reader(data, limits)
-    syntax = _syntax(meta, explicit, little, reader)
+    syntax = _syntax(declared, explicit, little, deflated, reader)
     _flag_head(whole, meta, reader)
+    if not whole_stream:
+        reader.truncated = True
+        reader.flag("truncated", "the deflated data set is cut off")
     reader.run(start, explicit=explicit, little=little)
     uids, sop_class = _identify(reader)
     for element, path in reader.references:
@@ -100,10 +112,16 @@ def _scan(whole: memoryview, meta: Meta, limits: Limits) -> Scan:
 
 def inflate(view: memoryview | bytes, dataset_offset: int, limits: Limits | None = None) -> bytes:
     """The data set of a deflated object (PS3.5 A.5). Raises LimitExceeded for a bomb, Truncated for a broken stream."""
-    limits = limits or Limits()
-    source = memoryview(view)[dataset_offset:]
+    return _inflate(memoryview(view), dataset_offset, limits or Limits())[0]
+
+
+def _inflate(view: memoryview, dataset_offset: int, limits: Limits) -> tuple[bytes, bool]:
+    """The data set, and whether its stream has an end."""
+    source = view[dataset_offset:]
     most = min(limits.inflated_bytes, limits.inflation_ratio * len(source) + 65536)
-    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    # Some writers leave the header of zlib before the stream (RFC 1950), which PS3.5 A.5 has without.
+    wrapped = len(source) > 1 and source[0] == 0x78 and (source[0] << 8 | source[1]) % 31 == 0
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
     try:
         data = decompressor.decompress(source, most)
     except zlib.error as error:
@@ -113,7 +131,15 @@ def inflate(view: memoryview | bytes, dataset_offset: int, limits: Limits | None
             f"the deflated data set inflates to more than {most} bytes ({limits.inflation_ratio} times its size);"
             " send it in Explicit VR Little Endian"
         )
-    return data
+    return data, decompressor.eof
+
+
+def _begins_plainly(data: memoryview, start: int) -> bool:
+    """Whether what is declared deflated is not: a known attribute and a VR do not come out of a compressor by chance."""
+    if len(data) < start + 8:
+        return False
+    group, element, code = struct.unpack_from("<HH2s", data, start)
+    return code in EXPLICIT_VRS and (group << 16 | element) in KEYS
 
 
 def _encoding(data: memoryview, start: int, declared_little: bool | None) -> tuple[bool, bool]:
@@ -141,18 +167,16 @@ def _little(first: bytes, declared: bool | None) -> bool:
     return declared if declared is not None else bool(low <= high)
 
 
-def _syntax(meta: Meta, explicit: bool, little: bool, reader: Reader) -> str:
+def _syntax(declared: TransferSyntax | None, explicit: bool, little: bool, deflated: bool, reader: Reader) -> str:
     """The transfer syntax by which the data set is to be read, flagged where it is not the declared one."""
     actual = EXPLICIT_LITTLE if explicit and little else IMPLICIT_LITTLE if little else EXPLICIT_BIG
-    declared = meta.transfer_syntax_uid
-    if not declared:
+    if declared is None:
         reader.flag("guessed-syntax", "no transfer syntax is declared; it was guessed from the bytes")
         return actual
-    syntax = lookup(declared)
-    if (syntax.explicit_vr, syntax.little_endian) == (explicit, little):
-        return declared
+    if (declared.explicit_vr, declared.little_endian, declared.deflated) == (explicit, little, deflated):
+        return declared.uid
     reader.flag("wrong-syntax", "the data set is not in the transfer syntax that the file declares")
-    return actual if syntax.coding is Coding.NATIVE else declared
+    return actual if declared.coding is Coding.NATIVE else declared.uid
 
 
 def _flag_head(whole: memoryview, meta: Meta, reader: Reader) -> None:

@@ -312,6 +312,9 @@ REFUSED = [
     (made(SOPInstanceUID=None), NotStorable),
     (made(SOPClassUID=None), NotStorable),
     (made(SOPInstanceUID="1.2/../3"), NotStorable),
+    (made(SOPInstanceUID=".."), NotStorable),
+    (made(StudyInstanceUID=".."), NotStorable),
+    (META + BARE[:-16] + element(0x20, 0x0E, b"UI", b"1.2.3\n"), NotStorable),
     (made(SOPInstanceUID="1." + "2" * 200), NotStorable),
     (META + BARE[:20], Truncated),
     (META + BARE[:60], Truncated),
@@ -464,6 +467,17 @@ def test_deflated_data_sets_are_inflated_within_bounds() -> None:
         scan(_deflated(bomb))
     with pytest.raises(LimitExceeded, match="inflates"):
         scan(_deflated(BARE), Limits(inflated_bytes=len(BARE) - 1))
+
+
+def test_deflated_data_sets_as_they_should_not_be() -> None:
+    meta = file_meta("1.2.840.10008.5.1.4.1.1.7", "1.2.3.1", "1.2.840.10008.1.2.1.99")
+    wrapped = scan(meta + zlib.compress(BARE))
+    assert (wrapped.inflated, codes(wrapped)) == (True, set())
+    plain = scan(meta + BARE)
+    assert (plain.inflated, plain.transfer_syntax_uid, codes(plain)) == (False, ExplicitVRLittleEndian, {"wrong-syntax"})
+    noise = hashlib.sha512(b"noise").digest() * 40
+    cut = scan(_deflated(BARE + struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, len(noise)) + noise)[:-20])
+    assert "truncated" in codes(cut)
 
 
 def test_a_broken_deflated_stream_is_refused_with_its_reason() -> None:
