@@ -102,9 +102,9 @@ def decode(data: bytes | bytearray | memoryview) -> Command:
         at += 8
         if length > end - at:
             raise Malformed(f"element (0000,{element:04X}) says {length} bytes, and {end - at} are left")
-        keyword = keyword_for_tag(element)
+        keyword, vr = _known(element)
         if keyword:
-            command[keyword] = _decode_value(element, bytes(data[at : at + length]))
+            command[keyword] = _decode_value(element, vr, bytes(data[at : at + length]))
         at += length
     _check(command)
     return command
@@ -113,8 +113,14 @@ def decode(data: bytes | bytearray | memoryview) -> Command:
 _NUMBERS: Final = {"US": struct.Struct("<H"), "UL": struct.Struct("<I")}
 
 
-def _decode_value(element: int, value: bytes) -> Any:
-    vr = dictionary_VR(element)
+@functools.cache
+def _known(element: int) -> tuple[str, str]:
+    """Keyword and VR of an element of group 0000; both empty where there is none. There are 65,536 at most."""
+    keyword = keyword_for_tag(element)
+    return (keyword, dictionary_VR(element)) if keyword else ("", "")
+
+
+def _decode_value(element: int, vr: str, value: bytes) -> Any:
     if vr in _NUMBERS:
         number = _NUMBERS[vr]
         if len(value) % number.size or not value:
