@@ -21,6 +21,7 @@ from storage.index.clauses import _TRIGRAMS
 from storage.index.database import Database
 from storage.index.tables import metadata
 from tests.support.entries import entry
+from tests.support.indexes import studies
 
 FOLDER = Path(migrations.__file__).parent
 
@@ -151,10 +152,7 @@ def test_without_the_trigram_extension_search_is_only_slower(postgres_database: 
         url = engine.url.set(username="plain_user", password="plain").render_as_string(hide_password=False)
         index = open_index(url)
         index.add([entry(PatientName="Doe^Jane")])
-        from storage.types import Level, Query
-        from tests.test_index import conditions
-
-        assert len(list(index.find(Query(Level.STUDY, conditions({"PatientName": "*jan*"}))))) == 1
+        assert studies(index, PatientName="*jan*") == ["1.2.3"]
         index.close()
     finally:
         with engine.connect() as connection:
@@ -176,6 +174,7 @@ FORKS = """
 import os, sys
 from storage.index import open_index
 from tests.support.entries import entry
+from tests.support.indexes import studies
 index = open_index(sys.argv[1])
 index.add([entry("1.1", "1", "parent")])
 children = []

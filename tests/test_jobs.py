@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from storage.index import Index, open_index
+from storage.index import Index
 from storage.jobs import LEASE_SECONDS, WAIT_SECONDS, Claimed, JobQueue
 from storage.types import Job
 from tests.support.entries import entry
@@ -33,14 +31,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
-    sqlite = request.param == "sqlite"
-    opened = open_index(f"sqlite:///{tmp_path / 'i.db'}" if sqlite else request.getfixturevalue("postgres_database"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
