@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from anyio import CapacityLimiter
 from starlette.datastructures import URLPath
 from starlette.routing import BaseRoute, Match, NoMatchFound, Route
@@ -30,6 +32,36 @@ _INSTANCE = _SERIES + "/instances/{instance}"
 _FRAMES = _INSTANCE + "/frames/{frames}"
 
 
+class Resource(NamedTuple):
+    """A path, the section of PS3.18 that describes it, what answers GET there (see `_readers`), and whether POST stores."""
+
+    path: str
+    section: str
+    reader: str
+    stores: bool = False
+
+
+# In the order in which they are tried; the conformance statement lists them too.
+RESOURCES = (
+    Resource(_FRAMES, RETRIEVE, "frames"),
+    Resource(_INSTANCE + "/metadata", RETRIEVE, "metadata"),
+    Resource(_SERIES + "/metadata", RETRIEVE, "metadata"),
+    Resource(_STUDY + "/metadata", RETRIEVE, "metadata"),
+    Resource("/studies", SEARCH, "search studies", stores=True),
+    Resource(_STUDY + "/series", SEARCH, "search series"),
+    Resource(_SERIES + "/instances", SEARCH, "search instances"),
+    Resource(_STUDY + "/instances", SEARCH, "search instances"),
+    Resource("/series", SEARCH, "search series"),
+    Resource("/instances", SEARCH, "search instances"),
+    Resource(_STUDY, RETRIEVE, "instances", stores=True),
+    Resource(_SERIES, RETRIEVE, "instances"),
+    Resource(_INSTANCE, RETRIEVE, "instance"),
+    Resource(_INSTANCE + "/bulkdata/{path:path}", RETRIEVE, "bulk data"),
+    *(Resource(level + "/rendered", RETRIEVE, "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
+    *(Resource(level + "/thumbnail", RETRIEVE, "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
+)
+
+
 def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRoute]:
     """Routes for everything under `settings.path`, to be put into a Starlette application as they are.
 
@@ -39,44 +71,37 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
     # JSON is compressed here, route by route; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
     add_compress_type(DICOM_JSON)
     store, pictures = Store(archive, settings), CapacityLimiter(settings.picture_threads)
+    readers = _readers(archive, settings)
     paths: list[BaseRoute] = []
-    for path, section, reader in _readers(archive, settings):
-        stores = store if path in ("/studies", _STUDY) else None
+    for resource in RESOURCES:
+        path = resource.path
+        stores = store if resource.stores else None
         threads = pictures if path.endswith(("/rendered", "/thumbnail")) else None
-        endpoint = Endpoint(settings, section, read=reader, store=stores, threads=threads)
-        compressed = section == SEARCH or path.endswith("/metadata")
+        endpoint = Endpoint(settings, resource.section, read=readers[resource.reader], store=stores, threads=threads)
+        compressed = resource.section == SEARCH or path.endswith("/metadata")
         # An instance that is no function is taken by the router as an ASGI application, for every method.
         paths.append(Route(settings.path + path, _compressing(endpoint) if compressed else endpoint))
     nowhere = Endpoint(settings, "PS3.18 10", read=_nothing)
     return [*paths, _Rest(settings.path, nowhere)]
 
 
-def _readers(archive: Archive, settings: WebSettings) -> list[tuple[str, str, Reader]]:
+def _readers(archive: Archive, settings: WebSettings) -> dict[str, Reader]:
     layouts = Layouts(
         archive.index, max_bytes=settings.layout_cache_bytes, max_age=settings.layout_cache_seconds
     )
-    instances, metadata = Instances(archive), Metadata(archive, settings.path)
-    frames, bulk = Frames(layouts, archive.blobs), BulkData(layouts, archive.blobs)
-    rendered = Rendered(archive, layouts)
-    studies, series, images = (Search(archive.index, level) for level in (Level.STUDY, Level.SERIES, Level.IMAGE))
-    return [
-        (_FRAMES, RETRIEVE, frames),
-        (_INSTANCE + "/metadata", RETRIEVE, metadata),
-        (_SERIES + "/metadata", RETRIEVE, metadata),
-        (_STUDY + "/metadata", RETRIEVE, metadata),
-        ("/studies", SEARCH, studies),
-        (_STUDY + "/series", SEARCH, series),
-        (_SERIES + "/instances", SEARCH, images),
-        (_STUDY + "/instances", SEARCH, images),
-        ("/series", SEARCH, series),
-        ("/instances", SEARCH, images),
-        (_STUDY, RETRIEVE, instances.many),
-        (_SERIES, RETRIEVE, instances.many),
-        (_INSTANCE, RETRIEVE, instances.one),
-        (_INSTANCE + "/bulkdata/{path:path}", RETRIEVE, bulk),
-        *((level + "/rendered", RETRIEVE, rendered.picture) for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
-        *((level + "/thumbnail", RETRIEVE, rendered.thumbnail) for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
-    ]
+    instances, rendered = Instances(archive), Rendered(archive, layouts)
+    return {
+        "frames": Frames(layouts, archive.blobs),
+        "metadata": Metadata(archive, settings.path),
+        "search studies": Search(archive.index, Level.STUDY),
+        "search series": Search(archive.index, Level.SERIES),
+        "search instances": Search(archive.index, Level.IMAGE),
+        "instances": instances.many,
+        "instance": instances.one,
+        "bulk data": BulkData(layouts, archive.blobs),
+        "rendered": rendered.picture,
+        "thumbnail": rendered.thumbnail,
+    }
 
 
 class _Rest(BaseRoute):
