@@ -176,7 +176,9 @@ def name_of(tag: str) -> str:
     return keyword_for_tag(int(tag, 16)) or tag
 
 
-def _row(keyword: str, level: Level, key: KeyType = "O", flags: str = "", default: Iterable[Level] = ()) -> Attribute:
+def _row(
+    keyword: str, level: Level, key: KeyType = "O", flags: str = "", default: Iterable[Level] = ()
+) -> Attribute:
     tag = tag_of(keyword)
     number = int(tag, 16)
     return Attribute(
@@ -194,7 +196,11 @@ def _row(keyword: str, level: Level, key: KeyType = "O", flags: str = "", defaul
 
 def _rows() -> Iterable[Attribute]:
     yield from (_row(*row) for row in _SEARCHED)
-    for level, keywords in ((Level.PATIENT, _OF_THE_PATIENT), (_STUDY, _OF_THE_STUDY), (_SERIES, _OF_THE_SERIES)):
+    for level, keywords in (
+        (Level.PATIENT, _OF_THE_PATIENT),
+        (_STUDY, _OF_THE_STUDY),
+        (_SERIES, _OF_THE_SERIES),
+    ):
         yield from (_row(keyword, level) for keyword in keywords.split())
 
 

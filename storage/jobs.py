@@ -107,7 +107,9 @@ class JobQueue:
         if not retry or claimed.attempt >= TRIES:
             return self._settle(claimed, state=DEAD, error=text, updated_at=now)
         wait = WAIT_SECONDS * 2 ** (claimed.attempt - 1)
-        return self._settle(claimed, state=WAITING, error=text, not_before=now + round(wait * 1e6), updated_at=now)
+        return self._settle(
+            claimed, state=WAITING, error=text, not_before=now + round(wait * 1e6), updated_at=now
+        )
 
     def dead(self, limit: int = 1000) -> list[Dead]:
         """Jobs that were given up, the longest dead first."""
@@ -124,7 +126,9 @@ class JobQueue:
         now = self._now()
         again = update(job).where(job.c.pk == job_id, job.c.state == DEAD)
         with self._database.write() as connection:
-            found = connection.execute(again.values(state=WAITING, attempts=0, not_before=now, updated_at=now))
+            found = connection.execute(
+                again.values(state=WAITING, attempts=0, not_before=now, updated_at=now)
+            )
             return found.rowcount > 0
 
     def remove(self, job_id: int) -> bool:
@@ -142,14 +146,22 @@ class JobQueue:
     def _claim(self, due: Select[Any], worker: str, now: int, lease: int) -> list[Claimed]:
         # SQLite has the whole database to itself here; PostgreSQL passes over what others are just claiming.
         with self._database.write() as connection:
-            taken = connection.execute(due.add_columns(job.c.attempts).with_for_update(skip_locked=True)).all()
+            taken = connection.execute(
+                due.add_columns(job.c.attempts).with_for_update(skip_locked=True)
+            ).all()
             lost = [row.pk for row in taken if row.attempts >= TRIES]
             if lost:
                 buried = update(job).where(job.c.pk.in_(lost))
-                connection.execute(buried.values(state=DEAD, error="its worker stopped in the last try", updated_at=now))
+                connection.execute(
+                    buried.values(state=DEAD, error="its worker stopped in the last try", updated_at=now)
+                )
             claimed = update(job).where(job.c.pk.in_([row.pk for row in taken if row.attempts < TRIES]))
             claimed = claimed.values(
-                state=RUNNING, worker=worker, attempts=job.c.attempts + 1, not_before=now + lease, updated_at=now
+                state=RUNNING,
+                worker=worker,
+                attempts=job.c.attempts + 1,
+                not_before=now + lease,
+                updated_at=now,
             )
             returned = claimed.returning(job.c.pk, job.c.kind, job.c.payload, job.c.attempts)
             found = connection.execute(returned).all()

@@ -74,7 +74,11 @@ def test_every_row_is_of_the_dictionary(keyword: str) -> None:
 
 def test_the_lists_name_nothing_twice() -> None:
     names = [row[0] for row in attributes._SEARCHED]
-    names += attributes._OF_THE_PATIENT.split() + attributes._OF_THE_STUDY.split() + attributes._OF_THE_SERIES.split()
+    names += (
+        attributes._OF_THE_PATIENT.split()
+        + attributes._OF_THE_STUDY.split()
+        + attributes._OF_THE_SERIES.split()
+    )
     assert sorted(names) == sorted(set(names))
     assert len(BY_TAG) == len(TABLE) == len(names)
 

@@ -43,11 +43,20 @@ def test_other_bytes_are_kept_in_quarantine(index: Index) -> None:
         assert (held.uids, held.sha256, held.existing_sha256, held.times) == (
             second.scan.uids, second.sha256, first.sha256, times,
         )  # fmt: skip
-        assert (held.object_key, held.source, held.received_at) == (second.object_key, second.source, RECEIVED)
+        assert (held.object_key, held.source, held.received_at) == (
+            second.object_key,
+            second.source,
+            RECEIVED,
+        )
     assert "bytes" in held.reason
     assert index.counts() == Counts(1, 1, 1, 1000)
-    assert [change.kind for change in index.changes(0, 10)] == ["instance-stored"] + ["instance-quarantined"] * 2
-    assert index.known_keys([first.object_key, second.object_key, "x"]) == {first.object_key, second.object_key}
+    assert [change.kind for change in index.changes(0, 10)] == ["instance-stored"] + [
+        "instance-quarantined"
+    ] * 2
+    assert index.known_keys([first.object_key, second.object_key, "x"]) == {
+        first.object_key,
+        second.object_key,
+    }
 
 
 @pytest.mark.parametrize("duplicates", ["keep", "replace"])
@@ -114,7 +123,11 @@ def test_a_study_keeps_what_came_first_and_fills_what_was_empty(index: Index) ->
     with index.database.read() as connection:
         stored = connection.scalars(select(t.instance.c.flags).order_by(t.instance.c.pk)).all()
     assert stored[0] is None
-    assert [one["code"] for one in orjson.loads(stored[1])] == ["odd", "differs-from-study", "differs-from-series"]
+    assert [one["code"] for one in orjson.loads(stored[1])] == [
+        "odd",
+        "differs-from-study",
+        "differs-from-series",
+    ]
 
 
 def test_a_clock_change_is_no_contradiction(index: Index) -> None:
@@ -152,7 +165,12 @@ def test_jobs_are_in_the_same_transaction(index: Index) -> None:
 
 
 def test_odd_text_does_no_harm(index: Index) -> None:
-    odd: dict[str, Any] = {"PatientName": "A\0B^\\", "StudyDescription": "x" * 5000, "PatientID": "\U0001f600 %_'\";--", "StudyID": "\0"}
+    odd: dict[str, Any] = {
+        "PatientName": "A\0B^\\",
+        "StudyDescription": "x" * 5000,
+        "PatientID": "\U0001f600 %_'\";--",
+        "StudyID": "\0",
+    }
     index.add([entry(**odd)])
     assert studies(index, PatientID="\U0001f600*", StudyDescription="xxx*", PatientName="ab*") == ["1.2.3"]
     assert values(find(index, Level.STUDY), "StudyDescription") == ["x" * 5000]
@@ -206,7 +224,12 @@ def test_instances_come_by_series_and_instance_number(index: Index) -> None:
     assert [orjson.loads(one)["00080018"]["Value"][0] for one in index.metadata(Scope("1.1"))] == expected
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.2"))] == ["1.1.2.1"]
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.1", "1.1.1.1"))] == ["1.1.1.1"]
-    for nowhere in (Scope("9"), Scope("1.1", "9"), Scope("1.1", "1.1.2", "1.1.1.1"), Scope("1.1", partition="x")):
+    for nowhere in (
+        Scope("9"),
+        Scope("1.1", "9"),
+        Scope("1.1", "1.1.2", "1.1.1.1"),
+        Scope("1.1", partition="x"),
+    ):
         assert list(index.locate(nowhere)) == []
         assert index.etag(nowhere) is None
 
@@ -292,7 +315,9 @@ def test_eight_threads_into_one_new_study(index: Index) -> None:
     def work(which: int) -> None:
         for n in range(10):
             series = str(n % 3)
-            index.add([entry("1.1", series, f"{which}{n}{m}", Modality="CT" if n % 2 else "MR") for m in range(4)])
+            index.add(
+                [entry("1.1", series, f"{which}{n}{m}", Modality="CT" if n % 2 else "MR") for m in range(4)]
+            )
 
     assert in_threads(work, 8) == []
     assert index.counts() == Counts(1, 3, 320, 320_000)

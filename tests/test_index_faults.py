@@ -195,7 +195,9 @@ def test_a_server_that_was_restarted_costs_nobody_an_error(postgres_database: st
     index.add([entry()])
     assert in_threads(lambda _: index.ping(), 4) == []
     with other.database.write() as connection:
-        ended = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        ended = text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
         assert connection.scalars(ended).all()
     assert index.counts().instances == 1
     assert outcomes(index.add([entry(instance="2")])) == [Outcome.STORED]

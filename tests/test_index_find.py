@@ -32,7 +32,9 @@ def level_of(keyword: str) -> Level:
 
 def test_sql_agrees_with_the_pure_matcher_row_by_row(index: Index) -> None:
     uids = [f"1.2.{number}" for number in range(len(ROWS))]
-    index.add([entry(uid, **{keyword: value}) for uid, (keyword, _, value, _) in zip(uids, ROWS, strict=True)])
+    index.add(
+        [entry(uid, **{keyword: value}) for uid, (keyword, _, value, _) in zip(uids, ROWS, strict=True)]
+    )
     wrong = []
     for uid, (keyword, asked, value, expected) in zip(uids, ROWS, strict=True):
         query = Query(level_of(keyword), conditions({"StudyInstanceUID": uid, keyword: asked}), frozenset())
@@ -84,15 +86,63 @@ def test_sql_agrees_on_moments(index: Index) -> None:
 
 def archive_of_three(index: Index) -> None:
     """Two studies of Doe (CT and SR; MR), one of Roe."""
-    doe: dict[str, Any] = {"PatientName": "Doe^Jane", "PatientID": "D", "PatientBirthDate": "19700101", "PatientComments": "calm"}
-    first: dict[str, Any] = {**doe, "StudyDate": "20240101", "StudyTime": "10", "StudyDescription": "THORAX", "AccessionNumber": "A1"}
+    doe: dict[str, Any] = {
+        "PatientName": "Doe^Jane",
+        "PatientID": "D",
+        "PatientBirthDate": "19700101",
+        "PatientComments": "calm",
+    }
+    first: dict[str, Any] = {
+        **doe,
+        "StudyDate": "20240101",
+        "StudyTime": "10",
+        "StudyDescription": "THORAX",
+        "AccessionNumber": "A1",
+    }
     index.add(
         [
-            entry("1.1", "1", "1", Modality="CT", SeriesNumber=2, InstanceNumber=2, Rows=512, Manufacturer="Acme", **first),
-            entry("1.1", "1", "2", Modality="CT", SeriesNumber=2, InstanceNumber=1, Rows=256, Manufacturer="Acme", **first),
-            entry("1.1", "2", "1", Modality="SR", SeriesNumber=1, sop_class="1.2.840.10008.5.1.4.1.1.88.11", **first),
+            entry(
+                "1.1",
+                "1",
+                "1",
+                Modality="CT",
+                SeriesNumber=2,
+                InstanceNumber=2,
+                Rows=512,
+                Manufacturer="Acme",
+                **first,
+            ),
+            entry(
+                "1.1",
+                "1",
+                "2",
+                Modality="CT",
+                SeriesNumber=2,
+                InstanceNumber=1,
+                Rows=256,
+                Manufacturer="Acme",
+                **first,
+            ),
+            entry(
+                "1.1",
+                "2",
+                "1",
+                Modality="SR",
+                SeriesNumber=1,
+                sop_class="1.2.840.10008.5.1.4.1.1.88.11",
+                **first,
+            ),
             entry("1.2", "1", "1", Modality="MR", SeriesNumber=1, StudyDate="20240202", **doe),
-            entry("1.3", "1", "1", Modality="MR", StudyDate="20240101", StudyTime="09", PatientName="Roe", PatientID="R"),
+            entry(
+                "1.3",
+                "1",
+                "1",
+                Modality="MR",
+                StudyDate="20240101",
+                StudyTime="09",
+                PatientName="Roe",
+                PatientID="R",
+            ),
         ]
     )
 
@@ -148,7 +198,9 @@ def test_what_is_found_in_which_order(index: Index) -> None:
         Level.SERIES: "SeriesInstanceUID",
         Level.IMAGE: "SOPInstanceUID",
     }
-    found = [(level, asked, values(find(index, level, [], **asked), keys[level])) for level, asked, _ in FOUND]
+    found = [
+        (level, asked, values(find(index, level, [], **asked), keys[level])) for level, asked, _ in FOUND
+    ]
     assert found == FOUND
 
 
@@ -188,7 +240,13 @@ def test_an_answer_has_what_was_asked_for_and_the_unique_keys(index: Index) -> N
 
 def test_an_answer_below_has_what_was_asked_for_from_above(index: Index) -> None:
     archive_of_three(index)
-    fields = ["PatientName", "Manufacturer", "Rows", "NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedSeries"]
+    fields = [
+        "PatientName",
+        "Manufacturer",
+        "Rows",
+        "NumberOfSeriesRelatedInstances",
+        "NumberOfStudyRelatedSeries",
+    ]
     (series,) = find(index, Level.SERIES, fields, SeriesInstanceUID="1.1.1")
     assert values([series], "PatientName") == [{"Alphabetic": "Doe^Jane"}]
     assert values([series], "Manufacturer") == ["Acme"]
@@ -213,7 +271,13 @@ def test_default_fields_are_there(index: Index, level: Level) -> None:
 def test_all_fields_of_an_instance_are_its_metadata_and_more(index: Index) -> None:
     archive_of_three(index)
     (found,) = find(index, Level.IMAGE, None, SOPInstanceUID="1.1.1.1")
-    for keyword in ("Rows", "Manufacturer", "PatientComments", "ModalitiesInStudy", "AvailableTransferSyntaxUID"):
+    for keyword in (
+        "Rows",
+        "Manufacturer",
+        "PatientComments",
+        "ModalitiesInStudy",
+        "AvailableTransferSyntaxUID",
+    ):
         assert tag_of(keyword) in found
 
 
@@ -239,15 +303,24 @@ def _items() -> Any:
 
 
 def test_sequences_of_the_table_are_those_of_the_matching_rows() -> None:
-    assert entry(RequestAttributesSequence=_items()).scan.dataset[tag_of("RequestAttributesSequence")] == (
-        TWO_ITEMS[tag_of("RequestAttributesSequence")]
+    assert (
+        entry(RequestAttributesSequence=_items()).scan.dataset[tag_of("RequestAttributesSequence")]
+        == (TWO_ITEMS[tag_of("RequestAttributesSequence")])
     )
 
 
 def test_patients_are_studies_of_one_id_and_issuer(index: Index) -> None:
     index.add(
         [
-            entry("1.1", "1", "1", PatientID="P", IssuerOfPatientID="A", PatientName="Old^Name", StudyDescription="x"),
+            entry(
+                "1.1",
+                "1",
+                "1",
+                PatientID="P",
+                IssuerOfPatientID="A",
+                PatientName="Old^Name",
+                StudyDescription="x",
+            ),
             entry("1.2", "1", "1", PatientID="P", IssuerOfPatientID="A", PatientName="New^Name"),
             entry("1.2", "2", "1", PatientID="P", IssuerOfPatientID="A", PatientName="New^Name"),
             entry("1.3", "1", "1", PatientID="P", IssuerOfPatientID="B", PatientName="Other"),
@@ -276,7 +349,16 @@ def test_pages_follow_each_other_without_gap_or_overlap(index: Index) -> None:
     index.add(many)
     whole = studies(index)
     assert sorted(whole) == sorted(f"1.{n}" for n in range(1, 701))
-    for limit, offset in ((0, 0), (7, 0), (300, 100), (100, 650), (5, 1000), (None, 690), (700, 0), (5000, 0)):
+    for limit, offset in (
+        (0, 0),
+        (7, 0),
+        (300, 100),
+        (100, 650),
+        (5, 1000),
+        (None, 690),
+        (700, 0),
+        (5000, 0),
+    ):
         expected = whole[offset : None if limit is None else offset + limit]
         assert studies(index, limit=limit, offset=offset) == expected
     # The same when Python has the last word.
@@ -296,16 +378,36 @@ PLANS = [
     (Level.STUDY, {"ModalitiesInStudy": "US"}, "ix_study_order", False),
     (Level.STUDY, {"StudyInstanceUID": "1.2"}, "sqlite_autoindex_study_1", False),
     (Level.STUDY, {"PatientID": "P"}, "ix_study_patient_id (partition=? AND patient_id=?)", True),
-    (Level.STUDY, {"AccessionNumber": "A"}, "ix_study_accession_number (partition=? AND accession_number=?)", True),
+    (
+        Level.STUDY,
+        {"AccessionNumber": "A"},
+        "ix_study_accession_number (partition=? AND accession_number=?)",
+        True,
+    ),
     (Level.STUDY, {"PatientName": "ab*"}, "ix_study_patient_name (partition=? AND patient_name>?", True),
     (Level.STUDY, {"PatientName": "*abc*"}, "study_text VIRTUAL TABLE", True),
     (Level.STUDY, {"PatientID": "*abc*"}, "study_text VIRTUAL TABLE", True),
-    (Level.STUDY, {"SeriesInstanceUID": "1.2"}, "ix_series_uid (partition=? AND series_instance_uid=?)", True),
+    (
+        Level.STUDY,
+        {"SeriesInstanceUID": "1.2"},
+        "ix_series_uid (partition=? AND series_instance_uid=?)",
+        True,
+    ),
     (Level.STUDY, {"SOPInstanceUID": "1.2"}, "sqlite_autoindex_instance_1", True),
     (Level.SERIES, {"StudyInstanceUID": "1.2"}, "sqlite_autoindex_study_1", True),
-    (Level.SERIES, {"SeriesInstanceUID": "1.2"}, "ix_series_uid (partition=? AND series_instance_uid=?)", True),
+    (
+        Level.SERIES,
+        {"SeriesInstanceUID": "1.2"},
+        "ix_series_uid (partition=? AND series_instance_uid=?)",
+        True,
+    ),
     (Level.IMAGE, {"SOPInstanceUID": "1.2"}, "sqlite_autoindex_instance_1", False),
-    (Level.IMAGE, {"SeriesInstanceUID": "1.2"}, "ix_series_uid (partition=? AND series_instance_uid=?)", True),
+    (
+        Level.IMAGE,
+        {"SeriesInstanceUID": "1.2"},
+        "ix_series_uid (partition=? AND series_instance_uid=?)",
+        True,
+    ),
     (Level.PATIENT, {}, "ix_study_patient_id (partition=?)", True),
     (Level.PATIENT, {"PatientID": "P"}, "ix_study_patient_id (partition=? AND patient_id=?)", True),
 ]
@@ -320,7 +422,9 @@ def test_sqlite_finds_its_way(
     query = Query(level, conditions(asked), default_fields(level), limit=101)
     search = _Search(index.database, query, Plan(query, sqlite=True))
     with index.database.read() as connection:
-        statement = search._select([], 101, 0).compile(connection.engine, compile_kwargs={"literal_binds": True})
+        statement = search._select([], 101, 0).compile(
+            connection.engine, compile_kwargs={"literal_binds": True}
+        )
         plan = " / ".join(row[3] for row in connection.execute(text(f"EXPLAIN QUERY PLAN {statement}")))
     index.close()
     assert way in plan
@@ -381,7 +485,11 @@ CORPUS_QUERIES: list[tuple[Level, dict[str, str]]] = [
     (Level.IMAGE, {"ImageType": "DERIVED"}),
     (Level.IMAGE, {"ContentDate": "-20151231"}),
 ]
-UNIQUE_KEY = {Level.STUDY: "StudyInstanceUID", Level.SERIES: "SeriesInstanceUID", Level.IMAGE: "SOPInstanceUID"}
+UNIQUE_KEY = {
+    Level.STUDY: "StudyInstanceUID",
+    Level.SERIES: "SeriesInstanceUID",
+    Level.IMAGE: "SOPInstanceUID",
+}
 
 
 def test_the_corpus_is_kept_and_found(index: Index) -> None:
@@ -395,7 +503,9 @@ def test_the_corpus_is_kept_and_found(index: Index) -> None:
         layout = index.layout(Scope(uids.study, uids.series, uids.instance))
         assert layout is not None
         assert (layout.json, layout.frames, layout.bulk) == (one.scan.json, one.scan.frames, one.scan.bulk)
-        assert values(find(index, Level.IMAGE, [], SOPInstanceUID=uids.instance), "SOPInstanceUID") == [uids.instance]
+        assert values(find(index, Level.IMAGE, [], SOPInstanceUID=uids.instance), "SOPInstanceUID") == [
+            uids.instance
+        ]
     everything = {level: find(index, level) for level in UNIQUE_KEY}
     for level, asked in CORPUS_QUERIES:
         wanted = combined(conditions(asked))

@@ -51,7 +51,11 @@ def test_the_newest_migration_is_the_one_that_the_program_asks_for() -> None:
 
 def _ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compared: Any) -> bool:
     """SQLite's trigram index is a virtual table with tables of its own; PostgreSQL's an index by expression."""
-    return not (kind in ("table", "index") and name is not None and ("study_text" in name or name == "alembic_version"))
+    return not (
+        kind in ("table", "index")
+        and name is not None
+        and ("study_text" in name or name == "alembic_version")
+    )
 
 
 def test_the_migrations_make_what_the_tables_say(url: str, database: Database) -> None:
@@ -121,10 +125,14 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
 def test_sqlite_finds_names_by_trigrams(tmp_path: Path) -> None:
     index = open_index(f"sqlite:///{tmp_path / 'i.db'}")
     with index.database.read() as connection:
-        columns = {row[0] for row in connection.execute(text("SELECT name FROM pragma_table_info('study_text')"))}
+        columns = {
+            row[0] for row in connection.execute(text("SELECT name FROM pragma_table_info('study_text')"))
+        }
         assert columns == _TRIGRAMS
         plan = connection.execute(
-            text("EXPLAIN QUERY PLAN SELECT * FROM study WHERE pk IN (SELECT rowid FROM study_text WHERE study_text MATCH 'abc')")
+            text(
+                "EXPLAIN QUERY PLAN SELECT * FROM study WHERE pk IN (SELECT rowid FROM study_text WHERE study_text MATCH 'abc')"
+            )
         )
         assert "VIRTUAL TABLE" in str(plan.all())
     index.close()
@@ -196,6 +204,8 @@ print(index.counts().instances, len(index.changes(0, 100)))
 def test_an_index_works_on_both_sides_of_a_fork(url: str) -> None:
     """Several processes write into one study: counters and feed are exact."""
     checkout = Path(__file__).resolve().parents[1]
-    found = subprocess.run([sys.executable, "-c", FORKS, url], capture_output=True, text=True, cwd=checkout, timeout=120)
+    found = subprocess.run(
+        [sys.executable, "-c", FORKS, url], capture_output=True, text=True, cwd=checkout, timeout=120
+    )
     assert found.returncode == 0, found.stderr
     assert found.stdout.split() == ["41", "41"]

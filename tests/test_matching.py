@@ -314,12 +314,16 @@ def test_fuzzy_rows(asked: str, value: str | None, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(("keyword", "vr", "asked", "values", "expected"), OTHERS)
-def test_attributes_without_a_column(keyword: str, vr: str, asked: str, values: list[Any], expected: bool) -> None:
+def test_attributes_without_a_column(
+    keyword: str, vr: str, asked: str, values: list[Any], expected: bool
+) -> None:
     assert matches(parse((tag_of(keyword),), vr, asked), values) is expected
 
 
 @pytest.mark.parametrize(("keyword", "vr", "asked"), MALFORMED)
-def test_what_is_malformed_is_refused_by_name_and_without_its_value(keyword: str, vr: str, asked: str) -> None:
+def test_what_is_malformed_is_refused_by_name_and_without_its_value(
+    keyword: str, vr: str, asked: str
+) -> None:
     with pytest.raises(BadRequest) as refused:
         parse((tag_of(keyword),), vr, asked)
     assert keyword in str(refused.value)
@@ -334,7 +338,9 @@ def test_binary_and_sequences_cannot_be_asked_for_by_value(tag: str, vr: str) ->
 
 
 def test_values_may_come_one_by_one() -> None:
-    assert parse((tag_of("AccessionNumber"),), "SH", ["A", "B"]) == parse((tag_of("AccessionNumber"),), "SH", "A\\B")
+    assert parse((tag_of("AccessionNumber"),), "SH", ["A", "B"]) == parse(
+        (tag_of("AccessionNumber"),), "SH", "A\\B"
+    )
     assert parse((tag_of("AccessionNumber"),), "SH", []) == Universal()
     assert parse((tag_of("AccessionNumber"),), "SH", ["", " "]) == Universal()
 
@@ -401,7 +407,9 @@ def moment_conditions(dates: str, times: str) -> Any:
 
 
 @pytest.mark.parametrize(("dates", "times", "date", "time", "expected"), MOMENTS)
-def test_dates_and_times_together(dates: str, times: str, date: str | None, time: str | None, expected: bool) -> None:
+def test_dates_and_times_together(
+    dates: str, times: str, date: str | None, time: str | None, expected: bool
+) -> None:
     conditions = moment_conditions(dates, times)
     assert [type(one) for _, one in conditions] == [DateTimeRange]
     assert matches_dataset(conditions, json_of({"StudyDate": date, "StudyTime": time})) is expected
@@ -410,7 +418,9 @@ def test_dates_and_times_together(dates: str, times: str, date: str | None, time
 def test_only_two_ranges_are_taken_together() -> None:
     assert len(moment_conditions("20240101", "1000-1200")) == 2
     assert len(moment_conditions("20240101-20240102", "")) == 2
-    of_series = tuple(((tag_of(k),), condition(k, v)) for k, v in (("StudyDate", "2024.01.01-"), ("SeriesTime", "10-")))
+    of_series = tuple(
+        ((tag_of(k),), condition(k, v)) for k, v in (("StudyDate", "2024.01.01-"), ("SeriesTime", "10-"))
+    )
     assert combined(of_series) == of_series
 
 

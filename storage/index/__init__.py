@@ -68,7 +68,9 @@ class Index(Reading):
                 query = select(table.c.sop_instance_uid, table.c.sha256).where(
                     table.c.sop_instance_uid.in_([uid for uid, _ in wanted])
                 )
-                if not set(wanted) <= {(row.sop_instance_uid, row.sha256) for row in connection.execute(query)}:
+                if not set(wanted) <= {
+                    (row.sop_instance_uid, row.sha256) for row in connection.execute(query)
+                }:
                     return False
         return True
 

@@ -56,7 +56,9 @@ class Adding:
         outcomes = [self._outcome(entry, old) for entry, old in zip(entries, before, strict=True)]
         parents = Parents(self._connection, entries[0].partition, self._now)
         parents.hold([e for e, outcome in zip(entries, outcomes, strict=True) if outcome in _TAKEN])
-        keys = self._new_keys(sum(1 for o, old in zip(outcomes, before, strict=True) if o in _TAKEN and old is None))
+        keys = self._new_keys(
+            sum(1 for o, old in zip(outcomes, before, strict=True) if o in _TAKEN and old is None)
+        )
         added: list[Added] = []
         fresh: list[tuple[_Values, _Values]] = []
         for entry, old, outcome in zip(entries, before, outcomes, strict=True):
@@ -80,7 +82,9 @@ class Adding:
 
     def _existing(self, entries: list[Entry]) -> dict[str, _Existing]:
         uids = [entry.scan.uids.instance for entry in entries]
-        found = self._connection.execute(statements.EXISTING, {"in_partition": entries[0].partition, "uids": uids})
+        found = self._connection.execute(
+            statements.EXISTING, {"in_partition": entries[0].partition, "uids": uids}
+        )
         return {row.sop_instance_uid: row for row in found}
 
     def _outcome(self, entry: Entry, old: _Existing | None) -> Outcome | None:
@@ -96,10 +100,14 @@ class Adding:
     def _new_keys(self, number: int) -> Iterator[int]:
         if not number:
             return iter(())
-        last = self._connection.execute(statements.NEW_KEYS[self._dialect], {"number": number}).scalars().all()
+        last = (
+            self._connection.execute(statements.NEW_KEYS[self._dialect], {"number": number}).scalars().all()
+        )
         return iter(range(last[0] + 1, last[0] + 1 + number)) if self._dialect == "sqlite" else iter(last)
 
-    def _new_instance(self, pk: int, series_pk: int, entry: Entry, flags: tuple[Flag, ...]) -> tuple[_Values, _Values]:
+    def _new_instance(
+        self, pk: int, series_pk: int, entry: Entry, flags: tuple[Flag, ...]
+    ) -> tuple[_Values, _Values]:
         row = {"pk": pk, "series_pk": series_pk, "revision": 1, **_instance_values(entry, flags)}
         return row, {"instance_pk": pk, **self._contents[id(entry)]}
 
@@ -115,7 +123,9 @@ class Adding:
         }
         self._write(instance_history, [history])
         values = {"series_pk": series_pk, "revision": old.revision + 1, **_instance_values(entry, flags)}
-        self._connection.execute(update(instance).where(instance.c.pk == old.pk).values(deleted_at=None, **values))
+        self._connection.execute(
+            update(instance).where(instance.c.pk == old.pk).values(deleted_at=None, **values)
+        )
         content = update(instance_content).where(instance_content.c.instance_pk == old.pk)
         self._connection.execute(content.values(self._contents[id(entry)]))
 
@@ -128,7 +138,9 @@ class Adding:
             "sop_instance_uid": uids.instance,
             "sop_class_uid": entry.scan.sop_class_uid,
             "existing_sha256": old.sha256,
-            "reason": "the UID belongs to another study or series" if elsewhere else "the UID has other bytes",
+            "reason": "the UID belongs to another study or series"
+            if elsewhere
+            else "the UID has other bytes",
             "times": 1,
         }
         self._connection.execute(statements.ADD_QUARANTINE[self._dialect], [row])
@@ -249,5 +261,3 @@ def job_values(kind: str, payload: Any, now: int, not_before: int | None = None)
         "created_at": now,
         "updated_at": now,
     }
-
-

@@ -89,9 +89,21 @@ _COMPUTED: tuple[tuple[str, frozenset[Level], Callable[[Any], Element]], ...] = 
     for keyword, levels, made in (
         ("SpecificCharacterSet", LEVELS, lambda row: _UTF_8),
         ("InstanceAvailability", LEVELS[1:], lambda row: _ONLINE),
-        ("ModalitiesInStudy", LEVELS[1:], lambda row: element("ModalitiesInStudy", *unlisted(row.modalities))),
-        ("SOPClassesInStudy", LEVELS[1:], lambda row: element("SOPClassesInStudy", *unlisted(row.sop_classes))),
-        ("NumberOfStudyRelatedSeries", LEVELS[1:], lambda row: element("NumberOfStudyRelatedSeries", row.study_series)),
+        (
+            "ModalitiesInStudy",
+            LEVELS[1:],
+            lambda row: element("ModalitiesInStudy", *unlisted(row.modalities)),
+        ),
+        (
+            "SOPClassesInStudy",
+            LEVELS[1:],
+            lambda row: element("SOPClassesInStudy", *unlisted(row.sop_classes)),
+        ),
+        (
+            "NumberOfStudyRelatedSeries",
+            LEVELS[1:],
+            lambda row: element("NumberOfStudyRelatedSeries", row.study_series),
+        ),
         (
             "NumberOfStudyRelatedInstances",
             LEVELS[1:],
@@ -128,7 +140,15 @@ _COMPUTED: tuple[tuple[str, frozenset[Level], Callable[[Any], Element]], ...] = 
 # What an instance's own columns can say, so that a plain list of instances needs no metadata unpacked.
 _OF_THE_ROW: dict[str, tuple[str, str]] = {
     TABLE[keyword].tag: (keyword, TABLE[keyword].column)
-    for keyword in ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames")
+    for keyword in (
+        "SOPInstanceUID",
+        "SOPClassUID",
+        "InstanceNumber",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "NumberOfFrames",
+    )
 }
 _PATIENT_TAGS = kept_tags(Level.PATIENT)
 _COMPUTED_TAGS = frozenset(attribute.tag for attribute in TABLE.values() if attribute.computed)

@@ -94,7 +94,9 @@ class Clauses:
     def _one_of(self, column: Column, condition: OneOf) -> Clause:
         alternatives: list[Clause] = [self._like((column,), (pattern,)) for pattern in condition.patterns]
         if condition.keys:
-            alternatives.append(column.in_(condition.keys) if len(condition.keys) > 1 else column == condition.keys[0])
+            alternatives.append(
+                column.in_(condition.keys) if len(condition.keys) > 1 else column == condition.keys[0]
+            )
         return or_(*alternatives)
 
     def _names(self, columns: Sequence[Column], condition: Names) -> Clause:
@@ -110,7 +112,9 @@ class Clauses:
         return self._like(groups, condition.patterns)
 
     def _words(self, column: Column, words: Sequence[Sequence[str]]) -> Clause:
-        found = [or_(*(self._pattern(column, (STAR, needle, STAR)) for needle in needles)) for needles in words]
+        found = [
+            or_(*(self._pattern(column, (STAR, needle, STAR)) for needle in needles)) for needles in words
+        ]
         return and_(*found, *(self._trigrams((column,), needles) for needles in words))
 
     def _like(self, columns: Sequence[Column], patterns: Sequence[Pattern]) -> Clause:
@@ -119,7 +123,10 @@ class Clauses:
         if any(isinstance(pattern[0], str) for pattern in patterns):
             # Begins with a literal: the column's own index serves.
             return fits
-        longest = [max((piece for piece in pattern if isinstance(piece, str)), key=len, default="") for pattern in patterns]
+        longest = [
+            max((piece for piece in pattern if isinstance(piece, str)), key=len, default="")
+            for pattern in patterns
+        ]
         return and_(fits, self._trigrams(columns, longest))
 
     def _pattern(self, column: Column, pattern: Pattern) -> Clause:
@@ -190,7 +197,9 @@ def _moments(table: Table, attribute: Attribute, condition: DateTimeRange) -> Cl
 
 
 def _written(pattern: Pattern, star: str, one: str, literal: Callable[[str], str]) -> str:
-    pieces = (literal(piece) if isinstance(piece, str) else star if piece is STAR else one for piece in pattern)
+    pieces = (
+        literal(piece) if isinstance(piece, str) else star if piece is STAR else one for piece in pattern
+    )
     return "".join(pieces)
 
 

@@ -110,13 +110,17 @@ class Database:
             except DBAPIError as error:
                 _uncommitted(error)
 
-    def _in_time(self, connection: Connection, *, patient: bool = False) -> contextlib.AbstractContextManager[None]:
+    def _in_time(
+        self, connection: Connection, *, patient: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
         if self.sqlite:
             connection.info["budget"].begin(None if patient else _TRANSACTION_SECONDS)
             return contextlib.nullcontext()
         if patient:
             return contextlib.nullcontext()
-        return self._deadlines.within(_descriptor(connection.connection.dbapi_connection), _TRANSACTION_SECONDS)
+        return self._deadlines.within(
+            _descriptor(connection.connection.dbapi_connection), _TRANSACTION_SECONDS
+        )
 
     def close(self) -> None:
         """Close this process's connections. The next transaction opens new ones."""

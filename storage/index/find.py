@@ -29,7 +29,10 @@ _ORDER: dict[Level, _Order] = {
     Level.PATIENT: (((study.c.patient_id, study.c.issuer_of_patient_id), False),),
     Level.STUDY: ((_STUDIES, True),),
     Level.SERIES: ((_STUDIES, True), (_SERIES, False)),
-    Level.IMAGE: ((_STUDIES, True), ((*_SERIES, instance.c.instance_number, instance.c.sop_instance_uid), False)),
+    Level.IMAGE: (
+        (_STUDIES, True),
+        ((*_SERIES, instance.c.instance_number, instance.c.sop_instance_uid), False),
+    ),
 }
 
 
@@ -95,7 +98,9 @@ class _Search:
             return True
         with self._database.read() as connection:
             found = connection.scalars(self._plan.series_of_a_study(row.study_pk)).all()
-        return any(matches_dataset(self._plan.rest_of_series, orjson.loads(one), fuzzy=fuzzy) for one in found)
+        return any(
+            matches_dataset(self._plan.rest_of_series, orjson.loads(one), fuzzy=fuzzy) for one in found
+        )
 
     def _select(self, after: list[ColumnElement[bool]], size: int, offset: int) -> Select[Any]:
         if self._query.level is Level.PATIENT:
@@ -120,7 +125,14 @@ class _Search:
         if answers.needs_series:
             columns.append(series.c.attributes.label("series_attributes"))
         if level is Level.IMAGE:
-            names = ("sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "instance_number", "rows", "columns")
+            names = (
+                "sop_instance_uid",
+                "sop_class_uid",
+                "transfer_syntax_uid",
+                "instance_number",
+                "rows",
+                "columns",
+            )
             columns += [instance.c[name] for name in (*names, "bits_allocated", "number_of_frames")]
         if answers.needs_metadata:
             columns.append(instance_content.c.json)

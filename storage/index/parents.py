@@ -101,8 +101,12 @@ class Parents:
             if one.filled:
                 self._fill(study, one.pk, one.attributes)
         if self._studies:
-            self._connection.execute(statements.UPDATE_STUDY, [self._study_values(one) for one in self._studies.values()])
-            self._connection.execute(statements.UPDATE_SERIES, [self._series_values(one) for one in self._series.values()])
+            self._connection.execute(
+                statements.UPDATE_STUDY, [self._study_values(one) for one in self._studies.values()]
+            )
+            self._connection.execute(
+                statements.UPDATE_SERIES, [self._series_values(one) for one in self._series.values()]
+            )
 
     def _hold_studies(self, wanted: Mapping[str, Entry]) -> None:
         found = self._find_studies(wanted)
@@ -130,14 +134,18 @@ class Parents:
         if not missing:
             return
         # Nobody else can add to a study that is held, so these do not exist.
-        self._connection.execute(statements.add_to(series), [self._new_series(key, wanted[key]) for key in missing])
+        self._connection.execute(
+            statements.add_to(series), [self._new_series(key, wanted[key]) for key in missing]
+        )
         for row in self._find_series(missing):
             key = (row.study_pk, row.series_instance_uid)
             if key in missing:
                 self._series[key] = _held_series(row, studies[row.study_pk])
                 self._series[key].counted = False
 
-    def _find_series(self, keys: Sequence[tuple[int, str]] | Mapping[tuple[int, str], Entry]) -> Sequence[Row[*tuple[Any, ...]]]:
+    def _find_series(
+        self, keys: Sequence[tuple[int, str]] | Mapping[tuple[int, str], Entry]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
         """Rows of these series; perhaps also of others with such a UID in another of the studies."""
         return self._connection.execute(
             statements.SERIES,
@@ -181,7 +189,9 @@ class Parents:
         # The unique keys stay those under which the row was made.
         searched.pop("study_instance_uid", None)
         searched.pop("series_instance_uid", None)
-        self._connection.execute(update(table).where(table.c.pk == pk).values(attributes=orjson.dumps(kept), **searched))
+        self._connection.execute(
+            update(table).where(table.c.pk == pk).values(attributes=orjson.dumps(kept), **searched)
+        )
 
     def _study_values(self, held: HeldStudy) -> dict[str, Any]:
         return {

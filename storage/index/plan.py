@@ -21,6 +21,7 @@ _AVAILABILITY = TABLE["InstanceAvailability"].tag
 # Says how a query is written (PS3.4 C.4.1.1.3.1), not what is to be found.
 _NOT_A_KEY = TABLE["SpecificCharacterSet"].tag
 
+
 def _alive(table: Table, query: Query) -> tuple[Clause, Clause]:
     return (table.c.partition == query.partition, table.c.deleted_at.is_(None))
 
@@ -31,8 +32,9 @@ Rest = list[tuple[tuple[str, ...], Condition]]
 class Plan:
     """Where the rows are, and what is left to do with them.
 
-    `where` are clauses on the tables of the query's level and above, `narrowed` when the query's conditions added any. `rest` must be matched on each row's data set,
-    `rest_of_series` on the attributes of the series of each study. Raises UnsupportedQuery for what can be neither.
+    `where` are clauses on the tables of the query's level and above, `narrowed` when its conditions added any. `rest`
+    must be matched on each row's data set, `rest_of_series` on the attributes of the series of each study. Raises
+    UnsupportedQuery for what can be neither.
     """
 
     def __init__(self, query: Query, *, sqlite: bool) -> None:
@@ -59,7 +61,9 @@ class Plan:
 
     def series_of_a_study(self, study_pk: int) -> Select[Any]:
         """The attributes of those series of a study that `rest_of_series` is to be matched on."""
-        found = select(series.c.attributes).where(series.c.study_pk == study_pk, series.c.deleted_at.is_(None))
+        found = select(series.c.attributes).where(
+            series.c.study_pk == study_pk, series.c.deleted_at.is_(None)
+        )
         return found.where(*self._below.get(Level.SERIES, ()))
 
     def _take(self, path: tuple[str, ...], condition: Condition) -> None:
@@ -95,12 +99,16 @@ class Plan:
     def _some_below(self) -> Clause:
         """One and the same series, and one and the same instance of it, meets the conditions on lower levels."""
         of_instance = select(instance.c.series_pk).where(
-            instance.c.partition == self._partition, instance.c.deleted_at.is_(None), *self._below.get(Level.IMAGE, ())
+            instance.c.partition == self._partition,
+            instance.c.deleted_at.is_(None),
+            *self._below.get(Level.IMAGE, ()),
         )
         if self._level is Level.SERIES:
             return self._some(series.c.pk, instance.c.series_pk, of_instance)
         of_series = select(series.c.study_pk).where(
-            series.c.partition == self._partition, series.c.deleted_at.is_(None), *self._below.get(Level.SERIES, ())
+            series.c.partition == self._partition,
+            series.c.deleted_at.is_(None),
+            *self._below.get(Level.SERIES, ()),
         )
         if Level.IMAGE in self._below:
             of_series = of_series.where(self._some(series.c.pk, instance.c.series_pk, of_instance))
@@ -116,4 +124,6 @@ class Plan:
     def _refusal(self, tag: str) -> UnsupportedQuery:
         level = level_of(tag)
         instead = f"; ask at the level {level}" if above(level, self._level) else "; leave its value empty"
-        return UnsupportedQuery(f"{name_of(tag)} cannot be matched in a query at the level {self._level}{instead}")
+        return UnsupportedQuery(
+            f"{name_of(tag)} cannot be matched in a query at the level {self._level}{instead}"
+        )

@@ -63,7 +63,9 @@ class Reading:
 
     def layout(self, scope: Scope) -> Layout | None:
         """Everything to serve parts of one instance; None when it is not stored. `scope` must name an instance."""
-        query = _joined(*LOCATED, *_CONTENT).join(instance_content, instance_content.c.instance_pk == instance.c.pk)
+        query = _joined(*LOCATED, *_CONTENT).join(
+            instance_content, instance_content.c.instance_pk == instance.c.pk
+        )
         query = query.where(
             instance.c.partition == scope.partition,
             instance.c.sop_instance_uid == scope.instance,
@@ -121,16 +123,16 @@ class Reading:
             query = query.where(*_is_series(scope))
         query = query.where(series.c.deleted_at.is_(None))
         with self._database.read() as connection:
-            return connection.scalars(query.order_by(series.c.series_number, series.c.series_instance_uid)).all()
+            return connection.scalars(
+                query.order_by(series.c.series_number, series.c.series_instance_uid)
+            ).all()
 
     def changes(self, after: int, limit: int) -> list[Change]:
         """Lines of the change feed after a sequence number, oldest first. No line ever appears before one already seen."""
         query = select(change).where(change.c.sequence > after).order_by(change.c.sequence).limit(limit)
         with self._database.read() as connection:
             found = connection.execute(query).all()
-        return [
-            Change(row.sequence, row.kind, _uids(row), rows.moment(row.at)) for row in found
-        ]
+        return [Change(row.sequence, row.kind, _uids(row), rows.moment(row.at)) for row in found]
 
     def counts(self) -> Counts:
         """How much is stored."""

@@ -59,7 +59,9 @@ UPDATE_STUDY = (
 UPDATE_SERIES = (
     update(series)
     .where(series.c.pk == bindparam("row"))
-    .values({name: bindparam(f"new_{name}") for name in ("number_of_instances", "size", "revision", "updated_at")})
+    .values(
+        {name: bindparam(f"new_{name}") for name in ("number_of_instances", "size", "revision", "updated_at")}
+    )
     .values(deleted_at=None)
 )
 
@@ -80,7 +82,9 @@ ADD_STUDY: dict[str, Insert] = {
 }
 ADD_QUARANTINE: dict[str, Insert] = {
     "sqlite": sqlite_insert(quarantine).on_conflict_do_update(index_elements=_QUARANTINE_KEY, set_=_AGAIN),
-    "postgresql": postgresql_insert(quarantine).on_conflict_do_update(index_elements=_QUARANTINE_KEY, set_=_AGAIN),
+    "postgresql": postgresql_insert(quarantine).on_conflict_do_update(
+        index_elements=_QUARANTINE_KEY, set_=_AGAIN
+    ),
 }
 ADD: dict[Table, Insert] = {}
 
@@ -95,5 +99,7 @@ def add_to(table: Table) -> Insert:
 # New primary keys of instances, taken before the rows are written. On SQLite the transaction is alone, so the last one tells.
 NEW_KEYS: dict[str, Executable] = {
     "sqlite": text("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'instance'), 0)"),
-    "postgresql": text("SELECT nextval(pg_get_serial_sequence('instance', 'pk')) FROM generate_series(1, :number)"),
+    "postgresql": text(
+        "SELECT nextval(pg_get_serial_sequence('instance', 'pk')) FROM generate_series(1, :number)"
+    ),
 }

@@ -47,7 +47,9 @@ def _searched(*levels: Level) -> list[Column[str] | Column[int]]:
     made: list[Column[str] | Column[int]] = []
     for attribute in indexed_at(*levels):
         whole = attribute.vr in WHOLE
-        made.extend(Column(n, BigInteger, nullable=False) if whole else _text(n) for n in columns_of(attribute))
+        made.extend(
+            Column(n, BigInteger, nullable=False) if whole else _text(n) for n in columns_of(attribute)
+        )
     return made
 
 

@@ -140,7 +140,9 @@ def matches(condition: Condition, values: Sequence[Any], *, fuzzy: bool = False)
         return any(_moment_within(condition, str(value)) for value in values)
     if isinstance(condition, DateTimeRange):
         raise TypeError("a date and its time are matched together, on the whole data set")
-    return any(_key_matches(condition, key) for value in values if (key := key_of(condition.vr, value)) is not None)
+    return any(
+        _key_matches(condition, key) for value in values if (key := key_of(condition.vr, value)) is not None
+    )
 
 
 def _says_nothing(vr: str, values: Sequence[Any]) -> bool:
@@ -155,7 +157,9 @@ def _key_matches(condition: OneOf | Range, key: Key) -> bool:
     if isinstance(condition, OneOf):
         return key in condition.keys or any(like(pattern, str(key)) for pattern in condition.patterns)
     text = str(key)
-    return (condition.low is None or condition.low <= text) and (condition.high is None or text <= condition.high)
+    return (condition.low is None or condition.low <= text) and (
+        condition.high is None or text <= condition.high
+    )
 
 
 def _name_matches(condition: Names, value: Any, fuzzy: bool) -> bool:

@@ -50,7 +50,9 @@ def parse(path: tuple[str, ...], vr: str, value: str | Sequence[str]) -> Conditi
     if not values or any(set(text) == {"*"} for text in values):
         return Universal()
     if vr in BINARY or vr == "SQ":
-        raise UnsupportedQuery(f"{name} has the value representation {vr}, which cannot be matched; leave its value empty")
+        raise UnsupportedQuery(
+            f"{name} has the value representation {vr}, which cannot be matched; leave its value empty"
+        )
     if len(values) > MOST_VALUES:
         raise BadRequest(f"{name} lists more than {MOST_VALUES} values; ask in several queries")
     if values == ['""']:
@@ -210,7 +212,11 @@ def _datetime_range(name: str, text: str) -> MomentRange:
     return MomentRange(low, high)
 
 
-_FORMS = {"DA": "a date as YYYYMMDD", "TM": "a time as HHMMSS.FFFFFF", "DT": "a date and time as YYYYMMDDHHMMSS.FFFFFF"}
+_FORMS = {
+    "DA": "a date as YYYYMMDD",
+    "TM": "a time as HHMMSS.FFFFFF",
+    "DT": "a date and time as YYYYMMDDHHMMSS.FFFFFF",
+}
 
 
 def _malformed(name: str, vr: str) -> BadRequest:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 # ACR-NEMA 2.0 wrote 2004.01.19 and 10:20:30 (PS3.5 6.2 notes); some devices write dates with hyphens or slashes.
 _DATE = re.compile(r"(\d{4})([./-]?)(\d{2})\2(\d{2})")
 _TIME = re.compile(r"(\d{2})(?:(:?)(\d{2})(?:\2(\d{2})(?:\.(\d{1,6}))?)?)?")
-_DATETIME = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{2})?(\d{2})?(\d{2})?(?:\.(\d{1,6}))?([+-](?:0\d|1[0-4])\d{2})?")
+_DATETIME = re.compile(
+    r"(\d{4})(\d{2})?(\d{2})?(\d{2})?(\d{2})?(\d{2})?(?:\.(\d{1,6}))?([+-](?:0\d|1[0-4])\d{2})?"
+)
 
 
 class Span(NamedTuple):

@@ -121,7 +121,9 @@ def counters_are_exact(index: Index) -> None:
             assert len(connection.execute(of_study).all()) == row.number_of_series
         total = 0
         for row in connection.execute(select(t.series)).all():
-            found = connection.scalars(select(t.instance.c.size).where(t.instance.c.series_pk == row.pk)).all()
+            found = connection.scalars(
+                select(t.instance.c.size).where(t.instance.c.series_pk == row.pk)
+            ).all()
             assert (len(found), sum(found)) == (row.number_of_instances, row.size)
             total += len(found)
         assert total == connection.scalar(select(func.sum(t.study.c.number_of_instances)))

@@ -45,7 +45,9 @@ def upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
-    with EnvironmentContext(config, script, fn=lambda revision, _: script._upgrade_revs(HEAD, revision)) as environment:
+    with EnvironmentContext(
+        config, script, fn=lambda revision, _: script._upgrade_revs(HEAD, revision)
+    ) as environment:
         environment.configure(connection=connection)
         environment.run_migrations()
 
@@ -54,11 +56,15 @@ def check(connection: Connection) -> None:
     """Raises IndexUnavailable unless the schema is the one that this release knows."""
     found = current(connection)
     if found is None or found < HEAD:
-        raise IndexUnavailable(f"the database has schema {found or 'none'}, this release needs {HEAD}; run `pacs migrate`")
+        raise IndexUnavailable(
+            f"the database has schema {found or 'none'}, this release needs {HEAD}; run `pacs migrate`"
+        )
     if found > HEAD:
         raise newer()
 
 
 def newer() -> IndexUnavailable:
     """The refusal of a database that a newer release has written."""
-    return IndexUnavailable("the database was written by a newer release; start that release, or restore a backup")
+    return IndexUnavailable(
+        "the database was written by a newer release; start that release, or restore a backup"
+    )

@@ -240,7 +240,9 @@ def _sqlite_trigrams() -> None:
     )
     op.execute(f"CREATE TRIGGER study_text_insert AFTER INSERT ON study BEGIN {learn} END")
     op.execute(f"CREATE TRIGGER study_text_delete AFTER DELETE ON study BEGIN {forget} END")
-    op.execute(f"CREATE TRIGGER study_text_update AFTER UPDATE OF {columns} ON study BEGIN {forget} {learn} END")
+    op.execute(
+        f"CREATE TRIGGER study_text_update AFTER UPDATE OF {columns} ON study BEGIN {forget} {learn} END"
+    )
 
 
 def _sqlite_statistics() -> None:
