@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ from pacs.upper_layer import (
 _log = structlog.get_logger(__name__)
 # PDUs are not made larger than this, however much the peer says it takes.
 _MOST_SENT: Final = 1 << 17
+# Pending responses are sent together while less than this waits, and for no longer.
+_TOGETHER_BYTES: Final = 1 << 15
+_TOGETHER_SECONDS: Final = 0.01
 # What a peer must at least take: a PDV's header and one byte of it.
 LEAST_LENGTH: Final = 7
 
@@ -131,20 +135,23 @@ class Association:
         """Send a response without a data set, after the request's own has been read to its end."""
         self.drain(message)
         command = dimse.encode(dimse.respond(message.command, status, **more))
-        pdus = self._machine.data(message.context.id, command, command=True, max_length=self._max_length)
+        self._transport.send(b"".join(self._pdus(message, command, command=True)))
+
+    def pending(self, message: Message, status: int) -> Pending:
+        """Begin to answer `message` with pending responses (PS3.7 9.3.2.2), each with an identifier."""
+        command = dimse.encode(dimse.respond(message.command, status, data_set=True))
+        return Pending(self, message, b"".join(self._pdus(message, command, command=True)))
+
+    def write_pending(self, message: Message, head: bytes, identifiers: list[bytes]) -> None:
+        """Send some pending responses at once, each a command that is encoded already and an identifier."""
+        pdus: list[bytes | memoryview] = []
+        for data in identifiers:
+            pdus.append(head)
+            pdus += self._pdus(message, data, command=False)
         self._transport.send(b"".join(pdus))
 
-    def pending(self, message: Message, status: int) -> Callable[[bytes], None]:
-        """What sends one pending response, with its identifier, each time that it is called."""
-        command = dimse.encode(dimse.respond(message.command, status, data_set=True))
-        machine, context_id, send = self._machine, message.context.id, self._transport.send
-        head = b"".join(machine.data(context_id, command, command=True, max_length=self._max_length))
-
-        def send_one(data: bytes) -> None:
-            pdus = machine.data(context_id, data, command=False, max_length=self._max_length)
-            send(head + b"".join(pdus))
-
-        return send_one
+    def _pdus(self, message: Message, payload: bytes, *, command: bool) -> list[bytes | memoryview]:
+        return self._machine.data(message.context.id, payload, command=command, max_length=self._max_length)
 
     def cancelled(self, message: Message) -> bool:
         """Whether the peer has sent a C-CANCEL for `message`, or wants release; looks, and does not wait."""
@@ -223,3 +230,31 @@ class Association:
             self._transport.send(pdu)
         except Ended:
             _log.debug("association.last_word_lost", address=self.peer.address)
+
+
+class Pending:
+    """The pending responses to one request: sent a few at a time, since one by one costs a system call each."""
+
+    def __init__(self, association: Association, message: Message, head: bytes) -> None:
+        self._association = association
+        self._message = message
+        self._head = head
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+        self._sent_at = 0.0
+
+    def add(self, identifier: bytes) -> bool:
+        """Send it now, or with the next ones while those come fast; whether the peer has cancelled meanwhile."""
+        self._waiting.append(identifier)
+        self._bytes += len(identifier)
+        if self._bytes < _TOGETHER_BYTES and time.monotonic() - self._sent_at < _TOGETHER_SECONDS:
+            return False
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send what waits; whether the peer has cancelled."""
+        if self._waiting:
+            self._association.write_pending(self._message, self._head, self._waiting)
+            self._waiting, self._bytes = [], 0
+        self._sent_at = time.monotonic()
+        return self._association.cancelled(self._message)

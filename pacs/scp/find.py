@@ -70,14 +70,13 @@ class _Search:
         found = queries.understand(identifier, self._message.context, self._refuses)
         self.level = found.query.level
         status = Status.PENDING_WITHOUT_SOME_KEYS if found.some_unsupported else Status.PENDING
-        send = self._association.pending(self._message, status)
+        pending = self._association.pending(self._message, status)
         encoder = Encoder(self._message.context.transfer_syntax, identifier.character_set)
         for one in self._matches(found):
-            if self._association.cancelled(self._message):
-                return True
-            send(encoder.encode(one))
             self.answers += 1
-        return self._association.cancelled(self._message)
+            if pending.add(encoder.encode(one)):
+                return True
+        return pending.flush()
 
     def _identifier(self) -> Identifier:
         limit = self._provider.settings.max_identifier_bytes

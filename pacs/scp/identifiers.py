@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import struct
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,7 +34,6 @@ _NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": 
 # VRs whose explicit length has four bytes (PS3.5 7.1.2).
 _LONG: Final = frozenset(vr for vr, is_long in EXPLICIT_VRS.values() if is_long)
 _LONGEST_DS: Final = 16
-_ITEM: Final = 0xFFFEE000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +77,18 @@ def text_values(element: Mapping[str, Any]) -> list[str]:
 
 
 def _as_text(value: Any) -> str:
+    if type(value) is str:
+        return value
     if value is None:
         return ""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return _name(value)
     return str(value)
 
 
 def _name(value: Mapping[str, str]) -> str:
+    if len(value) == 1 and "Alphabetic" in value:
+        return value["Alphabetic"]
     groups = (value.get("Alphabetic", ""), value.get("Ideographic", ""), value.get("Phonetic", ""))
     return "=".join(groups).rstrip("=")
 
@@ -101,11 +104,11 @@ class Encoder:
         syntax = lookup(transfer_syntax_uid)
         self._explicit = syntax.explicit_vr
         self._little = syntax.little_endian
-        order = "<" if syntax.little_endian else ">"
-        self._implicit_head = struct.Struct(order + "HHI")
-        self._short_head = struct.Struct(order + "HH2sH")
-        self._long_head = struct.Struct(order + "HH2sxxI")
-        self._order = order
+        self._order = "<" if syntax.little_endian else ">"
+        self._long = struct.Struct(self._order + "I")
+        self._short = struct.Struct(self._order + "H")
+        # What stands before an element's length, and how that is written; the same for every answer of a query.
+        self._heads: dict[tuple[str, str], tuple[bytes, struct.Struct]] = {}
         self._asked = asked
         # With code extensions (several values) we answer in UTF-8, which every reader of those has learnt since.
         term = asked[0] if len(asked) == 1 and not asked[0].startswith("ISO 2022") else ""
@@ -135,12 +138,20 @@ class Encoder:
     def _element(self, tag: str, element: Mapping[str, Any], codec: str) -> bytes:
         vr = element["vr"]
         value = self._value(vr, element, codec)
-        group, number = int(tag[:4], 16), int(tag[4:], 16)
-        if not self._explicit:
-            return self._implicit_head.pack(group, number, len(value)) + value
-        if vr in _LONG:
-            return self._long_head.pack(group, number, vr.encode(), len(value)) + value
-        return self._short_head.pack(group, number, vr.encode(), len(value)) + value
+        head, length = self._heads.get((tag, vr)) or self._head(tag, vr)
+        return head + length.pack(len(value)) + value
+
+    def _head(self, tag: str, vr: str) -> tuple[bytes, struct.Struct]:
+        head = struct.pack(self._order + "HH", int(tag[:4], 16), int(tag[4:], 16))
+        length = self._long
+        if self._explicit:
+            head += vr.encode("ascii")
+            if vr in _LONG:
+                head += b"\0\0"
+            else:
+                length = self._short
+        self._heads[tag, vr] = head, length
+        return head, length
 
     def _value(self, vr: str, element: Mapping[str, Any], codec: str) -> bytes:
         if vr in BULK_VRS:
@@ -160,7 +171,7 @@ class Encoder:
 
     def _item(self, item: Dataset, codec: str) -> bytes:
         value = self._items(item, codec)
-        return self._implicit_head.pack(_ITEM >> 16, _ITEM & 0xFFFF, len(value)) + value
+        return struct.pack(self._order + "HHI", 0xFFFE, 0xE000, len(value)) + value
 
     def _binary(self, vr: str, element: Mapping[str, Any]) -> bytes:
         """InlineBinary is little endian whatever the syntax (PS3.18 F.2.7); what is only referred to is not sent."""
@@ -173,11 +184,14 @@ class Encoder:
         return raw + b"\0" * (len(raw) % 2)
 
 
-def _text(vr: str, values: Iterable[Any], codec: str) -> bytes:
-    text = "\\".join(map(_decimal if vr == "DS" else _as_text, values))
+def _text(vr: str, values: Sequence[Any], codec: str) -> bytes:
+    written = _decimal if vr == "DS" else _as_text
+    text = written(values[0]) if len(values) == 1 else "\\".join(map(written, values))
     # Only text in the answer's character set may ask for another one; elsewhere a stray character is replaced.
     raw = text.encode(codec, "strict" if vr in _IN_CHARACTER_SET else "replace")
-    return raw + (b"\0" if vr == "UI" else b" ") * (len(raw) % 2)
+    if len(raw) % 2:
+        raw += b"\0" if vr == "UI" else b" "
+    return raw
 
 
 def _decimal(value: Any) -> str:
