@@ -187,6 +187,7 @@ FOUND: list[tuple[Level, dict[str, str], list[str]]] = [
     (Level.PATIENT, {"PatientComments": "calm"}, ["D"]),
     (Level.PATIENT, {"StudyDate": "20240202"}, ["D"]),
     (Level.PATIENT, {"Modality": "CT"}, ["D"]),
+    (Level.PATIENT, {"InstanceAvailability": "OFFLINE"}, []),
 ]
 
 

@@ -71,6 +71,7 @@ class Plan:
         if tag == _NOT_A_KEY:
             return
         if tag == _AVAILABILITY:
+            self.narrowed = True
             self.where.append(always() if matches(condition, ["ONLINE"]) else never())
             return
         if tag in _ADDED_LATER:
