@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -226,6 +227,44 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
         assert served.child.process.wait(30) == 0
         assert time.monotonic() - begun < 12
         assert peer.pdu()[0] in (0, 7)
+
+
+@pytest.mark.slow
+def test_slow_clients_do_not_keep_others_out(tmp_path: Path) -> None:
+    """RELIABILITY, the test programme: 200 slow DIMSE and 700 slow HTTP sockets, and everybody else is served."""
+    with serving(tmp_path / "data") as served, contextlib.ExitStack() as slow:
+        attackers = []
+        began = time.monotonic()
+        for port, count, beginning in (
+            (served.dimse_port, 200, b"\x01"),
+            (served.http_port, 700, b"GET /he"),
+        ):
+            for _ in range(count):
+                attackers.append(
+                    slow.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+                )
+                attackers[-1].sendall(beginning)
+        seconds = sorted(
+            seconds for _ in range(40) for seconds in (timed(served.ready), timed(lambda: echo(served)))
+        )
+        assert seconds[int(len(seconds) * 0.95)] < 1.0, seconds
+        # Within 15 s the attackers are gone: 10 for a request, and some for a busy machine.
+        for one in attackers:
+            one.settimeout(max(0.1, began + 25 - time.monotonic()))
+            with contextlib.suppress(ConnectionResetError):
+                assert one.recv(1) == b""
+
+
+def timed(action: Callable[[], bool]) -> float:
+    begun = time.monotonic()
+    assert action()
+    return time.monotonic() - begun
+
+
+def echo(served: Served) -> bool:
+    with Peer(served.dimse_port) as peer:
+        peer.associate()
+        return peer.echo() == 0
 
 
 def test_locks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import sys
 from collections.abc import Collection
@@ -15,6 +16,7 @@ from pacs.serve.supervisor import Supervisor
 from pacs.settings import Settings, SettingsError, check_exposure, environment
 
 SERVING = (Kind.WEB, Kind.DIMSE)
+_FILES = 16384
 
 
 def serve(settings: Settings, only: Collection[str] = ()) -> int:
@@ -26,6 +28,7 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
     check_exposure(settings, web=Kind.WEB in kinds, dimse=Kind.DIMSE in kinds)
     logs.configure("serve", format=settings.log_format, level=settings.log_level)
     make(settings)
+    _allow_many_files()
     lock = FolderLock(run_folder(settings), kinds)
     listeners = {kind: _listener(settings, kind) for kind in kinds}
     for kind in kinds:
@@ -52,6 +55,14 @@ def _kinds(only: Collection[str]) -> list[Kind]:
             "a worker process has nothing to do in this version, which has no kinds of job yet"
         )
     return [kind for kind in SERVING if not only or kind in only]
+
+
+def _allow_many_files() -> None:
+    """Sockets are files: a shell's usual 1024 would be the least of all limits. Inherited by the processes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listener(settings: Settings, kind: Kind) -> socket.socket:
