@@ -104,6 +104,14 @@ def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGI
     return Observed(application, metrics)
 
 
+def conformance_statement() -> str:
+    """The conformance statement of both halves, with the limits that they have where nothing is set."""
+    from dicomweb import conformance as web
+    from pacs import conformance
+
+    return conformance.statement(web.sections())
+
+
 def dimse_server(
     settings: Settings, archive: Archive, metrics: Metrics, listener: socket.socket
 ) -> DimseServer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from storage.attributes import LEVELS, TABLE, Attribute
 from storage.charsets import TERMS
@@ -41,15 +41,13 @@ def keys(level: Level) -> str:
 
 def matched(attribute: Attribute) -> str:
     """How the index finds an attribute in a query at its own level: in the database, row by row, or not at all."""
-    tag, vr = (attribute.tag,), attribute.vr
-    path, vr = ((*tag, _INSIDE[0]), _INSIDE[1]) if vr == "SQ" else (tag, vr)
-    value = _SAMPLES.get(vr, "1")
+    path, vr = ((attribute.tag, _INSIDE[0]), _INSIDE[1]) if attribute.vr == "SQ" else ((attribute.tag,), attribute.vr)
     try:
-        plan = Plan(Query(attribute.level, ((path, parse(path, vr, value)),)), sqlite=True)
+        plan = Plan(Query(attribute.level, ((path, parse(path, vr, _SAMPLES.get(vr, "1"))),)), sqlite=True)
     except UnsupportedQuery:
         return "no"
     if not plan.exact:
-        return "row by row" if vr != _INSIDE[1] or len(path) == 1 else "row by row, by what is in its items"
+        return "row by row" if len(path) == 1 else "row by row, by what is in its items"
     anything = Plan(Query(attribute.level), sqlite=True)
     return "in the database" if len(plan.where) > len(anything.where) else "no"
 
@@ -108,5 +106,4 @@ def _frames(syntax: TransferSyntax) -> str:
 
 
 def _first_sentence(error: type[LightboxError]) -> str:
-    lines: Iterator[str] = iter((error.__doc__ or "").strip().splitlines())
-    return next(lines, "")
+    return (error.__doc__ or "").strip().partition("\n")[0]

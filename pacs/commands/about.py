@@ -1,8 +1,9 @@
-"""`pacs settings` and `pacs version`: what is set, and what this is."""
+"""`pacs settings`, `pacs version` and `pacs conformance`: what is set, what this is, and what it does of the standard."""
 
 from __future__ import annotations
 
 import platform
+import sys
 from dataclasses import asdict
 from importlib.metadata import version as version_of
 
@@ -28,3 +29,10 @@ def settings(as_json: AsJson = False) -> None:
 def version() -> None:
     """Print which Lightbox this is."""
     say(f"Lightbox {version_of('lightbox-pacs')} (Python {platform.python_version()}, {platform.system()})")
+
+
+def conformance() -> None:
+    """Print the DICOM conformance statement (PS3.2) of this version, in Markdown."""
+    from pacs import compose
+
+    sys.stdout.write(compose.conformance_statement())

@@ -1,0 +1,180 @@
+"""The DICOMweb part of the conformance statement (PS3.2), from the tables that drive the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dicomweb import negotiation
+from dicomweb.app import RESOURCES, Resource
+from dicomweb.bulkdata import DOCUMENT_TYPES
+from dicomweb.media_types import DICOM, OCTETS, RELATED
+from dicomweb.negotiation import Offer
+from dicomweb.qido import PARAMETERS as SEARCH_PARAMETERS
+from dicomweb.rendering import presets
+from dicomweb.rendering.request import MAX_SIDE, QUALITY, THUMBNAIL_SIDE
+from dicomweb.rendering.request import PARAMETERS as RENDERING_PARAMETERS
+from dicomweb.settings import WebSettings
+from dicomweb.store_response import WARNING_REASONS
+from storage.codecs.decoding import DECODERS
+from storage.conformance import table
+from storage.transfer_syntaxes import TABLE as SYNTAXES
+
+# What answers GET (`Resource.reader`): section of PS3.18, what it is, and what can be said against it.
+READERS: dict[str, tuple[str, str]] = {
+    "instances": ("10.4.1.1.1", "Part 10 files, one to a part, in the transfer syntax in which each is stored"),
+    "instance": ("10.4.1.1.1", "one Part 10 file, in a part or alone, in the transfer syntax in which it is stored; Range"),
+    "metadata": ("10.4.1.1.2", "the data sets in DICOM JSON, bulk data by reference; ETag, gzip and zstd"),
+    "rendered": ("10.4.1.1.3", "pictures of the frames named, else one picture: of an instance its first frame, of a study or series the first frame of its middle image; videos and PDF documents as stored"),
+    "thumbnail": ("10.4.1.1.4", f"one picture of the middle of what is named, at most {THUMBNAIL_SIDE} pixels wide and high unless a viewport asks otherwise; an icon for what has no pixels"),
+    "bulk data": ("10.4.1.1.5", "one value at the BulkDataURI that metadata gave, nested ones too; Range"),
+    "frames": ("10.4.1.1.6", "frames in the order named, as stored or decoded; Range"),
+    "search studies": ("10.6", "search for studies"),
+    "search series": ("10.6", "search for series; of all studies with the attributes of the study"),
+    "search instances": ("10.6", "search for instances; with the attributes of the levels that the path does not fix"),
+}
+
+_SEARCH: dict[str, str] = {
+    "accept": "8.3.3.1: supersedes the Accept header",
+    "charset": "8.3.3.2: taken and ignored, answers are always in UTF-8",
+    "limit": "8.3.4.4: whole number; without it there is no limit, so that no answer is ever cut short",
+    "offset": "8.3.4.4: whole number",
+    "includefield": "8.3.4.3: keywords or tags, repeated or separated by commas, or `all`; of a dotted path the whole sequence",
+    "fuzzymatching": "8.3.4.2: `true`: names by their words in any order, without accents, by beginning or sound",
+    "emptyvaluematching": "8.3.4.5: `true`: an empty value finds what has none; `\"\"` does so without it",
+    "multiplevaluematching": "8.3.4.6: `true`: values separated by commas, of which *any* may match; the standard means all",
+}
+
+_RENDERING: dict[str, str] = {
+    "annotation": "8.3.5.1.1: checked, but nothing is written into the picture, and no Warning says so",
+    "quality": f"8.3.5.1.2: from 1 to 100, for JPEG; otherwise {QUALITY}",
+    "viewport": f"8.3.5.1.3: `vw,vh` or `vw,vh,sx,sy,sw,sh`, negative `sw` or `sh` flip; at most {MAX_SIDE} a side",
+    "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name of a preset (extension)",
+    "iccprofile": "8.3.5.1.5: checked, but no profile is applied or embedded",
+}
+
+# Section of PS3.18, its title, whether it is there, and how.
+SECTIONS: tuple[tuple[str, str, str, str], ...] = (
+    ("8.3.3", "Content negotiation parameters", "partly", "`accept`; `charset` is ignored"),
+    ("8.3.4", "Search parameters", "partly", "see below; an unknown parameter is refused with 400 instead of ignored"),
+    ("8.3.5", "Rendering parameters", "partly", "see below"),
+    ("8.5", "Status codes", "partly", "see the table of errors; 204, 206 and Warning are not used for searches: no match is 200 and `[]`"),
+    ("8.6", "Payloads", "supported", "single part and multipart/related"),
+    ("8.7.3", "DICOM media types", "partly", "no application/dicom+xml; instances only as stored, also in Implicit VR Little Endian and Explicit VR Big Endian, which 8.7.3 forbids; without a transfer-syntax parameter as stored instead of Explicit VR Little Endian"),
+    ("8.7.4", "Rendered media types", "partly", "pictures, stored MPEG video, stored PDF; no text for structured reports, no image/jp2, no animation"),
+    ("8.7.5", "Acceptable media types", "supported", "quality values, wildcards, most specific first; 406 lists what could be had"),
+    ("8.8", "Character sets", "partly", "UTF-8 only"),
+    ("8.9", "Retrieve capabilities", "not yet", "OPTIONS answers 204 with Allow, without a description"),
+    ("8.10", "Notifications", "not yet", ""),
+    ("8.11", "Security and privacy", "not yet", "no authentication; see Security"),
+    ("9", "URI service (WADO-URI)", "not yet", ""),
+    ("10.4", "Retrieve", "partly", "see the resources; no bulkdata of whole studies, series or instances, no pixeldata, no rendered volumes; no application/zip"),
+    ("10.5", "Store", "partly", "Part 10 files; not metadata with separate bulk data in JSON or XML (415)"),
+    ("10.6", "Search", "partly", "all six resources; JSON only; see the kinds of matching"),
+    ("10", "Delete", "not yet", "405"),
+    ("11", "Worklist service (UPS-RS)", "not yet", ""),
+    ("12", "Non-patient instances", "not yet", ""),
+    ("13 and later", "Storage commitment, and services that came after it", "not yet", ""),
+)
+
+
+def sections(settings: WebSettings | None = None) -> str:
+    """The chapter on DICOMweb in Markdown, headings of the third level. `settings` are those of the statement."""
+    settings = settings or WebSettings()
+    chapters = (
+        ("PS3.18, section by section", table(("section", "title", "state", "how"), SECTIONS)),
+        (f"Resources under `{settings.path}`", f"{_resources()}\n\n{_MISSING}"),
+        ("Media types (PS3.18 8.7)", _media_types()),
+        ("Frames by transfer syntax (PS3.18 8.7.3.3)", _frames()),
+        ("Search parameters (PS3.18 8.3.4)", _described(SEARCH_PARAMETERS, _SEARCH) + "\n\n" + _KEYS),
+        ("Rendering parameters (PS3.18 8.3.5)", _described(RENDERING_PARAMETERS, _RENDERING) + "\n\n" + _rendering()),
+        ("Store (PS3.18 10.5)", _store(settings)),
+    )
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in chapters)
+
+
+_MISSING = (
+    "HEAD answers as GET without the body; any other method gets 405. Every error has a JSON body with `status`, `error`,"
+    " `reference` and `todo`."
+)
+
+_KEYS = (
+    "Everything else is an attribute: a keyword or eight hex digits, with dots into sequences. Which are matched, and which are"
+    " returned unasked, is in the table of keys; RetrieveURL (0008,1190) is always returned. UI and CS values are also"
+    " separated by commas, without being asked. Private attributes are not matched."
+)
+
+
+def _resources() -> str:
+    rows = []
+    for reader, (section, text) in READERS.items():
+        found = [one for one in RESOURCES if one.reader == reader]
+        rows.append((_paths(found), "GET, HEAD, OPTIONS", section, text))
+    stores = [one for one in RESOURCES if one.stores]
+    rows.append((_paths(stores), "POST", "10.5", "stores; below a study only instances of it"))
+    return table(("path", "methods", "section", "what is there"), rows)
+
+
+def _paths(found: Iterable[Resource]) -> str:
+    return "<br>".join(f"`{one.path.replace(':path}', '}')}`" for one in found)
+
+
+def _media_types() -> str:
+    bulk = negotiation.bulk(OCTETS)
+    rows = (
+        ("studies, series", _offers(negotiation.instances(["{as stored}"], single=False))),
+        ("instances", _offers(negotiation.instances(["{as stored}"], single=True))),
+        ("metadata", _offers(negotiation.METADATA)),
+        ("searches", _offers(negotiation.SEARCH)),
+        ("answer of store", f"`{negotiation.STORE[0]}`, whatever is accepted"),
+        ("body of store", f'`{DICOM}`, `{RELATED}; type="{DICOM}"`'),
+        ("rendered, thumbnails", _offers(negotiation.PICTURES) + "; several frames in multipart/related"),
+        ("bulk data", _offers(bulk) + f"; videos also as video/mpeg or video/mp4, documents as {', '.join(sorted(DOCUMENT_TYPES))}"),
+    )
+    text = table(("resource", "media types, the first where several would do"), rows)
+    return f"{text}\n\nRange and ETag: instances, frames, bulk data, pictures; not whole studies and series."
+
+
+def _frames() -> str:
+    rows = []
+    for syntax in SYNTAXES.values():
+        if syntax.coding in DECODERS:
+            offers = [one for one in negotiation.frames(syntax, decodable=True, single=True) if not one.related]
+            rows.append((syntax.name, _offers(offers)))
+    text = table(("stored in", "can be had as, the first by default"), rows)
+    return (
+        f'{text}\n\nEach in multipart/related, `type="…"`, and a single frame also alone. `transfer-syntax=*` takes any. The'
+        " default of PS3.18 8.7.3 is Explicit VR Little Endian whatever is stored; here it is the first of the row. Other stored"
+        " syntaxes have no frames to retrieve."
+    )
+
+
+def _rendering() -> str:
+    names = ", ".join(f"`{preset.id}`" for preset in presets())
+    return (
+        "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else one made from its"
+        " values), inversion for MONOCHROME1, palette; no presentation states, no overlays, no ICC profiles. Aspect ratio"
+        f" is kept. Presets: {names}."
+    )
+
+
+def _store(settings: WebSettings) -> str:
+    warnings = ", ".join(f"{code:04X} ({', '.join(_flags(code))})" for code in sorted(set(WARNING_REASONS.values())))
+    most = settings.max_request_bytes
+    return (
+        "200 when all instances were stored, 202 when some were or when one has a warning, 409 when none was, or 413, 503 or"
+        " 507 where that is the reason for all; 400 and 415 for a body that cannot be read. Failure Reasons (0008,1197) are the C-STORE statuses of the table of"
+        f" errors. Warning Reasons (0008,1196): {warnings}. At most {settings.parts.parts} parts in a request,"
+        f" {'of any total size' if most is None else f'{most} bytes'}; compressed bodies (Content-Encoding) are refused."
+    )
+
+
+def _flags(code: int) -> Iterable[str]:
+    return sorted(flag for flag, reason in WARNING_REASONS.items() if reason == code)
+
+
+def _described(names: Iterable[str], texts: dict[str, str]) -> str:
+    return table(("parameter", "PS3.18, and how"), ((f"`{name}`", texts[name]) for name in sorted(names)))
+
+
+def _offers(offers: Iterable[Offer]) -> str:
+    return ", ".join(f"`{offer}`" + (" (when named)" if offer.only_named else "") for offer in offers)

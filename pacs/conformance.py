@@ -1,0 +1,210 @@
+"""The DICOM conformance statement (PS3.2), made of the tables that drive the code. Pure but for what it is given of the web."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from pydicom.uid import UID
+
+from pacs.dimse import CommandField, Status
+from pacs.scp import negotiation
+from pacs.scp.identifiers import UTF_8
+from pacs.scp.query import LEVELS
+from pacs.scp.session import REJECTED, SERVICES
+from pacs.scp.settings import DimseSettings
+from storage import conformance as stored
+from storage.attributes import LEVELS as ALL_LEVELS
+from storage.conformance import table
+from storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+_INTRODUCTION: Final = """\
+# DICOM conformance statement
+
+Of Lightbox, after the template of PS3.2. Every table is made from the one that the program itself works by: `pacs conformance`
+prints this page, and a test fails when it says something else. "Not yet" means that it is not there."""
+
+_OVERVIEW: Final = (
+    ("Verification (C-ECHO)", "yes", "`pacs ae echo`", ""),
+    ("Storage (C-STORE)", "yes", "no", "every storage SOP class, private ones too, in any transfer syntax"),
+    ("Query (C-FIND)", "yes", "no", "patient root, study root, patient/study only"),
+    ("Retrieve (C-MOVE, C-GET)", "not yet", "not yet", "images are retrieved over DICOMweb"),
+    ("Storage commitment", "not yet", "not yet", ""),
+    ("Modality worklist, MPPS, UPS", "not yet", "not yet", ""),
+    ("Instance availability, media creation, print", "no", "no", ""),
+    ("DICOMweb: store, search, retrieve", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS"),
+    ("DICOMweb: WADO-URI, UPS-RS, delete, capabilities, non-patient instances", "not yet", "no", ""),
+    ("Media (PS3.10, PS3.11)", "read", "no", "`pacs import` reads files, folders, zip archives and what a DICOMDIR lies beside; writes none"),
+)
+
+# Byte of the service-class-application-information of C-FIND (PS3.4 C.5.1.1.1), from the first.
+_FIND_FLAGS: Final = (
+    "relational queries",
+    "date and time combined",
+    "fuzzy matching of names",
+    "time zone adjustment",
+    "enhanced multi-frame conversion",
+)
+
+_SECURITY: Final = """\
+None yet. There is no TLS (PS3.15 B), neither for DIMSE nor for HTTP, no authentication of users or systems, and no audit trail
+(PS3.15 A.5). Both services listen on loopback only unless the administrator says that the network itself lets only the right
+people in; a proxy can add TLS and authentication to HTTP. On loopback, requests whose Host is not this machine's are
+answered 421. Executable preambles are blanked on the way out (PS3.10 7.5)."""
+
+_EXTENSIONS: Final = """\
+Beyond the standard, and where it is read differently:
+
+- **Stored as sent.** Nothing is coerced: files are given back byte for byte, group 0002 made anew where it contradicts the
+  data set. A Study or Series Instance UID that is missing is assigned in the index and in metadata, not in the file.
+- **Imperfect instances are kept** and flagged, UIDs that break PS3.5 9.1 among them; what cannot be identified is refused.
+- **Duplicates.** The same bytes again: success. Other bytes under a known SOP Instance UID: by setting kept apart in quarantine and
+  refused with 0111, or taken in its place. PS3.4 B.2.3 does not list 0111.
+- **C-FIND** adds Retrieve AE Title (0008,0054), this archive's own, although nothing can be retrieved over DIMSE yet.
+- **C-FIND without hierarchy.** SERIES and IMAGE queries need a value for any one of the unique keys from the study down, not all
+  of those above their level. Attributes of a lower level are matched (one and the same series or instance must have them) and are
+  empty in the answers, which then say FF01.
+- **Several values** in a key mean any of them, also without negotiation; two quotation marks mean empty, also without negotiation.
+- **User identity** is answered when an answer is wanted, with an empty server response, and is not checked.
+- **DICOMweb** takes `application/json` for `application/dicom+json`, presets by name in `window`, and comma-separated UI and CS
+  values; it ignores `charset`."""
+
+
+def statement(web: str, settings: DimseSettings | None = None) -> str:
+    """The statement in Markdown. `web` is its chapter on DICOMweb, `settings` the limits that it states."""
+    chapters = (
+        ("1 Overview", table(("service", "as SCP or server", "as SCU or client", ""), _OVERVIEW)),
+        ("2 DIMSE", _dimse(settings or DimseSettings())),
+        ("3 DICOMweb", web),
+        ("4 Query keys", _keys()),
+        ("5 Transfer syntaxes", _syntaxes()),
+        ("6 Errors and statuses", _statuses()),
+        ("7 Character sets", _character_sets()),
+        ("8 Extensions and specialisations", _EXTENSIONS),
+        ("9 Security", _SECURITY),
+    )
+    return "\n\n".join((_INTRODUCTION, *(f"## {title}\n\n{text}" for title, text in chapters))) + "\n"
+
+
+def _dimse(settings: DimseSettings) -> str:
+    parts = (
+        ("Associations (PS3.8)", _associations(settings)),
+        ("Rejections (PS3.8 9.3.4)", _rejections()),
+        ("SOP classes as SCP", _sop_classes()),
+        ("Extended negotiation (PS3.7 D.3.3)", _extended()),
+        ("As SCU", "C-ECHO only, by `pacs ae echo TITLE`: one association, one presentation context, Verification."),
+    )
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
+
+
+def _associations(settings: DimseSettings) -> str:
+    called = "any" if settings.any_called_ae else "its own only; any by setting"
+    rows = (
+        ("application context", negotiation.APPLICATION_CONTEXT),
+        ("implementation class UID", IMPLEMENTATION_CLASS_UID),
+        ("implementation version name", IMPLEMENTATION_VERSION_NAME),
+        ("AE title, port", f"`{settings.ae_title}`, {settings.port}, by setting"),
+        ("called AE title", called),
+        ("calling AE title", "any that is not blank"),
+        ("associations at a time", f"{settings.max_associations} in each process; then A-ASSOCIATE-RJ"),
+        ("initiated", "by `pacs ae echo` only"),
+        ("largest PDU received", f"{settings.max_pdu_bytes} bytes"),
+        ("asynchronous operations", "none: 1, 1 is answered"),
+        ("A-ASSOCIATE-RQ", f"within {settings.request_seconds:g} s, at most {settings.max_request_bytes} bytes"),
+        ("sockets that have not negotiated", f"{settings.max_waiting}, {settings.max_waiting_per_address} of an address"),
+        (
+            "inside a message",
+            f"aborted after {settings.message_idle_seconds:g} s without a byte, or under {settings.min_bytes_per_second} bytes/s",
+        ),
+        ("between messages", f"aborted after {settings.idle_seconds:g} s"),
+        ("command set, identifier", f"at most {settings.max_command_bytes} and {settings.max_identifier_bytes} bytes"),
+    )
+    return table(("what", "value or default"), rows)
+
+
+def _rejections() -> str:
+    rows = ((name, str(why.result), str(why.source), str(why.reason)) for why, name in REJECTED.items())
+    return table(("because of", "result", "source", "reason"), rows)
+
+
+def _sop_classes() -> str:
+    finds = ((UID(uid).name, uid, "C-FIND", ", ".join(levels)) for uid, levels in LEVELS.items())
+    rows = (
+        (UID(negotiation.VERIFICATION).name, negotiation.VERIFICATION, "C-ECHO", ""),
+        *finds,
+        ("every other storage SOP class", "", "C-STORE", "level 2, full: every attribute is kept (PS3.4 B.4.1)"),
+    )
+    text = table(("SOP class", "UID", "service", "levels"), rows)
+    not_storage = ", ".join(f"{UID(uid).name} ({uid})" for uid in sorted(negotiation.NOT_STORAGE))
+    services = ", ".join(CommandField(number).name.replace("_", "-") for number in SERVICES)
+    return f"""{text}
+
+Storage is every SOP class whose name in the dictionary says so, retired ones too, and every UID that the dictionary does not
+know: private SOP classes and those of later editions; unless the sender says, by common extended negotiation, that it belongs to
+another service class. Not storage: {not_storage}.
+
+Of the transfer syntaxes of a context the first is taken that the sender proposes and chapter 5 lists; Explicit VR Little Endian,
+if it is proposed too, instead of Implicit VR or Big Endian; an unlisted one when there is no other. Queries:
+{_names(negotiation.PLAIN)}.
+
+Operations: {services}, and C-CANCEL of C-FIND, looked for between two answers. Any other command is answered
+{Status.UNRECOGNIZED_OPERATION:04X}, one on the wrong context {Status.SOP_CLASS_NOT_SUPPORTED:04X}."""
+
+
+def _extended() -> str:
+    find = negotiation.FIND_INFORMATION.ljust(len(_FIND_FLAGS), b"\0")
+    flags = ((f"C-FIND: {name}", "yes, where asked for" if flag else "no") for name, flag in zip(_FIND_FLAGS, find, strict=True))
+    level, _, signatures, _, coercion, _ = negotiation.STORAGE_INFORMATION
+    rows = (
+        *flags,
+        ("C-STORE: level of support", str(level)),
+        ("C-STORE: level of digital signature support", str(signatures)),
+        ("C-STORE: element coercion", str(coercion)),
+        ("SCP/SCU role selection", "the peer may be SCU of every context, SCP of none"),
+        ("common extended negotiation", "read: the service class of a SOP class that is not known"),
+        ("user identity", "any kind; answered when wanted, not checked"),
+    )
+    return table(("item", "answer"), rows)
+
+
+def _keys() -> str:
+    levels = (f"### {level}\n\n{stored.keys(level)}" for level in ALL_LEVELS)
+    return "\n\n".join((_KEYS, "### Matching (PS3.4 C.2.2.2)", stored.matching(), *levels))
+
+
+_KEYS: Final = """\
+For C-FIND and QIDO-RS alike. Key types as in PS3.4 C.6.1.1: U unique, R required, O optional; in the study root model the
+patient's attributes belong to the STUDY level. "Unasked" is what QIDO-RS returns without `includefield`; C-FIND returns what was asked
+for, of its own level and those above. A required or optional key that an instance has not got matches only empty or universal
+keys. An attribute that is in none of these tables belongs to the instance, and is matched and returned at the IMAGE level. Keys that cannot be
+matched are taken as empty by C-FIND (FF01), and refused by QIDO-RS (400)."""
+
+
+def _syntaxes() -> str:
+    return (
+        f"{stored.transfer_syntaxes()}\n\nAny other is stored and given back as it came. Instances are never transcoded as a whole;"
+        " single frames are decoded for DICOMweb. Frames of 1, 8, 16, 32 and 64 bits allocated and of one or three samples can be"
+        " decoded."
+    )
+
+
+def _statuses() -> str:
+    ours = (Status.SUCCESS, Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS, Status.CANCEL, Status.MISTYPED_ARGUMENT)
+    rows = ((f"{status:04X}", status.name.replace("_", " ").lower()) for status in ours)
+    return (
+        f"{stored.errors()}\n\nError Comment (0000,0902) and the HTTP body say in words what was wrong. C-STORE gives no warnings."
+        f" Other DIMSE statuses:\n\n{table(('status', 'meaning'), rows)}"
+    )
+
+
+def _character_sets() -> str:
+    return f"""Read (PS3.3 C.12.1.1.2), with code extensions (PS3.5 6.1.2.5), and misspelt forms of these:
+{stored.character_sets()}.
+
+Unknown terms are flagged and read as ASCII; undeclared bytes above 7F as UTF-8 if they are that, else as Latin-1. C-FIND answers in
+ASCII where that says it, else in the request's character set if that is a single one without code extensions and can say it,
+else in `{UTF_8}`. DICOMweb is UTF-8, and says `{UTF_8}` in (0008,0005)."""
+
+
+def _names(uids: Iterable[str]) -> str:
+    return ", ".join(UID(uid).name for uid in uids)
