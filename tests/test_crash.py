@@ -145,7 +145,8 @@ def echoes(served: Served) -> bool:
 
 
 def check(served: Served, expected: dict[str, tuple[str, str, str]]) -> None:
-    """I1 and I2: each is found, and its bytes are those that were sent."""
+    """I1 and I2: each is found, and its bytes are those that were sent. Figures of the dead can still be added up."""
+    assert httpx2.get(f"{served.url}/metrics", timeout=30).status_code == 200
     with httpx2.Client(base_url=f"{served.url}/dicom-web", timeout=30) as client:
         for uid, (study, series, sha256) in expected.items():
             path = f"studies/{study}/series/{series}/instances"

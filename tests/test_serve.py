@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -20,7 +21,7 @@ from pacs.serve import sockets
 from pacs.serve.lock import AlreadyServing, FolderLock
 from pacs.serve.sockets import CannotListen, listen
 from tests.support import made
-from tests.support.dimse_peer import CT, Peer, message, p_data, pdv, status_of, store_rq
+from tests.support.dimse_peer import CT, Peer, element, find_rq, message, p_data, pdv, status_of, store_rq
 from tests.support.serving import Served, launch, serve, serving
 
 
@@ -229,6 +230,52 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
         assert peer.pdu()[0] in (0, 7)
 
 
+def test_no_patient_in_the_logs(tmp_path: Path) -> None:
+    """Names and numbers of patients go through every service, whole and broken, and none is in what is logged."""
+    planted: dict[str, Any] = {
+        "PatientName": "PLANTED^NAME",
+        "PatientID": "PLANTED-ID",
+        "AccessionNumber": "PLANTED-ACC",
+    }
+    good = made.instance(1, **planted)
+    bad = made.instance(2, StudyInstanceUID="", **planted)
+    odd = made.instance(3, **planted).replace(b"20240102", b"PLANTEDX")
+    with serving(tmp_path / "data", PACS_LOG_LEVEL="debug") as served:
+        with Peer(served.dimse_port) as peer:
+            peer.associate()
+            for content, uid in (
+                (good, "1.2.3.4.1"),
+                (bad, "1.2.3.4.2"),
+                (odd, "1.2.3.4.3"),
+                (b"PLANTED", "1.2"),
+            ):
+                peer.store(dataset(content) if content[128:132] == b"DICM" else content, uid)
+            query = (
+                element(0x00080052, "STUDY ")
+                + element(0x00100010, "PLANTED^NAME")
+                + element(0x00100020, "PLANTED-ID")
+            )
+            peer.send(message(5, find_rq(), query))
+            assert status_of(peer.answer()[0]) in (0, 0xFF00)
+        with httpx.Client(base_url=f"{served.url}/dicom-web", timeout=30) as client:
+            for content in (good, bad, odd, good[:200], good.replace(b"PLANTED^NAME", b"PLANTED^ELSE")):
+                head, body = stow(content)
+                media_type = 'multipart/related; type="application/dicom"; boundary=b'
+                client.post("/studies", content=body, headers={"Content-Type": media_type})
+                assert head
+            for path in (
+                "studies?PatientName=PLANTED*",
+                "studies?PatientID=PLANTED-ID&wrong=PLANTED",
+                "PLANTED/NAME",
+                "studies/PLANTED",
+            ):
+                client.get(path)
+            client.get("../PLANTED")
+        text = served.output
+    assert text.count('"action"') > 15
+    assert [line for line in text.splitlines() if "PLANTED" in line] == []
+
+
 @pytest.mark.slow
 def test_slow_clients_do_not_keep_others_out(tmp_path: Path) -> None:
     """RELIABILITY, the test programme: 200 slow DIMSE and 700 slow HTTP sockets, and everybody else is served."""
@@ -308,6 +355,8 @@ def test_addresses_that_cannot_be_listened_on(host: str, port: int | None, says:
 def test_shown_addresses() -> None:
     with listen("127.0.0.1", 0, "PACS_HTTP") as listener:
         assert sockets.shown(listener) == f"127.0.0.1:{listener.getsockname()[1]}"
+    with listen("0.0.0.0", 0, "PACS_HTTP") as listener:
+        assert sockets.reachable(listener) == (socket.gethostname(), listener.getsockname()[1])
 
 
 def dataset(content: bytes) -> bytes:

@@ -11,7 +11,7 @@ from pacs import logs, metrics_folder
 from pacs.data_folder import make, run_folder
 from pacs.serve.kinds import Kind
 from pacs.serve.lock import FolderLock
-from pacs.serve.sockets import listen, shown
+from pacs.serve.sockets import listen, reachable, shown
 from pacs.serve.supervisor import Supervisor
 from pacs.settings import Settings, SettingsError, check_exposure, environment
 
@@ -78,7 +78,7 @@ def _tell(settings: Settings, listeners: dict[Kind, socket.socket]) -> None:
         url = settings.public_url or f"http://{shown(listeners[Kind.WEB])}"
         lines += [f"  viewer     {url}/", f"  DICOMweb   {url}/dicom-web"]
     if Kind.DIMSE in listeners:
-        host, port = listeners[Kind.DIMSE].getsockname()[:2]
+        host, port = reachable(listeners[Kind.DIMSE])
         lines += [f"  DIMSE      AE title {settings.ae_title}, host {host}, port {port}"]
         lines += ["Send images:", f"  storescu -aec {settings.ae_title} {host} {port} FILE..."]
     lines += [

@@ -34,9 +34,15 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
+def reachable(listener: socket.socket) -> tuple[str, int]:
+    """Host and port to tell people: this machine's name where the socket listens on all its addresses."""
+    host, port = listener.getsockname()[:2]
+    return (socket.gethostname() if host in ("0.0.0.0", "::") else host), port  # noqa: S104 - compared, not bound
+
+
 def shown(listener: socket.socket) -> str:
     """`host:port` as it goes into a URL."""
-    host, port = listener.getsockname()[:2]
+    host, port = reachable(listener)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
