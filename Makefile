@@ -25,7 +25,7 @@ viewer: .venv/.installed ## fetch and verify the viewer (serve does it too)
 .PHONY: viewer
 
 test: .venv/.installed-test ## set everything up and run the tests; ARGS='tests/test_viewer.py -n0' for some
-	@.venv/bin/pacs viewer viewer >/dev/null || echo "Going on without the viewer: the browser tests will skip."
+	@env -u PACS_TEST_S3 .venv/bin/pacs viewer viewer >/dev/null || echo "Going on without the viewer: the browser tests will skip."
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 .PHONY: test
 

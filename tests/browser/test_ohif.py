@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import httpx
 import pydicom
@@ -70,11 +70,18 @@ def study_of(where: str) -> str:
     return str(pydicom.dcmread(files_of(where)[0], specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
 
 
+def absent(why: str) -> NoReturn:
+    """A person's machine may lack a browser; continuous integration may not."""
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
 @pytest.fixture(scope="module")
 def lightbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lightbox]:
     """A server with all cases stored."""
     if find() is None:
-        pytest.skip("NO VIEWER: OHIF is not fetched (make viewer): nothing is tested in a browser")
+        absent("NO VIEWER: OHIF is not fetched (make viewer): nothing is tested in a browser")
     with running(tmp_path_factory.mktemp("browser") / "data") as server:
         server.store(path for case in CASES for path in files_of(case.where))
         yield server
@@ -85,7 +92,7 @@ def chromium() -> Iterator[Browser]:
     """Debian's Chromium, or the one that CHROMIUM names."""
     program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("NO CHROMIUM: nothing is tested in a browser (apt-get install chromium, or set CHROMIUM)")
+        absent("NO CHROMIUM: nothing is tested in a browser (apt-get install chromium, or set CHROMIUM)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
