@@ -106,6 +106,18 @@ def test_violation_within_an_association(
     assert archive.index.counts().instances == 0
 
 
+@pytest.mark.parametrize("after", [peer.ABORT, b""], ids=["abort", "close"])
+def test_a_peer_that_changes_its_mind(server: Serving, after: bytes) -> None:
+    with Peer(server.port) as client:
+        client.send(peer.associate() + after)
+    wait_until(lambda: any(event[0] in ("dropped", "ended") for event in server.told.events))
+    wait_until(lambda: server.server.associations == 0)
+    with Peer(server.port) as client:
+        client.send(after or b"\1")
+    assert echo_times(server.port, 1)[0] < 5
+    wait_until(lambda: server.server.waiting == 0)
+
+
 # Slow sockets
 
 

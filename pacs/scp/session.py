@@ -93,8 +93,9 @@ def _establish(transport: Transport, machine: Acceptor, address: str, provider: 
     try:
         request = machine.next_event()
         assert isinstance(request, AssociateRequest)
-        # Nothing may come before our answer (PS3.8 table 9-10, Sta3).
-        machine.next_event()
+        # Nothing may come before our answer but an abort (PS3.8 table 9-10, Sta3).
+        if machine.next_event():
+            raise Ended("aborted by peer")
         _check_length(request)
     except Violation as error:
         transport.send(error.pdu)

@@ -60,13 +60,14 @@ def _receive(association: Association, message: Message, spool: Spool) -> None:
     """A Part 10 file in the making: meta information of ours, then the data set's bytes as they are."""
     if not message.data_pending:
         raise NotDicom("the C-STORE command came without a data set; send one")
-    command = message.command
+    command, calling_ae = message.command, association.peer.calling_ae
     spool.write(
         part10.file_meta(
             command.get("AffectedSOPClassUID", ""),
             command.get("AffectedSOPInstanceUID", ""),
             message.context.transfer_syntax,
-            source_ae=association.peer.calling_ae,
+            # An escaped title is for logs; AE has no backslash (PS3.5 6.2).
+            source_ae=calling_ae if "\\" not in calling_ae else "",
         )
     )
     write = spool.write
