@@ -142,7 +142,7 @@ def _frames() -> str:
             rows.append((syntax.name, _offers(offers)))
     text = table(("stored in", "can be had as, the first by default"), rows)
     return (
-        f'{text}\n\nEach in multipart/related, `type="…"`, and a single frame also alone. `transfer-syntax=*` takes any. The'
+        f'{text}\n\nEach in multipart/related, `type="…"`, and a single frame also alone. When named: by its UID or by `*`. The'
         " default of PS3.18 8.7.3 is Explicit VR Little Endian whatever is stored; here it is the first of the row. Other stored"
         " syntaxes have no frames to retrieve."
     )

@@ -50,7 +50,7 @@ _SECURITY: Final = """\
 None yet. There is no TLS (PS3.15 B), neither for DIMSE nor for HTTP, no authentication of users or systems, and no audit trail
 (PS3.15 A.5). Both services listen on loopback only unless the administrator says that the network itself lets only the right
 people in; a proxy can add TLS and authentication to HTTP. On loopback, requests whose Host is not this machine's are
-answered 421. Executable preambles are blanked on the way out (PS3.10 7.5)."""
+answered 421. No CORS headers are sent: pages of other origins read nothing. Executable preambles are blanked on the way out (PS3.10 7.5)."""
 
 _EXTENSIONS: Final = """\
 Beyond the standard, and where it is read differently:
