@@ -44,7 +44,7 @@ class NotDicom(Refused):
 
 
 class NotStorable(Refused):
-    """SOP Class, SOP Instance, Study or Series UID is missing, empty or malformed."""
+    """SOP Class or SOP Instance UID is missing, or one of the four identifying UIDs is malformed."""
 
 
 class Mismatch(Refused):

@@ -11,7 +11,7 @@ PREAMBLE = bytes(128)
 PREFIX = b"DICM"
 
 # Lightbox's own: a UUID-derived UID under 2.25 (PS3.5 B.2), and a name of at most 16 characters.
-IMPLEMENTATION_CLASS_UID = "2.25.190283746565283746510293847561029384756"
+IMPLEMENTATION_CLASS_UID = "2.25.221257404073785076073531315844775892542"
 IMPLEMENTATION_VERSION_NAME = "LIGHTBOX_0_1"
 
 # The first bytes of programs and archives. TIFF is what the preamble is for (PS3.10 7.1) and stays.
