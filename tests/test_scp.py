@@ -584,6 +584,22 @@ def test_a_request_that_comes_too_early_waits_its_turn(filled: Serving) -> None:
     ]
 
 
+def test_no_patient_in_the_logs(filled: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    with Peer(filled.port) as client:
+        client.associate(calling="A\nB")
+        for value in ("DOE^JANE", "DOE^JANE\\" + "*?" * 40):
+            ask(client, (LEVEL, "STUDY"), (0x00100010, value), (0x00100020, "P1"))
+        ask(client, (LEVEL, "STUDY"), (0x00100030, "DOE^JANE"))
+        client.store(bare(instance(9, PatientName="DOE^JANE")), "1.2.3")
+        client.release()
+    filled.told.wait("ended", "released")
+    logged = capsys.readouterr()
+    assert "store.refused" in logged.out
+    assert "find.refused" in logged.out
+    assert "DOE" not in logged.out + logged.err
+    assert "A\nB" not in logged.out, "control characters are escaped"
+
+
 # Beginning and end
 
 
