@@ -12,6 +12,7 @@ from storage.archive import Archive
 from storage.blobs.memory import MemoryBlobs
 from storage.errors import Conflict, IndexUnavailable, Mismatch, NotStorable, StoreUnavailable
 from storage.ingest import Ingest, object_key
+from storage.part10 import file_meta
 from storage.types import Job, Outcome, Scope, Source, Uids
 from tests.support.archive import Store, close_archive, ingest, open_archive
 from tests.test_scanner import made
@@ -58,6 +59,29 @@ def test_other_bytes_under_the_same_uid_are_refused_and_kept_in_quarantine(archi
     assert archive.blobs.read(kept.object_key) == second
     (located,) = archive.index.locate(Scope("1.2.3.2"))
     assert archive.blobs.read(located.object_key) == first
+
+
+def test_the_same_data_set_behind_another_meta_is_no_conflict(archive: Archive, store: Store) -> None:
+    """As when a modality sends by C-STORE what was imported from its disc."""
+    content = made(PatientID="1")
+    data_set = content[content.index(b"\x08\x00\x16\x00") :]
+    other = file_meta(SC, "1.2.3.1", "1.2.840.10008.1.2.1", source_ae="CT1") + data_set
+    assert other != content
+    store(content)
+    assert store(other).outcome is Outcome.ALREADY
+    assert archive.index.quarantined() == []
+    assert len(list(archive.blobs.list())) == 1
+    (located,) = archive.index.locate(Scope("1.2.3.2"))
+    assert archive.blobs.read(located.object_key) == content
+
+
+def test_the_same_data_set_does_not_repair_a_lost_object(archive: Archive, store: Store) -> None:
+    content = made(PatientID="1")
+    stored = store(content)
+    archive.blobs.delete(object_key(stored.uids, stored.sha256))
+    data_set = content[content.index(b"\x08\x00\x16\x00") :]
+    with pytest.raises(Conflict):
+        store(file_meta(SC, "1.2.3.1", "1.2.840.10008.1.2.1", source_ae="CT1") + data_set)
 
 
 def test_with_replace_the_newcomer_is_the_instance(tmp_path: Path) -> None:

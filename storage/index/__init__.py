@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 
 from storage.errors import IndexUnavailable
 from storage.index import migrations
@@ -73,6 +73,17 @@ class Index(Reading):
                 }:
                     return False
         return True
+
+    def release(self, entry: Entry) -> None:
+        """Take an entry out of quarantine, because it turned out to be no conflict; nothing happens when it is not there."""
+        with self._database.write() as connection:
+            connection.execute(
+                delete(quarantine).where(
+                    quarantine.c.partition == entry.partition,
+                    quarantine.c.sop_instance_uid == entry.scan.uids.instance,
+                    quarantine.c.sha256 == entry.sha256,
+                )
+            )
 
     def find(self, query: Query) -> Iterator[Dataset]:
         """The matches of a query, one data set of the DICOM JSON model each, newest study first.
