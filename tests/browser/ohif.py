@@ -19,7 +19,8 @@ Button = Literal["left", "middle", "right"]
 PATIENCE = 90.0
 # OHIF's notice lies over the lower part of the picture until it is confirmed; a test that is not about it confirms first.
 CONFIRMED = (
-    "localStorage.setItem('investigationalUseDialog', JSON.stringify({expiryDate: new Date(Date.now() + 86400000)}))"
+    "window.localStorage?.setItem('investigationalUseDialog',"
+    " JSON.stringify({expiryDate: new Date(Date.now() + 86400000)}))"
 )
 
 
@@ -55,13 +56,13 @@ class Ohif:
         self.page = context.new_page()
         self.page.set_default_timeout(PATIENCE * 1000)
         self.complaints = Complaints(self.page, origin)
-        self._origin = origin
+        self.origin = origin
 
     # The study list
 
     def open_list(self) -> None:
         """The study list, loaded."""
-        self.page.goto(f"{self._origin}/")
+        self.page.goto(f"{self.origin}/")
         self.by("study-list-results").locator("tr").first.wait_for()
 
     def listed(self) -> set[str]:
@@ -83,7 +84,7 @@ class Ohif:
 
     def open_study(self, study: str) -> None:
         """A study in the viewer, its first picture drawn."""
-        self.page.goto(f"{self._origin}/viewer?StudyInstanceUIDs={study}")
+        self.page.goto(f"{self.origin}/viewer?StudyInstanceUIDs={study}")
         self.canvas.wait_for()
         self.until(lambda: detail(self.picture()) > 2.0, "the picture stays blank")
 

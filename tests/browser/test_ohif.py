@@ -58,6 +58,8 @@ CASES = [
     Case("ultrasound-big-endian", "ultrasound/US-RGB-8-epicard", colour=True),
     Case("ultrasound-raw-ybr-422", "ultrasound/US-YBR_FULL_422-EVRLE.dcm"),
 ]
+PDF = "encapsulated-documents/pdf.dcm"
+VIDEO = "video/h264_hp41_102_mp4.dcm"
 UPLOADED = "transfer-syntaxes/wg04/RG3_J2KR.dcm"
 
 
@@ -84,6 +86,7 @@ def lightbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lightbox]:
         absent("NO VIEWER: OHIF is not fetched (make viewer): nothing is tested in a browser")
     with running(tmp_path_factory.mktemp("browser") / "data") as server:
         server.store(path for case in CASES for path in files_of(case.where))
+        server.store([corpus_file(PDF), corpus_file(VIDEO)])
         yield server
 
 
@@ -134,6 +137,20 @@ def test_the_picture_is_shown(ohif: Ohif, case: Case) -> None:
     assert (colourfulness(picture) > 0.5) == case.colour, f"{colourfulness(picture):.2f} % of the picture is coloured"
     if case.scrolls:
         ohif.changes(lambda: ohif.scroll(3), "scrolling")
+
+
+def test_a_video_is_shown(ohif: Ohif) -> None:
+    ohif.open_study(study_of(VIDEO))
+    assert colourfulness(ohif.settled()) > 50
+
+
+def test_a_report_in_pdf_is_shown(ohif: Ohif) -> None:
+    ohif.page.goto(f"{ohif.origin}/viewer?StudyInstanceUIDs={study_of(PDF)}")
+    shown = ohif.page.locator("object[type='application/pdf']")
+    shown.wait_for(state="attached")
+    read = "part => fetch(part.data).then(answer => answer.arrayBuffer()).then(bytes => Array.from(new Uint8Array(bytes)))"
+    stored = pydicom.dcmread(corpus_file(PDF)).EncapsulatedDocument
+    assert bytes(shown.evaluate(read)).startswith(stored.rstrip(b"\0"))
 
 
 def test_from_the_list_to_the_picture_by_clicks(ohif: Ohif) -> None:
