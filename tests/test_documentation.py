@@ -61,6 +61,7 @@ def test_readme_names_only_targets_that_exist() -> None:
 
 def test_readme_names_only_commands_that_exist() -> None:
     known = {" ".join(words) for words, _ in reference.commands()}
+    known |= {one.rpartition(" ")[0] for one in known} - {"pacs"}
     for path in DOCUMENTS:
         for line in re.findall(r"(?:^ {4}|`)(pacs [a-z][a-z -]*)", path.read_text(encoding="utf-8"), re.MULTILINE):
             assert any(line.strip() == one or line.startswith(f"{one} ") for one in known), f"{path.name}: {line}"
