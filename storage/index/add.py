@@ -82,8 +82,8 @@ class Adding:
 
     def _existing(self, entries: list[Entry]) -> dict[str, _Existing]:
         uids = [entry.scan.uids.instance for entry in entries]
-        found = self._connection.execute(
-            statements.EXISTING, {"in_partition": entries[0].partition, "uids": uids}
+        found = statements.EXISTING.run(
+            self._connection, {"in_partition": entries[0].partition, "uids": uids}
         )
         return {row.sop_instance_uid: row for row in found}
 
@@ -101,7 +101,7 @@ class Adding:
         if not number:
             return iter(())
         last = (
-            self._connection.execute(statements.NEW_KEYS[self._dialect], {"number": number}).scalars().all()
+            statements.NEW_KEYS[self._dialect].run(self._connection, {"number": number}).scalars().all()
         )
         return iter(range(last[0] + 1, last[0] + 1 + number)) if self._dialect == "sqlite" else iter(last)
 
@@ -143,7 +143,7 @@ class Adding:
             else "the UID has other bytes",
             "times": 1,
         }
-        self._connection.execute(statements.ADD_QUARANTINE[self._dialect], [row])
+        statements.ADD_QUARANTINE[self._dialect].run(self._connection, row)
         self._follow(entry, "instance-quarantined")
 
     def _follow(self, entry: Entry, kind: str) -> None:
@@ -165,14 +165,14 @@ class Adding:
         self._write(job, self._jobs)
         if self._changes:
             number = len(self._changes)
-            last: int = self._connection.execute(statements.TAKE_CHANGES, {"number": number}).scalar_one()
+            last: int = statements.TAKE_CHANGES.run(self._connection, {"number": number}).scalar_one()
             for sequence, row in enumerate(self._changes, last - number + 1):
                 row["sequence"] = sequence
             self._write(change, self._changes)
 
     def _write(self, table: Table, values: list[_Values]) -> None:
         if values:
-            self._connection.execute(statements.add_to(table), values)
+            statements.add_to(table).run_many(self._connection, values)
 
 
 _TAKEN = frozenset({Outcome.STORED, Outcome.REPLACED})

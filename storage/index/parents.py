@@ -101,11 +101,11 @@ class Parents:
             if one.filled:
                 self._fill(study, one.pk, one.attributes)
         if self._studies:
-            self._connection.execute(
-                statements.UPDATE_STUDY, [self._study_values(one) for one in self._studies.values()]
+            statements.UPDATE_STUDY.run_many(
+                self._connection, [self._study_values(one) for one in self._studies.values()]
             )
-            self._connection.execute(
-                statements.UPDATE_SERIES, [self._series_values(one) for one in self._series.values()]
+            statements.UPDATE_SERIES.run_many(
+                self._connection, [self._series_values(one) for one in self._series.values()]
             )
 
     def _hold_studies(self, wanted: Mapping[str, Entry]) -> None:
@@ -113,15 +113,15 @@ class Parents:
         missing = sorted(wanted.keys() - {row.study_instance_uid for row in found})
         if missing:
             made = [self._new_study(uid, wanted[uid]) for uid in missing]
-            self._connection.execute(statements.ADD_STUDY[self._connection.dialect.name], made)
+            statements.ADD_STUDY[self._connection.dialect.name].run_many(self._connection, made)
             # Another transaction may have made them first: then these are its rows, committed and locked for us.
             found = [*found, *self._find_studies(missing)]
         for row in found:
             self._studies[row.study_instance_uid] = _held_study(row)
 
     def _find_studies(self, uids: Sequence[str] | Mapping[str, Entry]) -> Sequence[Row[*tuple[Any, ...]]]:
-        return self._connection.execute(
-            statements.STUDIES, {"in_partition": self._partition, "uids": list(uids)}
+        return statements.STUDIES.run(
+            self._connection, {"in_partition": self._partition, "uids": list(uids)}
         ).all()
 
     def _hold_series(self, wanted: Mapping[tuple[int, str], Entry]) -> None:
@@ -134,8 +134,8 @@ class Parents:
         if not missing:
             return
         # Nobody else can add to a study that is held, so these do not exist.
-        self._connection.execute(
-            statements.add_to(series), [self._new_series(key, wanted[key]) for key in missing]
+        statements.add_to(series).run_many(
+            self._connection, [self._new_series(key, wanted[key]) for key in missing]
         )
         for row in self._find_series(missing):
             key = (row.study_pk, row.series_instance_uid)
@@ -147,8 +147,8 @@ class Parents:
         self, keys: Sequence[tuple[int, str]] | Mapping[tuple[int, str], Entry]
     ) -> Sequence[Row[*tuple[Any, ...]]]:
         """Rows of these series; perhaps also of others with such a UID in another of the studies."""
-        return self._connection.execute(
-            statements.SERIES,
+        return statements.SERIES.run(
+            self._connection,
             {"studies": list({study_pk for study_pk, _ in keys}), "uids": list({uid for _, uid in keys})},
         ).all()
 

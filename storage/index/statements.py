@@ -1,19 +1,20 @@
-"""The statements of `add`, built once: SQLAlchemy compiles each a single time per engine."""
+"""The statements of `add`, built once and compiled once per engine."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BindParameter, Executable, Insert, Table, bindparam, insert, select, text, update
+from sqlalchemy import BindParameter, Table, bindparam, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from storage.index.prepared import Prepared
 from storage.index.tables import counter, instance, quarantine, series, study
 
 UIDS: BindParameter[Any] = bindparam("uids", expanding=True)
 
 # The instances of these UIDs, with everything that their history would keep.
-EXISTING = (
+EXISTING = Prepared(
     select(
         *(instance.c[name] for name in (
             "pk", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "object_key", "sha256", "size", "source",
@@ -24,11 +25,12 @@ EXISTING = (
     )
     .join_from(instance, series, instance.c.series_pk == series.c.pk)
     .join(study, series.c.study_pk == study.c.pk)
-    .where(instance.c.partition == bindparam("in_partition"), instance.c.sop_instance_uid.in_(UIDS))
+    .where(instance.c.partition == bindparam("in_partition"), instance.c.sop_instance_uid.in_(UIDS)),
+    "uids",
 )  # fmt: skip
 
 # Locked in the order of their UIDs, so that two batches with the same studies wait for each other in turn.
-STUDIES = (
+STUDIES = Prepared(
     select(
         *(study.c[name] for name in (
             "pk", "study_instance_uid", "attributes", "modalities", "sop_classes", "number_of_series",
@@ -37,17 +39,22 @@ STUDIES = (
     )
     .where(study.c.partition == bindparam("in_partition"), study.c.study_instance_uid.in_(UIDS))
     .order_by(study.c.study_instance_uid)
-    .with_for_update()
+    .with_for_update(),
+    "uids",
 )  # fmt: skip
 
-SERIES = select(
-    *(series.c[name] for name in (
-        "pk", "study_pk", "series_instance_uid", "attributes", "number_of_instances", "size", "revision",
-        "deleted_at",
-    ))
-).where(series.c.study_pk.in_(bindparam("studies", expanding=True)), series.c.series_instance_uid.in_(UIDS))  # fmt: skip
+SERIES = Prepared(
+    select(
+        *(series.c[name] for name in (
+            "pk", "study_pk", "series_instance_uid", "attributes", "number_of_instances", "size", "revision",
+            "deleted_at",
+        ))
+    ).where(series.c.study_pk.in_(bindparam("studies", expanding=True)), series.c.series_instance_uid.in_(UIDS)),
+    "studies",
+    "uids",
+)  # fmt: skip
 
-UPDATE_STUDY = (
+UPDATE_STUDY = Prepared(
     update(study)
     .where(study.c.pk == bindparam("row"))
     .values({name: bindparam(f"new_{name}") for name in (
@@ -56,7 +63,7 @@ UPDATE_STUDY = (
     .values(deleted_at=None)
 )  # fmt: skip
 
-UPDATE_SERIES = (
+UPDATE_SERIES = Prepared(
     update(series)
     .where(series.c.pk == bindparam("row"))
     .values(
@@ -65,7 +72,7 @@ UPDATE_SERIES = (
     .values(deleted_at=None)
 )
 
-TAKE_CHANGES = (
+TAKE_CHANGES = Prepared(
     update(counter)
     .where(counter.c.name == "change")
     .values(value=counter.c.value + bindparam("number"))
@@ -76,30 +83,28 @@ TAKE_CHANGES = (
 _AGAIN = {"times": quarantine.c.times + 1}
 _QUARANTINE_KEY = ["partition", "sop_instance_uid", "sha256"]
 
-ADD_STUDY: dict[str, Insert] = {
-    "sqlite": sqlite_insert(study).on_conflict_do_nothing(),
-    "postgresql": postgresql_insert(study).on_conflict_do_nothing(),
+ADD_STUDY: dict[str, Prepared] = {
+    "sqlite": Prepared(sqlite_insert(study).on_conflict_do_nothing()),
+    "postgresql": Prepared(postgresql_insert(study).on_conflict_do_nothing()),
 }
-ADD_QUARANTINE: dict[str, Insert] = {
-    "sqlite": sqlite_insert(quarantine).on_conflict_do_update(index_elements=_QUARANTINE_KEY, set_=_AGAIN),
-    "postgresql": postgresql_insert(quarantine).on_conflict_do_update(
-        index_elements=_QUARANTINE_KEY, set_=_AGAIN
-    ),
+ADD_QUARANTINE: dict[str, Prepared] = {
+    name: Prepared(insert_into(quarantine).on_conflict_do_update(index_elements=_QUARANTINE_KEY, set_=_AGAIN))
+    for name, insert_into in (("sqlite", sqlite_insert), ("postgresql", postgresql_insert))
 }
-ADD: dict[Table, Insert] = {}
+_ADD: dict[Table, Prepared] = {}
 
 
-def add_to(table: Table) -> Insert:
-    """A plain INSERT into `table`."""
-    if table not in ADD:
-        ADD[table] = insert(table)
-    return ADD[table]
+def add_to(table: Table) -> Prepared:
+    """A plain INSERT into `table`, which gives nothing back."""
+    if table not in _ADD:
+        _ADD[table] = Prepared(insert(table).inline())
+    return _ADD[table]
 
 
 # New primary keys of instances, taken before the rows are written. On SQLite the transaction is alone, so the last one tells.
-NEW_KEYS: dict[str, Executable] = {
-    "sqlite": text("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'instance'), 0)"),
-    "postgresql": text(
-        "SELECT nextval(pg_get_serial_sequence('instance', 'pk')) FROM generate_series(1, :number)"
+NEW_KEYS: dict[str, Prepared] = {
+    "sqlite": Prepared(text("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'instance'), 0)")),
+    "postgresql": Prepared(
+        text("SELECT nextval(pg_get_serial_sequence('instance', 'pk')) FROM generate_series(1, :number)")
     ),
 }
