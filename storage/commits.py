@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from storage.errors import LightboxError, Unavailable
+
+# How long a transaction is put off for those who are nearly there. A transaction costs about as much, and one for
+# four is hardly dearer than one for one; who is alone never waits.
+LINGER_SECONDS = 0.002
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,21 +34,59 @@ class GroupCommit(Generic[Item, Result]):
     """Turns `commit_many` (one transaction for many items) into a blocking call for one item.
 
     There is no thread of its own: the first caller to find no transaction running leads, commits everything that is
-    waiting, and wakes the others. Under load batches grow by themselves; alone, a caller waits for nobody.
+    waiting, and wakes the others. Before that it lingers a moment for those who have said that they are `coming`.
     """
 
-    def __init__(self, commit_many: Callable[[Sequence[Item]], Sequence[Result]], *, largest: int = 64) -> None:
+    def __init__(
+        self,
+        commit_many: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        largest: int = 64,
+        linger_seconds: float = LINGER_SECONDS,
+    ) -> None:
         self._commit_many = commit_many
         self._largest = largest
-        self._condition = threading.Condition()
+        self._linger_seconds = linger_seconds
+        lock = threading.Lock()
+        self._condition = threading.Condition(lock)
+        self._arrival = threading.Condition(lock)
+        self._coming = 0
         self._waiting: list[_Ticket[Item, Result]] = []
         self._leading = False
 
+    @contextlib.contextmanager
+    def coming(self) -> Iterator[Callable[[Item], Result]]:
+        """For a block in which an item is made ready: leaders linger for it until it is brought, or the block is left.
+
+        Gives the function to commit it with, to be called in the block and at most once.
+        """
+        with self._condition:
+            self._coming += 1
+        brought = False
+
+        def bring(item: Item) -> Result:
+            nonlocal brought
+            brought = True
+            return self._join(item, coming=1)
+
+        try:
+            yield bring
+        finally:
+            if not brought:
+                with self._condition:
+                    self._coming -= 1
+                    self._arrival.notify()
+
     def __call__(self, item: Item) -> Result:
         """Commit `item`; returns its result or raises what its transaction raised."""
+        return self._join(item, coming=0)
+
+    def _join(self, item: Item, coming: int) -> Result:
         ticket: _Ticket[Item, Result] = _Ticket(item)
         with self._condition:
+            self._coming -= coming
             self._waiting.append(ticket)
+            self._arrival.notify()
         while not ticket.done:
             batch = self._lead_or_wait(ticket)
             if batch:
@@ -59,8 +103,16 @@ class GroupCommit(Generic[Item, Result]):
             if ticket.done:
                 return []
             self._leading = True
+            self._linger()
             batch, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
             return batch
+
+    def _linger(self) -> None:
+        until = time.monotonic() + self._linger_seconds
+        while self._coming and len(self._waiting) < self._largest:
+            rest = until - time.monotonic()
+            if rest <= 0 or not self._arrival.wait(rest):
+                return
 
     def _settle(self, batch: list[_Ticket[Item, Result]]) -> None:
         try:

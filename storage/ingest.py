@@ -119,8 +119,9 @@ class Ingest:
             received_at=datetime.now(UTC),
             jobs=self._jobs_for(found, source),
         )
-        written = self._blobs.put(entry.object_key, content)
-        added = self._commit(entry)
+        with self._commit.coming() as commit:
+            written = self._blobs.put(entry.object_key, content)
+            added = commit(entry)
         if not written and not self._still_there(entry):
             # The object was there before us, without a row perhaps, and a sweep of orphans took it meanwhile.
             written = self._blobs.put(entry.object_key, content)

@@ -95,3 +95,40 @@ def test_an_absent_database_fails_all_at_once() -> None:
     assert {type(error) for error in got.values()} == {IndexUnavailable}
     assert len({id(error) for error in got.values()}) == 3, "each caller gets an exception of its own"
     assert len(ledger.batches) == 2, "one try, not one per item"
+
+
+def test_a_leader_lingers_for_those_who_are_coming() -> None:
+    ledger = Ledger()
+    commit = GroupCommit(ledger.commit, linger_seconds=5)
+    got: list[int] = []
+    with commit.coming() as bring:
+        early = threading.Thread(target=lambda: got.append(commit(1)))
+        early.start()
+        while not commit._leading:
+            assert early.is_alive()
+        assert ledger.batches == []
+        got.append(bring(2))
+        early.join(5)
+    assert ledger.batches == [[1, 2]]
+    assert sorted(got) == [2, 4]
+
+
+def test_a_leader_does_not_linger_for_those_who_gave_up() -> None:
+    ledger = Ledger()
+    commit = GroupCommit(ledger.commit, linger_seconds=60)
+    with pytest.raises(ValueError, match="no bytes"), commit.coming():
+        raise ValueError("no bytes")
+    assert commit(1) == 2
+
+
+def test_a_leader_lingers_only_so_long() -> None:
+    ledger = Ledger()
+    commit = GroupCommit(ledger.commit, linger_seconds=0.01)
+    with commit.coming():
+        assert commit(1) == 2
+
+
+def test_alone_nobody_lingers() -> None:
+    ledger = Ledger()
+    with GroupCommit(ledger.commit, linger_seconds=60).coming() as bring:
+        assert bring(1) == 2

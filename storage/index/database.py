@@ -21,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from storage.errors import IndexUnavailable, StoreFull
 from storage.index.deadlines import Deadlines
+from storage.index.turns import Turns
 
 # How long a writer waits for another process's transaction, and a request for a connection, before it gives up.
 BUSY_SECONDS: Final = 10
@@ -68,6 +69,7 @@ class Database:
         self.sqlite: Final = self.url.get_backend_name() == "sqlite"
         self._lock = threading.Lock()
         self._deadlines = Deadlines()
+        self._turns: Turns | None = None
         self._engine: Engine | None = None
         self._pid = 0
 
@@ -80,8 +82,13 @@ class Database:
                     if self._engine is not None:
                         self._engine.dispose(close=False)
                     self._deadlines = Deadlines()
+                    # After a fork the old lock is the parent's: the child must not share what it holds.
+                    self._turns = self._new_turns()
                     self._engine, self._pid = _engine(self.url, self._deadlines), os.getpid()
         return self._engine
+
+    def _new_turns(self) -> Turns | None:
+        return Turns(Path(f"{self.url.database}-turn"), BUSY_SECONDS) if self.sqlite else None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -96,7 +103,12 @@ class Database:
         `patient`: it may take as long as it takes (migrations). Raises Rerun when it lost to another transaction,
         CommitUnknown when it may have been committed.
         """
-        with translated(), self.engine.connect() as connection, self._in_time(connection, patient=patient):
+        with (
+            translated(),
+            self.engine.connect() as connection,
+            self._turn(),
+            self._in_time(connection, patient=patient),
+        ):
             connection = connection.execution_options(lightbox_write=True)
             transaction = connection.begin()
             try:
@@ -109,6 +121,9 @@ class Database:
                 transaction.commit()
             except DBAPIError as error:
                 _uncommitted(error)
+
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        return self._turns.take() if self._turns else contextlib.nullcontext()
 
     def _in_time(
         self, connection: Connection, *, patient: bool = False
@@ -128,6 +143,8 @@ class Database:
             if self._engine is not None:
                 self._engine.dispose(close=self._pid == os.getpid())
                 self._engine = None
+            if self._turns is not None:
+                self._turns.close()
 
 
 @contextlib.contextmanager
