@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from storage.types import Located, Scope
 
 _KEPT_SCOPES = 1024
 _SOP_INSTANCE_UID, _SAMPLES, _PHOTOMETRIC, _PLANAR = "00080018", "00280002", "00280004", "00280006"
+_AVAILABLE = "00083002"
 _STORED, _HIGH_BIT = "00280101", "00280102"
 
 
@@ -33,20 +34,25 @@ class Remade:
     always: frozenset[str]
     # Those whose frames are native: they are remade when chroma is subsampled. None: all of the scope.
     native: frozenset[str] | None
+    # Transfer syntax by instance of those that are video, which no frame request can show.
+    videos: Mapping[str, str]
 
     @classmethod
     def among(cls, instances: Iterable[Located]) -> Remade:
         """Sort the instances of a scope; one syntax to a series is the rule, and costs no list of UIDs."""
         always, native, others = set(), set(), 0
+        videos: dict[str, str] = {}
         for located in instances:
             syntax = lookup(located.transfer_syntax_uid)
+            if syntax.coding is Coding.VIDEO:
+                videos[located.uids.instance] = syntax.uid
             if served_decoded(syntax, ""):
                 always.add(located.uids.instance)
             elif syntax.coding is Coding.NATIVE:
                 native.add(located.uids.instance)
             else:
                 others += 1
-        return cls(frozenset(always), frozenset(native) if always or others else None)
+        return cls(frozenset(always), frozenset(native) if always or others else None, videos)
 
     def describe(self, item: bytes) -> bytes:
         """One instance's JSON, describing its frames as they are served: colour is RGB by pixel (PS3.3 C.7.6.3).
@@ -54,10 +60,14 @@ class Remade:
         Viewers read a frame by the Image Pixel module, so the two must agree whatever the stored coding was.
         """
         subsampled = self.native != frozenset() and YBR in item
-        if not self.always and not subsampled:
+        if not self.always and not subsampled and not self.videos:
             return item
         dataset: dict[str, Any] = orjson.loads(item)
         instance = _first(dataset, _SOP_INSTANCE_UID)
+        if instance in self.videos:
+            # A viewer has to know that it must ask for the whole as /rendered, and group 0002 is not in metadata.
+            dataset[_AVAILABLE] = {"vr": "UI", "Value": [self.videos[instance]]}
+            return orjson.dumps(dict(sorted(dataset.items())))
         native = self.native is None or instance in self.native
         if instance in self.always or (native and str(_first(dataset, _PHOTOMETRIC)).endswith("_422")):
             _as_decoded(dataset)

@@ -22,6 +22,8 @@ from storage.archive import Archive
 from storage.errors import NotFound
 from storage.types import Scope
 from tests.support import made, web
+from tests.support.archive import ingest
+from tests.support.corpus import corpus_file
 
 SERIES = "studies/1.2.3/series/1.2.3.4"
 ONE = f"{SERIES}/instances/1.2.3.4.1"
@@ -459,3 +461,11 @@ def test_layouts_are_kept_for_a_while_and_no_more_than_fit(archive: Archive) -> 
     assert layouts._bytes <= 40_000
     with pytest.raises(NotFound):
         layouts.get(Scope("1.2.3", "1.2.3.4", "9"))
+
+
+def test_a_video_says_in_its_metadata_that_it_is_one(client: TestClient, archive: Archive) -> None:
+    """OHIF asks for /rendered where (0008,3002) is a video syntax, and else for frames that a video has not got."""
+    stored = ingest(archive, corpus_file("video/h264_hp41_102_mp4.dcm"))
+    (described,) = client.get(f"/studies/{stored.uids.study}/metadata").json()
+    assert described["00083002"] == {"vr": "UI", "Value": ["1.2.840.10008.1.2.4.102"]}
+    assert "7FE00010" not in described
