@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from anyio import CapacityLimiter
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from dicomweb.bulkdata import BulkData
-from dicomweb.exchange import Answer, Call, Endpoint, Reader
+from dicomweb.exchange import Answer, Call, Endpoint, Handler
 from dicomweb.frames import Frames
 from dicomweb.layouts import Layouts
 from dicomweb.media_types import DICOM_JSON
@@ -25,7 +26,7 @@ from storage.archive import Archive
 from storage.errors import NotFound
 from storage.types import Level
 
-RETRIEVE, SEARCH = "PS3.18 10.4", "PS3.18 10.6"
+RETRIEVE, STORE, SEARCH = "PS3.18 10.4", "PS3.18 10.5", "PS3.18 10.6"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
@@ -33,33 +34,37 @@ _FRAMES = _INSTANCE + "/frames/{frames}"
 
 
 class Resource(NamedTuple):
-    """A path, the section of PS3.18 that describes it, what answers GET there (see `_readers`), and whether POST stores."""
+    """A path, and the name of what answers each method there (see `_handlers`)."""
 
     path: str
-    section: str
-    reader: str
-    stores: bool = False
+    methods: Mapping[str, str]
+
+
+def _get(path: str, name: str) -> Resource:
+    return Resource(path, {"GET": name})
 
 
 # In the order in which they are tried; the conformance statement lists them too.
 RESOURCES = (
-    Resource(_FRAMES, RETRIEVE, "frames"),
-    Resource(_INSTANCE + "/metadata", RETRIEVE, "metadata"),
-    Resource(_SERIES + "/metadata", RETRIEVE, "metadata"),
-    Resource(_STUDY + "/metadata", RETRIEVE, "metadata"),
-    Resource("/studies", SEARCH, "search studies", stores=True),
-    Resource(_STUDY + "/series", SEARCH, "search series"),
-    Resource(_SERIES + "/instances", SEARCH, "search instances"),
-    Resource(_STUDY + "/instances", SEARCH, "search instances"),
-    Resource("/series", SEARCH, "search series"),
-    Resource("/instances", SEARCH, "search instances"),
-    Resource(_STUDY, RETRIEVE, "instances", stores=True),
-    Resource(_SERIES, RETRIEVE, "instances"),
-    Resource(_INSTANCE, RETRIEVE, "instance"),
-    Resource(_INSTANCE + "/bulkdata/{path:path}", RETRIEVE, "bulk data"),
-    *(Resource(level + "/rendered", RETRIEVE, "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
-    *(Resource(level + "/thumbnail", RETRIEVE, "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
+    _get(_FRAMES, "frames"),
+    _get(_INSTANCE + "/metadata", "metadata"),
+    _get(_SERIES + "/metadata", "metadata"),
+    _get(_STUDY + "/metadata", "metadata"),
+    Resource("/studies", {"GET": "search studies", "POST": "store"}),
+    _get(_STUDY + "/series", "search series"),
+    _get(_SERIES + "/instances", "search instances"),
+    _get(_STUDY + "/instances", "search instances"),
+    _get("/series", "search series"),
+    _get("/instances", "search instances"),
+    Resource(_STUDY, {"GET": "instances", "POST": "store"}),
+    _get(_SERIES, "instances"),
+    _get(_INSTANCE, "instance"),
+    _get(_INSTANCE + "/bulkdata/{path:path}", "bulk data"),
+    *(_get(level + "/rendered", "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
+    *(_get(level + "/thumbnail", "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
 )
+# JSON and the like is compressed here, by what answers; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
+_COMPRESSED = frozenset({"metadata", "search studies", "search series", "search instances"})
 
 
 def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRoute]:
@@ -68,39 +73,36 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
     The last one answers 404, in the one error shape, for whatever else is asked there.
     """
     settings = settings or WebSettings()
-    # JSON is compressed here, route by route; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
     add_compress_type(DICOM_JSON)
-    store, pictures = Store(archive, settings), CapacityLimiter(settings.picture_threads)
-    readers = _readers(archive, settings)
+    handlers = _handlers(archive, settings)
     paths: list[BaseRoute] = []
     for resource in RESOURCES:
-        path = resource.path
-        stores = store if resource.stores else None
-        threads = pictures if path.endswith(("/rendered", "/thumbnail")) else None
-        endpoint = Endpoint(settings, resource.section, read=readers[resource.reader], store=stores, threads=threads)
-        compressed = resource.section == SEARCH or path.endswith("/metadata")
+        endpoint = Endpoint(settings, {method: handlers[name] for method, name in resource.methods.items()})
+        compressed = not _COMPRESSED.isdisjoint(resource.methods.values())
         # An instance that is no function is taken by the router as an ASGI application, for every method.
-        paths.append(Route(settings.path + path, _compressing(endpoint) if compressed else endpoint))
-    nowhere = Endpoint(settings, "PS3.18 10", read=_nothing)
+        paths.append(Route(settings.path + resource.path, _compressing(endpoint) if compressed else endpoint))
+    nowhere = Endpoint(settings, {"GET": Handler("PS3.18 10", read=_nothing)})
     return [*paths, _Rest(settings.path, nowhere)]
 
 
-def _readers(archive: Archive, settings: WebSettings) -> dict[str, Reader]:
+def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     layouts = Layouts(
         archive.index, max_bytes=settings.layout_cache_bytes, max_age=settings.layout_cache_seconds
     )
     instances, rendered = Instances(archive), Rendered(archive, layouts)
+    pictures = CapacityLimiter(settings.picture_threads)
     return {
-        "frames": Frames(layouts, archive.blobs),
-        "metadata": Metadata(archive, settings.path),
-        "search studies": Search(archive.index, Level.STUDY),
-        "search series": Search(archive.index, Level.SERIES),
-        "search instances": Search(archive.index, Level.IMAGE),
-        "instances": instances.many,
-        "instance": instances.one,
-        "bulk data": BulkData(layouts, archive.blobs),
-        "rendered": rendered.picture,
-        "thumbnail": rendered.thumbnail,
+        "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs)),
+        "metadata": Handler(RETRIEVE, read=Metadata(archive, settings.path)),
+        "instances": Handler(RETRIEVE, read=instances.many),
+        "instance": Handler(RETRIEVE, read=instances.one),
+        "bulk data": Handler(RETRIEVE, read=BulkData(layouts, archive.blobs)),
+        "rendered": Handler(RETRIEVE, read=rendered.picture, threads=pictures),
+        "thumbnail": Handler(RETRIEVE, read=rendered.thumbnail, threads=pictures),
+        "search studies": Handler(SEARCH, read=Search(archive.index, Level.STUDY)),
+        "search series": Handler(SEARCH, read=Search(archive.index, Level.SERIES)),
+        "search instances": Handler(SEARCH, read=Search(archive.index, Level.IMAGE)),
+        "store": Handler(STORE, take=Store(archive, settings)),
     }
 
 

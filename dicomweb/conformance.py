@@ -19,8 +19,8 @@ from storage.codecs.decoding import DECODERS
 from storage.conformance import table
 from storage.transfer_syntaxes import TABLE as SYNTAXES
 
-# What answers GET (`Resource.reader`): section of PS3.18, what it is, and what can be said against it.
-READERS: dict[str, tuple[str, str]] = {
+# What answers (`Resource.methods`): section of PS3.18, what it is, and what can be said against it.
+HANDLERS: dict[str, tuple[str, str]] = {
     "instances": ("10.4.1.1.1", "Part 10 files, one to a part, in the transfer syntax in which each is stored"),
     "instance": ("10.4.1.1.1", "one Part 10 file, in a part or alone, in the transfer syntax in which it is stored; Range"),
     "metadata": ("10.4.1.1.2", "the data sets in DICOM JSON, bulk data by reference; ETag, gzip and zstd"),
@@ -31,6 +31,7 @@ READERS: dict[str, tuple[str, str]] = {
     "search studies": ("10.6", "search for studies"),
     "search series": ("10.6", "search for series; of all studies with the attributes of the study"),
     "search instances": ("10.6", "search for instances; with the attributes of the levels that the path does not fix"),
+    "store": ("10.5", "stores; below a study only instances of it"),
 }
 
 _SEARCH: dict[str, str] = {
@@ -93,7 +94,7 @@ def sections(settings: WebSettings | None = None) -> str:
 
 
 _MISSING = (
-    "HEAD answers as GET without the body; any other method gets 405. Every error has a JSON body with `status`, `error`,"
+    "HEAD answers as GET without the body, OPTIONS says what there is; any other method gets 405. Every error has a JSON body with `status`, `error`,"
     " `reference` and `todo`."
 )
 
@@ -106,11 +107,10 @@ _KEYS = (
 
 def _resources() -> str:
     rows = []
-    for reader, (section, text) in READERS.items():
-        found = [one for one in RESOURCES if one.reader == reader]
-        rows.append((_paths(found), "GET, HEAD, OPTIONS", section, text))
-    stores = [one for one in RESOURCES if one.stores]
-    rows.append((_paths(stores), "POST", "10.5", "stores; below a study only instances of it"))
+    for name, (section, text) in HANDLERS.items():
+        found = [one for one in RESOURCES if name in one.methods.values()]
+        methods = {method for one in found for method, answers in one.methods.items() if answers == name}
+        rows.append((_paths(found), ", ".join(sorted(methods)), section, text))
     return table(("path", "methods", "section", "what is there"), rows)
 
 

@@ -19,8 +19,6 @@ from storage.errors import BadRequest
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _MOST_PARAMETERS = 200
-# Where the standard describes what POST does, whatever GET does on the same path.
-STORE = "PS3.18 10.5"
 # Pieces of a streamed answer are gathered up to this size before they go to the socket.
 _GATHER = 512 << 10
 # Smaller bodies go out in one write: joining them costs less than another call into the server.
@@ -62,49 +60,51 @@ class Answer:
 
 
 Reader = Callable[[Call], Answer]
-Storer = Callable[[Call, Receive], Awaitable[Answer]]
+Taker = Callable[[Call, Receive], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What answers one method: `read` a request without a body, in a worker thread; `take` one with a body.
+
+    `section` is where the standard describes the transaction, such as `PS3.18 10.4`. Work that takes long has a limiter of
+    its own in `threads`, so that it cannot keep all of them.
+    """
+
+    section: str
+    read: Reader | None = None
+    take: Taker | None = None
+    threads: anyio.CapacityLimiter | None = None
 
 
 class Endpoint:
-    """An ASGI application for one path: GET and HEAD through `read`, POST through `store`, OPTIONS by itself.
+    """An ASGI application for one path: each method by its handler, HEAD by that of GET, OPTIONS by itself."""
 
-    `read` runs in a worker thread, once per request, of those that `threads` allows; work that takes long has a limiter
-    of its own, so that it cannot keep all of them. `section` is where the standard describes the resource.
-    """
-
-    def __init__(
-        self,
-        settings: WebSettings,
-        section: str,
-        *,
-        read: Reader | None = None,
-        store: Storer | None = None,
-        threads: anyio.CapacityLimiter | None = None,
-    ) -> None:
+    def __init__(self, settings: WebSettings, methods: Mapping[str, Handler]) -> None:
         self._settings = settings
-        self._threads = threads
-        self._section = section
-        self._read = read
-        self._store = store
-        self._allow = ", ".join((("GET", "HEAD") if read else ()) + (("POST",) if store else ()) + ("OPTIONS",))
+        self._methods = {**({"HEAD": methods["GET"]} if "GET" in methods else {}), **methods}
+        self._section = next(iter(methods.values())).section
+        self._allow = ", ".join([*sorted(self._methods), "OPTIONS"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every exception becomes an error body of the one shape."""
+        handler = self._methods.get(scope["method"])
         try:
-            answer = await self._answer(scope, receive)
+            answer = await self._answer(handler, scope, receive)
         except Exception as error:  # noqa: BLE001 - the outermost place: answered, and logged where it is ours to mend
-            answer = self._failure(error, STORE if scope["method"] == "POST" else self._section)
+            answer = self._failure(error, handler.section if handler else self._section)
         await _send(answer, scope, receive, send, self._settings)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        method = scope["method"]
-        if method == "OPTIONS":
+    async def _answer(self, handler: Handler | None, scope: Scope, receive: Receive) -> Answer:
+        if handler is not None and handler.take is not None:
+            return await handler.take(call_of(scope, self._settings), receive)
+        if handler is not None and handler.read is not None:
+            return await to_thread.run_sync(handler.read, call_of(scope, self._settings), limiter=handler.threads)
+        if scope["method"] == "OPTIONS":
             return Answer(204, {"Allow": self._allow})
-        if method in ("GET", "HEAD") and self._read is not None:
-            return await to_thread.run_sync(self._read, call_of(scope, self._settings), limiter=self._threads)
-        if method == "POST" and self._store is not None:
-            return await self._store(call_of(scope, self._settings), receive)
-        raise WebRefusal(405, f"{method} is not possible here", f"use one of {self._allow}", {"Allow": self._allow})
+        raise WebRefusal(
+            405, f"{scope['method']} is not possible here", f"use one of {self._allow}", {"Allow": self._allow}
+        )
 
     def _failure(self, error: BaseException, section: str) -> Answer:
         errors.note(error, section)

@@ -54,7 +54,7 @@ def test_no_route_is_in_it_that_is_not_there() -> None:
     paths = {resource.path.replace(":path}", "}") for resource in dicomweb.RESOURCES}
     named = set(re.findall(r"`(/(?:studies|series|instances)[^`]*)`", web.sections()))
     assert named == paths
-    assert {resource.reader for resource in dicomweb.RESOURCES} == set(web.READERS)
+    assert {name for resource in dicomweb.RESOURCES for name in resource.methods.values()} == set(web.HANDLERS)
 
 
 def test_every_attribute_is_in_it_at_its_level(statement: str) -> None:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from dicomweb.errors import WebRefusal
-from dicomweb.exchange import Answer, Call, Endpoint, call_of
+from dicomweb.exchange import Answer, Call, Endpoint, Handler, call_of
 from dicomweb.settings import WebSettings
 from storage import errors
 
@@ -62,14 +62,15 @@ def ask(endpoint: Endpoint, scope: dict[str, Any], leave_after: int | None = Non
 
 
 def endpoint(body: Any = (b"abc",), status: int = 200, settings: WebSettings | None = None) -> Endpoint:
-    return Endpoint(settings or WebSettings(), SECTION, read=lambda _call: Answer(status, {"Content-Type": "text/plain"}, body))
+    answer = Answer(status, {"Content-Type": "text/plain"}, body)
+    return Endpoint(settings or WebSettings(), {"GET": Handler(SECTION, read=lambda _call: answer)})
 
 
 def failing(error: BaseException) -> Endpoint:
     def read(_call: Call) -> Answer:
         raise error
 
-    return Endpoint(WebSettings(), SECTION, read=read)
+    return Endpoint(WebSettings(), {"GET": Handler(SECTION, read=read)})
 
 
 @pytest.mark.parametrize(
