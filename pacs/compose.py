@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from pacs.scp.server import DimseServer
+    from pacs.worker import Worker
 
 # Temporary files that nobody has written to for so long are left from a crash.
 _ABANDONED_SECONDS = 3600.0
@@ -129,6 +130,17 @@ def dimse_server(
         idle_seconds=settings.dimse_idle_seconds,
     )
     return DimseServer(archive, limits, sock=listener, observer=metrics)
+
+
+def worker(settings: Settings, archive: Archive, metrics: Metrics) -> Worker:
+    """What runs the jobs of the archive's queue, not yet started."""
+    from pacs import processing
+    from pacs.worker import Worker
+
+    work = processing.Work(archive, settings)
+    return Worker(
+        JobQueue(archive.index), processing.kinds(work), periodic=processing.periodic(work), observer=metrics
+    )
 
 
 def _figures(archive: Archive) -> Iterator[tuple[str, str, dict[str, str], float]]:

@@ -73,6 +73,10 @@ class Metrics:
             "lightbox_http_seconds", "Time to answer HTTP requests, by route.",
             ["method", "route", "status"], buckets=_HTTP_BUCKETS, registry=own,
         )  # fmt: skip
+        self._jobs = Histogram(
+            "lightbox_job_seconds", "Time that jobs took, by kind and how they ended.",
+            ["kind", "outcome"], buckets=_HTTP_BUCKETS, registry=own,
+        )  # fmt: skip
         self._store_errors = Counter(
             "lightbox_store_errors", "Failures of the object store.", ["operation", "error"], registry=own
         )
@@ -117,6 +121,10 @@ class Metrics:
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
         """One HTTP request is answered. `route` is its template, never its path."""
         self._http.labels(method if method in _METHODS else "other", route, str(status)).observe(seconds)
+
+    def worked(self, kind: str, outcome: str, seconds: float) -> None:
+        """A worker has run a job (see `pacs.worker.Observer`)."""
+        self._jobs.labels(kind, outcome).observe(seconds)
 
     def store_failed(self, operation: str, error: BaseException) -> None:
         """An operation of the object store failed."""

@@ -106,7 +106,6 @@ def test_a_port_in_use_is_said_before_anything_starts(served: Served, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "settings", "status", "says"),
     [
-        (["--only", "worker"], {}, 2, "has nothing to do in this version"),
         (["--only", "web,dismse"], {}, 2, "there is no process 'dismse'"),
         ([], {"PACS_HTTP_HOST": "0.0.0.0"}, 2, "PACS_TRUST_NETWORK=true"),
         ([], {"PACS_AUTH": "oidc"}, 2, "not built yet"),
@@ -136,7 +135,7 @@ def test_what_it_will_not_start_with(
 @pytest.mark.slow
 def test_only_some_processes(tmp_path: Path) -> None:
     with serving(tmp_path / "data", "--only", "web") as web:
-        assert (len(web.pids("web")), web.pids("dimse")) == (1, [])
+        assert (len(web.pids("web")), web.pids("dimse"), web.pids("worker")) == (1, [], [])
         log = tmp_path / "dimse.log"
         dimse = serve(log, "--only", "dimse", PACS_DATA_DIR=str(tmp_path / "data"))
         try:
@@ -151,7 +150,7 @@ def test_only_some_processes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_several_processes_of_a_kind(tmp_path: Path) -> None:
     with serving(tmp_path / "data", PACS_WORKERS="2") as served:
-        assert (len(served.pids("web")), len(served.pids("dimse"))) == (2, 2)
+        assert [len(served.pids(kind)) for kind in ("web", "dimse", "worker")] == [2, 2, 1]
         for _ in range(8):
             assert served.ready()
             with Peer(served.dimse_port) as peer:
@@ -162,7 +161,7 @@ def test_several_processes_of_a_kind(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as served:
-        for kind in ("web", "dimse"):
+        for kind in ("web", "dimse", "worker"):
             (pid,) = served.pids(kind)
             served.kill([pid])
             wait(lambda kind=kind, pid=pid: served.pids(kind) not in ([], [pid]))  # type: ignore[misc]
@@ -170,7 +169,7 @@ def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
             peer.associate()
             assert peer.echo() == 0
         assert served.ready()
-        assert served.output.count('"action":"process.died"') == 2
+        assert served.output.count('"action":"process.died"') == 3
         assert "lightbox_associations_active 1.0" not in httpx.get(f"{served.url}/metrics").text
 
 
@@ -179,7 +178,7 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     log = tmp_path / "log"
     served = serve(log, PACS_DATA_DIR=str(tmp_path / "data"))
     pids = served.everything()
-    assert len(pids) == 3
+    assert len(pids) == 4
     served.kill([served.pid])
     served.child.process.wait()
     wait(lambda: not any(alive(pid) for pid in pids), 5)

@@ -15,7 +15,8 @@ from pacs.serve.sockets import listen, reachable, shown
 from pacs.serve.supervisor import Supervisor
 from pacs.settings import Settings, SettingsError, check_exposure, environment
 
-SERVING = (Kind.WEB, Kind.DIMSE)
+SERVING = (Kind.WEB, Kind.DIMSE, Kind.WORKER)
+_LISTENING = (Kind.WEB, Kind.DIMSE)
 _FILES = 16384
 
 
@@ -30,10 +31,10 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
     make(settings)
     _allow_many_files()
     lock = FolderLock(run_folder(settings), kinds)
-    listeners = {kind: _listener(settings, kind) for kind in kinds}
+    listeners = {kind: _listener(settings, kind) for kind in kinds if kind in _LISTENING}
     for kind in kinds:
         metrics_folder.forget(run_folder(settings), kind)
-    places = [(kind, listeners[kind]) for kind in kinds for _ in range(settings.processes)]
+    places = [(kind, listeners.get(kind)) for kind in kinds for _ in range(_number(kind, settings))]
     supervisor = Supervisor(places, environment(settings), run_folder(settings), settings.stop_seconds)
     try:
         clean = supervisor.run(lambda: _tell(settings, listeners))
@@ -45,16 +46,17 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
 
 
 def _kinds(only: Collection[str]) -> list[Kind]:
-    unknown = [name for name in only if name not in (*SERVING, "worker")]
+    unknown = [name for name in only if name not in SERVING]
     if unknown:
         raise SettingsError(
             f"there is no process {unknown[0]!r}: --only takes dimse, web and worker, separated by commas"
         )
-    if set(only) == {"worker"}:
-        raise SettingsError(
-            "a worker process has nothing to do in this version, which has no kinds of job yet"
-        )
     return [kind for kind in SERVING if not only or kind in only]
+
+
+def _number(kind: Kind, settings: Settings) -> int:
+    """How many processes of a kind there are. A worker has threads, and on another machine there may be another."""
+    return settings.processes if kind in _LISTENING else 1
 
 
 def _allow_many_files() -> None:

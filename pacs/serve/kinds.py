@@ -11,6 +11,7 @@ class Kind(StrEnum):
 
     WEB = "web"
     DIMSE = "dimse"
+    WORKER = "worker"
 
 
 # Said on a pipe: the index is up to date; this process serves.

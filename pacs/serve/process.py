@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.prepare:
             compose.prepare(chosen)
             os.write(options.tell, PREPARED)
-        _SERVING[options.kind](chosen, socket.socket(fileno=options.socket), _once_ready(options.tell))
+        listener = None if options.socket is None else socket.socket(fileno=options.socket)
+        _serve(options.kind, chosen, listener, _once_ready(options.tell))
     except LightboxError as error:
         sys.stderr.write(f"pacs: {logs.escaped(str(error))}\n")
         return CANNOT_START
@@ -83,7 +84,25 @@ def _dimse(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
         server.stop(chosen.stop_seconds)
 
 
-_SERVING: dict[str, Callable[[Settings, socket.socket, Ready], None]] = {Kind.WEB: _web, Kind.DIMSE: _dimse}
+def _worker(chosen: Settings, ready: Ready) -> None:
+    metrics = Metrics()
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: over.set())
+    with compose.opened(chosen, metrics) as found:
+        worker = compose.worker(chosen, found.archive, metrics)
+        worker.start()
+        ready()
+        over.wait()
+        worker.stop(chosen.stop_seconds)
+
+
+def _serve(kind: str, chosen: Settings, listener: socket.socket | None, ready: Ready) -> None:
+    if listener is None:
+        _worker(chosen, ready)
+    elif kind == Kind.WEB:
+        _web(chosen, listener, ready)
+    else:
+        _dimse(chosen, listener, ready)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -91,7 +110,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("kind", choices=[*Kind])
     parser.add_argument("--parent", type=int, required=True, help="pid of the supervisor")
     parser.add_argument("--lifeline", type=int, required=True, help="pipe that ends when the supervisor does")
-    parser.add_argument("--socket", type=int, required=True, help="listening socket")
+    parser.add_argument("--socket", type=int, help="listening socket, for what listens")
     parser.add_argument("--tell", type=int, required=True, help="pipe to say on how far it is")
     parser.add_argument("--prepare", action="store_true", help="bring the index up to date first")
     parser.add_argument("--after", type=int, help="pipe that ends when the index is up to date")

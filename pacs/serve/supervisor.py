@@ -36,7 +36,7 @@ class _Place:
     """One process to be kept running."""
 
     kind: Kind
-    listener: socket.socket
+    listener: socket.socket | None
     process: subprocess.Popen[bytes] | None = None
     ready: bool = False
     begun: float = 0.0
@@ -45,14 +45,14 @@ class _Place:
 
 
 class Supervisor:
-    """Runs `places`: a kind and its listening socket for each process. To be used once, in the main thread.
+    """Runs `places`: a kind and its listening socket, if it has one, for each process. To be used once, in the main thread.
 
     The first process brings the index up to date while the others are loading, which is what takes the time.
     """
 
     def __init__(
         self,
-        places: Iterable[tuple[Kind, socket.socket]],
+        places: Iterable[tuple[Kind, socket.socket | None]],
         environment: Mapping[str, str],
         run_folder: Path,
         stop_seconds: float,
@@ -108,9 +108,12 @@ class Supervisor:
 
     def _start(self, place: _Place) -> None:
         reading, telling = os.pipe()
-        descriptors = [place.listener.fileno(), self._lifeline[0], telling]
+        descriptors = [self._lifeline[0], telling]
         command = [sys.executable, "-m", "pacs.serve.process", place.kind.value, f"--parent={os.getpid()}"]
-        command += [f"--lifeline={self._lifeline[0]}", f"--socket={descriptors[0]}", f"--tell={telling}"]
+        command += [f"--lifeline={self._lifeline[0]}", f"--tell={telling}"]
+        if place.listener is not None:
+            command += [f"--socket={place.listener.fileno()}"]
+            descriptors += [place.listener.fileno()]
         if self._gate is not None and place is self._places[0]:
             command += ["--prepare"]
         elif self._gate is not None:
@@ -167,7 +170,8 @@ class Supervisor:
         _log.info("serve.stopping", seconds=self._stop_seconds)
         # Nobody is to wait in a queue that will not be served.
         for place in self._places:
-            place.listener.close()
+            if place.listener is not None:
+                place.listener.close()
         running = [place.process for place in self._places if place.process is not None]
         for process in running:
             process.send_signal(signal.SIGTERM)

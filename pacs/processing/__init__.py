@@ -1,0 +1,50 @@
+"""What is done after an instance is stored, or without anybody asking: the kinds of job, and the periodic work.
+
+A kind is a module of this package with a function that takes a `Work` and the job's payload. To add one, write the module
+and its row in `KINDS`; whoever enqueues it (with an ingest, or by `JobQueue.enqueue`) names it by the row's key. What a
+function raises is why the job failed: a `LightboxError` in words that an administrator reads, `Refused` when trying again
+would be in vain. A job may be run more than once, so running it twice must do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pacs.settings import Settings
+from pacs.worker import Periodic, Run
+from storage.archive import Archive
+from storage.jobs import Claimed
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job has to work with."""
+
+    archive: Archive
+    settings: Settings
+
+
+# Kind of job -> what runs it.
+KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {}
+# (name, seconds between two runs, what runs); each worker process does them.
+PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = ()
+
+
+def kinds(work: Work) -> dict[str, Run]:
+    """The kinds as the worker runs them."""
+
+    def bound(function: Callable[[Work, Mapping[str, Any]], None]) -> Run:
+        def run(job: Claimed) -> None:
+            function(work, job.payload)
+
+        return run
+
+    return {name: bound(function) for name, function in KINDS.items()}
+
+
+def periodic(work: Work) -> tuple[Periodic, ...]:
+    """The periodic work as the worker runs it."""
+    return tuple(Periodic(name, seconds, partial(function, work)) for name, seconds, function in PERIODIC)

@@ -1,0 +1,170 @@
+"""The worker: takes jobs from the queue, runs each by its kind, and says how it ended; any number of them side by side.
+
+A job is tried three times with growing pauses, then it is dead and waits for an administrator (`storage.jobs`). While it
+runs its lease is renewed, so that a job may take long and yet comes back soon when its worker dies.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from storage.errors import LightboxError, Refused, Unavailable
+from storage.jobs import LEASE_SECONDS, Claimed, JobQueue
+
+_log = structlog.get_logger(__name__)
+# How long an idle worker rests between two looks: what a job waits at most beside the work before it.
+IDLE_SECONDS: Final = 0.5
+# After the database was away.
+_PAUSE_SECONDS: Final = 5.0
+
+# What runs a job of one kind; what it raises is why it failed. LightboxError's text is shown, and Refused is not tried again.
+Run = Callable[[Claimed], None]
+
+
+class Observer(Protocol):
+    """Who counts."""
+
+    def worked(self, kind: str, outcome: str, seconds: float) -> None:
+        """A job was run: `done`, `failed` (and will be tried again, or is dead by now), or `lost` to another worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """Work that comes round by itself, every `seconds` after it last ended; harmless when two workers do it at once."""
+
+    name: str
+    seconds: float
+    run: Callable[[], None]
+
+
+class Worker:
+    """Runs jobs of the given kinds in `threads` threads from `start` to `stop`."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        kinds: Mapping[str, Run],
+        *,
+        periodic: tuple[Periodic, ...] = (),
+        threads: int = 2,
+        observer: Observer | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self._queue = queue
+        self._kinds = kinds
+        self._observer = observer
+        self._lease = lease_seconds
+        self._idle = idle_seconds
+        self._over = threading.Event()
+        self._running: dict[int, Claimed] = {}
+        self._lock = threading.Lock()
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        self._threads = [
+            threading.Thread(target=self._work, args=(f"{name}:{number}",), name=f"worker-{number}", daemon=True)
+            for number in range(threads if kinds else 0)
+        ]
+        self._threads.append(threading.Thread(target=self._renew, name="worker-leases", daemon=True))
+        self._threads += [
+            threading.Thread(target=self._repeat, args=(one,), name=f"worker-{one.name}", daemon=True) for one in periodic
+        ]
+
+    def start(self) -> None:
+        """Begin to look for jobs."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, seconds: float) -> bool:
+        """Take no more jobs; whether those that run ended in time. One that did not comes back when its lease ends."""
+        self._over.set()
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self, name: str) -> None:
+        while not self._over.is_set():
+            try:
+                claimed = self._queue.claim(name, kinds=tuple(self._kinds), lease=self._lease)
+            except Unavailable as error:
+                _log.warning("worker.waiting", reason=str(error))
+                self._over.wait(_PAUSE_SECONDS)
+                continue
+            for one in claimed:
+                self._run(one)
+            if not claimed:
+                self._over.wait(self._idle)
+
+    def _run(self, job: Claimed) -> None:
+        begun = time.perf_counter()
+        with self._lock:
+            self._running[job.id] = job
+        try:
+            failure = self._failure(job)
+        finally:
+            with self._lock:
+                del self._running[job.id]
+        outcome = self._tell(job, failure)
+        if self._observer is not None:
+            self._observer.worked(job.kind, outcome, time.perf_counter() - begun)
+
+    def _failure(self, job: Claimed) -> Exception | None:
+        try:
+            self._kinds[job.kind](job)
+        except Exception as error:  # noqa: BLE001 - told to the queue, which keeps it with the job
+            return error
+        return None
+
+    def _tell(self, job: Claimed, failure: Exception | None) -> str:
+        """Say how it ended. Where the database is away now, the lease's end says it: the job is tried once more."""
+        try:
+            if failure is None:
+                return "done" if self._queue.done(job) else "lost"
+            self._note(job, failure)
+            kept = self._queue.fail(job, _text(failure), retry=not isinstance(failure, Refused))
+            return "failed" if kept else "lost"
+        except Unavailable as error:
+            _log.warning("job.untold", kind=job.kind, job=job.id, reason=str(error))
+            return "lost"
+
+    def _note(self, job: Claimed, failure: Exception) -> None:
+        # An unforeseen exception's own text may quote an attribute: its type and place are what a log may have.
+        trace = failure.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+        _log.warning(
+            "job.failed", kind=job.kind, job=job.id, attempt=job.attempt, reason=_text(failure), where=where
+        )
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._lease / 3):
+            with self._lock:
+                running = list(self._running.values())
+            for job in running:
+                try:
+                    self._queue.renew(job, lease=self._lease)
+                except Unavailable as error:
+                    _log.warning("worker.waiting", reason=str(error))
+
+    def _repeat(self, one: Periodic) -> None:
+        while not self._over.is_set():
+            try:
+                one.run()
+            except LightboxError as error:
+                _log.warning("periodic.failed", name=one.name, reason=str(error))
+            except Exception as error:  # noqa: BLE001 - logged; it comes round again
+                _log.exception("periodic.failed", name=one.name, reason=type(error).__name__)
+            self._over.wait(one.seconds)
+
+
+def _text(failure: Exception) -> str:
+    return str(failure) if isinstance(failure, LightboxError) else type(failure).__name__
