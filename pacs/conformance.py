@@ -8,11 +8,12 @@ from typing import Final
 from pydicom.uid import UID
 
 from pacs.dimse import CommandField, Status
-from pacs.scp import negotiation
+from pacs.scp import negotiation, sop_classes
 from pacs.scp.identifiers import UTF_8
-from pacs.scp.query import LEVELS
-from pacs.scp.session import REJECTED, SERVICES
+from pacs.scp.services import SERVICES
+from pacs.scp.session import REJECTED
 from pacs.scp.settings import DimseSettings
+from pacs.scp.sop_classes import SOP_CLASSES, Kind
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
 from storage.conformance import table
@@ -128,15 +129,13 @@ def _rejections() -> str:
 
 
 def _sop_classes() -> str:
-    finds = ((UID(uid).name, uid, "C-FIND", ", ".join(levels)) for uid, levels in LEVELS.items())
     rows = (
-        (UID(negotiation.VERIFICATION).name, negotiation.VERIFICATION, "C-ECHO", ""),
-        *finds,
+        *((UID(uid).name, uid, _operations(row.kind), ", ".join(row.levels)) for uid, row in SOP_CLASSES.items()),
         ("every other storage SOP class", "", "C-STORE", "level 2, full: every attribute is kept (PS3.4 B.4.1)"),
     )
     text = table(("SOP class", "UID", "service", "levels"), rows)
-    not_storage = ", ".join(f"{UID(uid).name} ({uid})" for uid in sorted(negotiation.NOT_STORAGE))
-    services = ", ".join(CommandField(number).name.replace("_", "-") for number in SERVICES)
+    not_storage = ", ".join(f"{UID(uid).name} ({uid})" for uid in sorted(sop_classes.NOT_STORAGE))
+    services = ", ".join(dict.fromkeys(_name(field) for field, _ in SERVICES))
     return f"""{text}
 
 Storage is every SOP class whose name in the dictionary says so, retired ones too, and every UID that the dictionary does not
@@ -145,16 +144,24 @@ another service class. Not storage: {not_storage}.
 
 Of the transfer syntaxes of a context the first is taken that the sender proposes and chapter 5 lists; Explicit VR Little Endian,
 if it is proposed too, instead of Implicit VR or Big Endian; an unlisted one when there is no other. Queries:
-{_names(negotiation.PLAIN)}.
+{_names(sop_classes.PLAIN)}.
 
 Operations: {services}, and C-CANCEL of C-FIND, looked for between two answers. Any other command is answered
 {Status.UNRECOGNIZED_OPERATION:04X}, one on the wrong context {Status.SOP_CLASS_NOT_SUPPORTED:04X}."""
 
 
+def _name(field: CommandField) -> str:
+    return field.name.replace("_", "-")
+
+
+def _operations(kind: Kind) -> str:
+    return ", ".join(_name(field) for field, of in SERVICES if of is kind)
+
+
 def _extended() -> str:
-    find = negotiation.FIND_INFORMATION.ljust(len(_FIND_FLAGS), b"\0")
+    find = sop_classes.FIND_INFORMATION.ljust(len(_FIND_FLAGS), b"\0")
     flags = ((f"C-FIND: {name}", "yes, where asked for" if flag else "no") for name, flag in zip(_FIND_FLAGS, find, strict=True))
-    level, _, signatures, _, coercion, _ = negotiation.STORAGE_INFORMATION
+    level, _, signatures, _, coercion, _ = sop_classes.STORAGE_INFORMATION
     rows = (
         *flags,
         ("C-STORE: level of support", str(level)),

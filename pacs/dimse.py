@@ -41,14 +41,36 @@ class CommandField(IntEnum):
     C_CANCEL = 0x0FFF
 
 
+_NORMALIZED: Final = frozenset(
+    {
+        CommandField.N_EVENT_REPORT,
+        CommandField.N_GET,
+        CommandField.N_SET,
+        CommandField.N_ACTION,
+        CommandField.N_CREATE,
+        CommandField.N_DELETE,
+    }
+)
+
+
 class Status(IntEnum):
     """(0000,0900): those that are the same for every service (PS3.7 annex C), and C-FIND's (PS3.4 table C.4-1)."""
 
     SUCCESS = 0x0000
+    INVALID_ATTRIBUTE_VALUE = 0x0106
     PROCESSING_FAILURE = 0x0110
+    DUPLICATE_SOP_INSTANCE = 0x0111
+    NO_SUCH_SOP_INSTANCE = 0x0112
+    NO_SUCH_EVENT_TYPE = 0x0113
+    INVALID_ARGUMENT_VALUE = 0x0115
+    INVALID_SOP_INSTANCE = 0x0117
+    MISSING_ATTRIBUTE = 0x0120
     SOP_CLASS_NOT_SUPPORTED = 0x0122
+    NO_SUCH_ACTION_TYPE = 0x0123
+    NOT_AUTHORIZED = 0x0124
     UNRECOGNIZED_OPERATION = 0x0211
     MISTYPED_ARGUMENT = 0x0212
+    RESOURCE_LIMITATION = 0x0213
     CANCEL = 0xFE00
     PENDING = 0xFF00
     PENDING_WITHOUT_SOME_KEYS = 0xFF01
@@ -145,20 +167,40 @@ def _check(command: Command) -> None:
         raise Malformed(f"the command set has no {identifier}")
 
 
+def is_normalized(command: Command) -> bool:
+    """Whether it is of DIMSE-N (PS3.7 10), request or response."""
+    return int(command["CommandField"]) & ~RESPONSE_BIT in _NORMALIZED
+
+
 def has_data_set(command: Command) -> bool:
     """Whether a data set follows the command set."""
     return bool(command["CommandDataSetType"] != NO_DATA_SET)
 
 
+def request(field: CommandField, message_id: int, *, data_set: bool, **more: Any) -> Command:
+    """A request (PS3.7 9.3, 10.3); `more` are further elements, None where there is none."""
+    return {
+        "CommandField": field,
+        "MessageID": message_id,
+        "CommandDataSetType": _DATA_SET if data_set else NO_DATA_SET,
+        **more,
+    }
+
+
 def respond(request: Command, status: int, *, data_set: bool = False, **more: Any) -> Command:
     """The response to a request (PS3.7 9.3, 10.3): its SOP Class UID is echoed; `more` are further elements.
 
-    An ErrorComment is cut to the 64 characters that LO may have.
+    That of a DIMSE-N request also names its instance, and the type of event or action. An ErrorComment is cut to the 64
+    characters that LO may have.
     """
     if more.get("ErrorComment"):
         more["ErrorComment"] = str(more["ErrorComment"])[:LONGEST_COMMENT]
+    if is_normalized(request):
+        instance = request.get("AffectedSOPInstanceUID") or request.get("RequestedSOPInstanceUID")
+        echoed = {keyword: request.get(keyword) for keyword in ("EventTypeID", "ActionTypeID")}
+        more = {"AffectedSOPInstanceUID": instance or None, **echoed, **more}
     return {
-        "AffectedSOPClassUID": request.get("AffectedSOPClassUID") or None,
+        "AffectedSOPClassUID": request.get("AffectedSOPClassUID") or request.get("RequestedSOPClassUID") or None,
         "CommandField": request["CommandField"] | RESPONSE_BIT,
         "MessageIDBeingRespondedTo": request["MessageID"],
         "CommandDataSetType": _DATA_SET if data_set else NO_DATA_SET,

@@ -35,6 +35,8 @@ PURE = (
     "storage.transfer_syntaxes",
     "storage.types",
     "storage.values",
+    "pacs.scp.negotiation",
+    "pacs.scp.sop_classes",
     "pacs.upper_layer",
     "dicomweb.media_types",
     "dicomweb.negotiation",

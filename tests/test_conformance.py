@@ -14,8 +14,8 @@ from dicomweb.qido import PARAMETERS as SEARCH_PARAMETERS
 from dicomweb.rendering.request import PARAMETERS as RENDERING_PARAMETERS
 from pacs import compose, conformance
 from pacs.cli import app
-from pacs.scp.query import LEVELS as MODELS
 from pacs.scp.settings import DimseSettings
+from pacs.scp.sop_classes import SOP_CLASSES
 from storage import attributes
 from storage.archive import Archive
 from storage.charsets import TERMS
@@ -101,7 +101,7 @@ def test_every_error_is_in_it_with_its_statuses(statement: str) -> None:
 def test_every_parameter_model_and_character_set_is_in_it(statement: str) -> None:
     for name in (*SEARCH_PARAMETERS, *RENDERING_PARAMETERS, *filter(None, TERMS)):
         assert f"`{name}`" in statement, name
-    assert [uid for uid in MODELS if uid not in statement] == []
+    assert [uid for uid in SOP_CLASSES if uid not in statement] == []
 
 
 def test_sections_have_a_state_and_what_is_partly_there_says_how() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pynetdicom import sop_class
 
-from pacs.scp.negotiation import Context, choose, is_storage, negotiate, rejection
+from pacs.scp.negotiation import Context, choose, negotiate, rejection
+from pacs.scp.sop_classes import is_storage
 from pacs.upper_layer import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNIZED,

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pacs.scp.identifiers import Identifier
-from pacs.scp.negotiation import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, STUDY_ROOT_FIND, Context
+from pacs.scp.negotiation import Context
 from pacs.scp.query import Find, WrongLevel, is_supported, understand
+from pacs.scp.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, STUDY_ROOT_FIND
 from storage.attributes import tag_of
 from storage.errors import BadRequest, statuses
 from storage.matching import DateTimeRange, Names, OneOf, Range

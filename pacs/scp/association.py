@@ -1,9 +1,10 @@
-"""One association: messages in, responses out, over a transport; what ends it is an exception that services need not know."""
+"""One association: messages in, responses and requests out, over a transport; its end is an exception that services need not know."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,14 +14,15 @@ from pacs import dimse
 from pacs.dimse import Command, CommandField
 from pacs.scp.negotiation import Context
 from pacs.scp.settings import DimseSettings
-from pacs.scp.transport import Ended, Transport
+from pacs.scp.transport import Ended, Transport, Wait
 from pacs.upper_layer import (
     Aborted,
     AbortReason,
     AbortSource,
-    Acceptor,
     Fragment,
+    Machine,
     Received,
+    Released,
     ReleaseRequested,
     Violation,
 )
@@ -33,6 +35,10 @@ _TOGETHER_BYTES: Final = 1 << 15
 _TOGETHER_SECONDS: Final = 0.01
 # What a peer must at least take: a PDV's header and one byte of it.
 LEAST_LENGTH: Final = 7
+# Requests and cancels that came while an operation was going on, and are still to be looked at.
+_MOST_AHEAD: Final = 64
+
+Buffers = list[bytes | memoryview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Peer:
 
 @dataclass(slots=True)
 class Message:
-    """A request as it came: its command set, and whether its data set is still to be read."""
+    """A request or a response as it came: its command set, and whether its data set is still to be read."""
 
     context: Context
     command: Command
@@ -58,9 +64,18 @@ class Message:
     def id(self) -> int:
         return int(self.command.get("MessageID", 0))
 
+    @property
+    def is_response(self) -> bool:
+        return bool(self.command["CommandField"] & dimse.RESPONSE_BIT)
+
+    @property
+    def status(self) -> int:
+        """Of a response; one that has none counts as a failure."""
+        return int(self.command.get("Status", dimse.Status.PROCESSING_FAILURE))
+
 
 class Association:
-    """An accepted association, used by the one thread that serves it.
+    """An association that is established, used by the one thread that serves it, whichever side has asked for it.
 
     Raises Ended when it is over, however that came; what had to be said to the peer has been said by then.
     """
@@ -68,7 +83,7 @@ class Association:
     def __init__(
         self,
         transport: Transport,
-        machine: Acceptor,
+        machine: Machine,
         peer: Peer,
         contexts: dict[int, Context],
         settings: DimseSettings,
@@ -79,17 +94,33 @@ class Association:
         self._machine = machine
         self._assembly = dimse.CommandAssembly(settings.max_command_bytes)
         # What came while an operation was going on, and is not a cancel: taken when that is over.
-        self._ahead: Message | ReleaseRequested | None = None
+        self._ahead: deque[Message] = deque()
+        self._release_asked = False
+        # Operations that the peer wants no more of.
+        self._cancels: set[int] = set()
+        # What is sent together with what is sent next.
+        self._outbox: Buffers = []
+        self._last_id = 0
         self._max_length = min(peer.max_length or _MOST_SENT, _MOST_SENT)
+        # What serves requests of the peer that come while we wait for an answer; and whether it is at it, which is no time
+        # for a request of ours.
+        self.on_request: Callable[[Message], None] | None = None
+        self.busy = False
 
-    def next_message(self) -> Message:
-        """Wait for the next request. A release is answered here, and ends the association."""
+    def next_message(self, wait: Wait = Wait.REST) -> Message:
+        """Wait for the next message. A release is answered here, and ends the association."""
+        self.flush()
         self._transport.message_ended()
+        if self._ahead:
+            return self._ahead.popleft()
+        self._cancels.clear()
+        if self._release_asked:
+            self._not_data(ReleaseRequested())
+        return self._message(wait)
+
+    def _message(self, wait: Wait) -> Message:
         while True:
-            event, self._ahead = self._ahead, None
-            if isinstance(event, Message):
-                return event
-            received = event or self._event(inside=self._assembly.begun)
+            received = self._event(Wait.MESSAGE if self._assembly.begun else wait)
             if isinstance(received, Fragment):
                 message = self._command(received)
                 if message:
@@ -106,7 +137,7 @@ class Association:
             except Violation as error:
                 raise self._violated(error) from error
             if event is None:
-                self._read(inside=True)
+                self._read(Wait.MESSAGE)
                 continue
             if not isinstance(event, Fragment):
                 self._not_data(event)
@@ -131,11 +162,25 @@ class Association:
         for _ in self.data(message):
             pass
 
-    def respond(self, message: Message, status: int, **more: Any) -> None:
-        """Send a response without a data set, after the request's own has been read to its end."""
+    # Responses
+
+    def respond(self, message: Message, status: int, *, data: bytes | None = None, **more: Any) -> None:
+        """Send a response, after the request's own data set has been read to its end."""
+        self.respond_later(message, status, data=data, **more)
+        self.flush()
+
+    def respond_later(self, message: Message, status: int, *, data: bytes | None = None, **more: Any) -> None:
+        """The same, but sent only with what is sent next: a pending response, and the sub-operation after it."""
         self.drain(message)
-        command = dimse.encode(dimse.respond(message.command, status, **more))
-        self._transport.send(b"".join(self._pdus(message, command, command=True)))
+        command = dimse.encode(dimse.respond(message.command, status, data_set=data is not None, **more))
+        self._outbox += self._pdus(message, command, command=True)
+        if data is not None:
+            self._outbox += self._pdus(message, data, command=False)
+
+    def flush(self) -> None:
+        """Send what waits to be sent with the next."""
+        if self._outbox:
+            self._send([])
 
     def pending(self, message: Message, status: int) -> Pending:
         """Begin to answer `message` with pending responses (PS3.7 9.3.2.2), each with an identifier."""
@@ -144,35 +189,137 @@ class Association:
 
     def write_pending(self, message: Message, head: bytes, identifiers: list[bytes]) -> None:
         """Send some pending responses at once, each a command that is encoded already and an identifier."""
-        pdus: list[bytes | memoryview] = []
+        pdus: Buffers = []
         for data in identifiers:
             pdus.append(head)
             pdus += self._pdus(message, data, command=False)
         self._transport.send(b"".join(pdus))
 
-    def _pdus(self, message: Message, payload: bytes, *, command: bool) -> list[bytes | memoryview]:
+    def _pdus(self, message: Message, payload: bytes, *, command: bool) -> Buffers:
         return self._machine.data(message.context.id, payload, command=command, max_length=self._max_length)
+
+    # Requests of ours
+
+    def request(
+        self, context: Context, field: CommandField, data: Iterable[bytes] | None = None, **elements: Any
+    ) -> Message:
+        """Send a request and wait for its response, whose data set, if it has one, is still to be read.
+
+        `data` are the pieces of the data set in the context's transfer syntax; two at a time are held. Whatever they raise
+        before the first two are there, leaves the association as it was; later it must be aborted, and is.
+        """
+        message_id = self.begin(context, field, data, **elements)
+        return self.response_to(message_id)
+
+    def begin(
+        self, context: Context, field: CommandField, data: Iterable[bytes] | None = None, **elements: Any
+    ) -> int:
+        """The same without waiting; gives the message's ID, for `response_to` and cancels."""
+        if self.busy:
+            raise self.aborted("violation", "an operation of the peer's within ours asks for one of ours again")
+        message_id = self._last_id = self._last_id % 0xFFFF + 1
+        command = dimse.encode(dimse.request(field, message_id, data_set=data is not None, **elements))
+        pieces = _marked(data) if data is not None else iter(())
+        first = next(pieces, (b"", True)) if data is not None else None
+        buffers = self._machine.data(context.id, command, command=True, max_length=self._max_length)
+        self._transport.message_ended()
+        if first is None:
+            self._send(buffers)
+            return message_id
+        try:
+            self._send_data(context.id, first, pieces, buffers)
+        except Ended:
+            raise
+        except BaseException as error:
+            raise self.aborted("error", "a data set broke off in the middle") from error
+        return message_id
+
+    def _send_data(
+        self, context_id: int, first: tuple[bytes, bool], pieces: Iterator[tuple[bytes, bool]], buffers: Buffers
+    ) -> None:
+        piece, last = first
+        while True:
+            buffers += self._machine.data(
+                context_id, piece, command=False, max_length=self._max_length, last=last
+            )
+            self._send(buffers)
+            if last:
+                return
+            buffers = []
+            piece, last = next(pieces)
+
+    def response_to(self, message_id: int) -> Message:
+        """Wait for the response to a request of ours.
+
+        Each side may have an operation of its own going on (PS3.7 D.3.3.3): the peer's requests are served meanwhile by
+        `on_request`, and its cancels noted.
+        """
+        while True:
+            message = self._ahead.popleft() if self._ahead else self._message(Wait.ANSWER)
+            if not message.is_response:
+                self._meanwhile(message)
+            elif message.command["MessageIDBeingRespondedTo"] == message_id:
+                return message
+            else:
+                raise self.aborted("violation", "a response to nothing that was asked")
+
+    def _meanwhile(self, message: Message) -> None:
+        if message.command["CommandField"] == CommandField.C_CANCEL:
+            self._keep(message)
+            return
+        if self.on_request is None:
+            raise self.aborted("violation", "a request came where only responses are expected")
+        self.busy = True
+        try:
+            self.on_request(message)
+        finally:
+            self.busy = False
+
+    def cancel(self, context: Context, message_id: int) -> None:
+        """Ask the peer to end an operation of ours (PS3.7 9.3.2.3)."""
+        command = {
+            "CommandField": CommandField.C_CANCEL,
+            "MessageIDBeingRespondedTo": message_id,
+            "CommandDataSetType": dimse.NO_DATA_SET,
+        }
+        self._send(
+            self._machine.data(context.id, dimse.encode(command), command=True, max_length=self._max_length)
+        )
+
+    def _send(self, buffers: Buffers) -> None:
+        waiting, self._outbox = self._outbox, []
+        self._transport.send_buffers([*waiting, *buffers] if waiting else buffers)
+
+    # Cancels
 
     def cancelled(self, message: Message) -> bool:
         """Whether the peer has sent a C-CANCEL for `message`, or wants release; looks, and does not wait."""
-        if isinstance(self._ahead, ReleaseRequested):
+        if self._is_over(message):
             return True
         if self._ahead or not (count := self._transport.receive_now(self._machine.space())):
             return False
         self._machine.filled(count)
-        while self._ahead is None and (event := self._next_event()) is not None:
+        while not self._ahead and (event := self._next_event()) is not None:
             if isinstance(event, ReleaseRequested):
-                self._ahead = event
-                return True
-            if not isinstance(event, Fragment):
+                self._release_asked = True
+            elif not isinstance(event, Fragment):
                 self._not_data(event)
             elif (other := self._command(event)) is not None:
-                if other.command["CommandField"] != CommandField.C_CANCEL:
-                    # Asynchronous operations were not negotiated, but no harm is done by letting it wait its turn.
-                    self._ahead = other
-                elif other.command["MessageIDBeingRespondedTo"] == message.id:
-                    return True
-        return False
+                self._keep(other)
+        return self._is_over(message)
+
+    def _is_over(self, message: Message) -> bool:
+        return self._release_asked or message.id in self._cancels
+
+    def _keep(self, other: Message) -> None:
+        """What came in the middle of an operation: a cancel, or what waits until that is over."""
+        if other.command["CommandField"] == CommandField.C_CANCEL:
+            if len(self._cancels) < _MOST_AHEAD:
+                self._cancels.add(other.command["MessageIDBeingRespondedTo"])
+            return
+        if len(self._ahead) == _MOST_AHEAD:
+            raise self.aborted("violation", "too many requests before the end of an operation")
+        self._ahead.append(other)
 
     def aborted(self, how: str, text: str) -> Ended:
         """Send A-ABORT, as the user of the upper layer, when there is still somebody to get it; gives what to raise."""
@@ -181,9 +328,9 @@ class Association:
 
     # Events
 
-    def _event(self, *, inside: bool) -> Received:
+    def _event(self, wait: Wait) -> Received:
         while (event := self._next_event()) is None:
-            self._read(inside=inside)
+            self._read(wait)
         return event
 
     def _next_event(self) -> Received | None:
@@ -192,10 +339,10 @@ class Association:
         except Violation as error:
             raise self._violated(error) from error
 
-    def _read(self, *, inside: bool) -> None:
+    def _read(self, wait: Wait) -> None:
         machine, transport = self._machine, self._transport
         try:
-            machine.filled(transport.receive(machine.space(), inside=inside))
+            machine.filled(transport.receive(machine.space(), wait))
         except Ended as error:
             if error.how == "lost":
                 machine.closed()
@@ -217,6 +364,8 @@ class Association:
         if isinstance(event, ReleaseRequested):
             self._send_last(self._machine.release())
             raise Ended("released")
+        if isinstance(event, Released):
+            raise Ended("released")
         if isinstance(event, Aborted):
             raise Ended("aborted by peer", f"A-ABORT with source {event.source} and reason {event.reason}")
         raise AssertionError(event)
@@ -230,6 +379,17 @@ class Association:
             self._transport.send(pdu)
         except Ended:
             _log.debug("association.last_word_lost", address=self.peer.address)
+
+
+def _marked(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Each piece, and whether it is the last: one is read ahead."""
+    before: bytes | None = None
+    for piece in pieces:
+        if before is not None:
+            yield before, False
+        before = piece
+    if before is not None:
+        yield before, True
 
 
 class Pending:

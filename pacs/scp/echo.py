@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from pacs.dimse import Status
 from pacs.scp.association import Association, Message
-from pacs.scp.negotiation import VERIFICATION
 from pacs.scp.provider import Provider
-
-
-def serves(abstract_syntax: str) -> bool:
-    """Whether C-ECHO may come on a presentation context."""
-    return abstract_syntax == VERIFICATION
 
 
 def answer(association: Association, message: Message, _provider: Provider) -> None:

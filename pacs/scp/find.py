@@ -12,7 +12,6 @@ from pacs.dimse import Status
 from pacs.scp import query as queries
 from pacs.scp.association import Association, Message
 from pacs.scp.identifiers import Encoder, Identifier, decode
-from pacs.scp.negotiation import QUERY_MODELS
 from pacs.scp.provider import Provider
 from pacs.scp.query import AVAILABILITY, QUERY_LEVEL, RETRIEVE_AE_TITLE, Find, WrongLevel
 from pacs.scp.store import comment
@@ -21,11 +20,6 @@ from storage.errors import BadRequest, LightboxError, LimitExceeded, Unsupported
 from storage.types import Level, Query
 
 _log = structlog.get_logger(__name__)
-
-
-def serves(abstract_syntax: str) -> bool:
-    """Whether C-FIND may come on a presentation context."""
-    return abstract_syntax in QUERY_MODELS
 
 
 def answer(association: Association, message: Message, provider: Provider) -> None:

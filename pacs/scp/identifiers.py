@@ -25,8 +25,9 @@ from storage.values import BULK_VRS
 CHARACTER_SET: Final = "00080005"
 UTF_8: Final = "ISO_IR 192"
 
-# Identifiers are small; what is not would be an attack.
+# Identifiers are small; what is not would be an attack. The data sets of DIMSE-N may be lists of many instances.
 _LIMITS: Final = Limits(depth=16, elements=4096, header_bytes=1 << 20)
+LARGE: Final = Limits(depth=16, elements=200_000, header_bytes=8 << 20)
 _CHARACTER_SET_TAG: Final = 0x00080005
 # VRs in the character set of (0008,0005) (PS3.5 6.1.2.2); the others are ASCII.
 _IN_CHARACTER_SET: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
@@ -44,11 +45,11 @@ class Identifier:
     character_set: tuple[str, ...]
 
 
-def decode(data: bytes, transfer_syntax_uid: str) -> Identifier:
+def decode(data: bytes, transfer_syntax_uid: str, limits: Limits = _LIMITS) -> Identifier:
     """Read an identifier. Raises Truncated and LimitExceeded. Implicit VR is recognised even where explicit was agreed."""
     little = lookup(transfer_syntax_uid).little_endian
     explicit = data[4:6] in EXPLICIT_VRS
-    reader = Reader(memoryview(data), _LIMITS)
+    reader = Reader(memoryview(data), limits)
     reader.run(0, explicit=explicit, little=little)
     if reader.truncated:
         raise Truncated("the identifier ends before its last element does; send it again")

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pacs.scp.identifiers import CHARACTER_SET, Identifier, text_values
-from pacs.scp.negotiation import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, STUDY_ROOT_FIND, Context
+from pacs.scp.negotiation import Context
+from pacs.scp.sop_classes import SOP_CLASSES
 from storage.attributes import BY_TAG, above, level_of, tag_of
 from storage.errors import BadRequest, UnsupportedQuery
 from storage.matching import Condition, Universal, combined, parse
@@ -28,11 +29,6 @@ AVAILABILITY: Final = tag_of("InstanceAvailability")
 # They say how to read the identifier, or are put into every answer by us; none of them is a key.
 _NOT_KEYS: Final = frozenset({QUERY_LEVEL, RETRIEVE_AE_TITLE, AVAILABILITY, CHARACTER_SET, tag_of("QueryRetrieveView")})
 
-LEVELS: Final[dict[str, tuple[Level, ...]]] = {
-    PATIENT_ROOT_FIND: (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE),
-    STUDY_ROOT_FIND: (Level.STUDY, Level.SERIES, Level.IMAGE),
-    PATIENT_STUDY_ONLY_FIND: (Level.PATIENT, Level.STUDY),
-}
 _UNIQUE: Final = {
     Level.STUDY: tag_of("StudyInstanceUID"),
     Level.SERIES: tag_of("SeriesInstanceUID"),
@@ -96,7 +92,7 @@ _RETRIEVE_URL: Final = tag_of("RetrieveURL")
 def _level(dataset: Dataset, model: str) -> Level:
     values = text_values(dataset.get(QUERY_LEVEL, {}))
     named = values[0].strip() if values else ""
-    levels = LEVELS[model]
+    levels = SOP_CLASSES[model].levels
     if len(values) == 1 and named in levels:
         return Level(named)
     known = ", ".join(levels)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
 
+from pacs.dimse import CommandField
 from pacs.scp.front import Front
 from pacs.scp.provider import Provider
+from pacs.scp.services import SERVICES, Answer
 from pacs.scp.session import serve
 from pacs.scp.settings import DimseSettings, Observer
+from pacs.scp.sop_classes import Kind
 from pacs.upper_layer import Acceptor
 from storage.archive import Archive
 
@@ -52,9 +56,11 @@ class DimseServer:
         *,
         sock: socket.socket | None = None,
         observer: Observer | None = None,
+        services: Mapping[tuple[CommandField, Kind], Answer] = SERVICES,
     ) -> None:
         self._settings = settings or DimseSettings()
         self._provider = Provider(archive, self._settings, observer)
+        self._services = services
         self._sock = sock
         self._port = None if sock is None else _port_of(sock)
         self._front: Front | None = None
@@ -108,7 +114,7 @@ class DimseServer:
     def _take_over(self, sock: socket.socket, machine: Acceptor, address: str) -> bool:
         if not self._provider.take_place():
             return False
-        arguments = (sock, machine, address, self._provider)
+        arguments = (sock, machine, address, self._provider, self._services)
         try:
             threading.Thread(target=serve, args=arguments, name=f"dimse-{address}", daemon=True).start()
         except RuntimeError:

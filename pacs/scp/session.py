@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
 
-from pacs import dimse
 from pacs.dimse import CommandField, Status
-from pacs.scp import echo, find, store
 from pacs.scp.association import LEAST_LENGTH, Association, Message, Peer
 from pacs.scp.negotiation import negotiate, rejection
 from pacs.scp.provider import Provider
+from pacs.scp.services import SERVICES, Answer
+from pacs.scp.sop_classes import Kind, kind_of
 from pacs.scp.transport import Ended, Transport
 from pacs.upper_layer import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -42,23 +41,12 @@ REJECTED: Final[dict[Reject, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What answers a command, and on which presentation contexts."""
-
-    answer: Callable[[Association, Message, Provider], None]
-    serves: Callable[[str], bool]
-
-
-SERVICES: Final[Mapping[int, Service]] = {
-    CommandField.C_ECHO: Service(echo.answer, echo.serves),
-    CommandField.C_STORE: Service(store.answer, store.serves),
-    CommandField.C_FIND: Service(find.answer, find.serves),
-}
-
-
 def serve(
-    sock: socket.socket, machine: Acceptor, address: str, provider: Provider, services: Mapping[int, Service] = SERVICES
+    sock: socket.socket,
+    machine: Acceptor,
+    address: str,
+    provider: Provider,
+    services: Mapping[tuple[CommandField, Kind], Answer] = SERVICES,
 ) -> None:
     """Serve a socket whose A-ASSOCIATE-RQ is complete in `machine`, until its end. Closes the socket; never raises."""
     try:
@@ -72,8 +60,8 @@ def serve(
     association: Association | None = None
     try:
         association = _establish(transport, machine, address, provider)
-        while association:
-            _dispatch(association, association.next_message(), provider, services)
+        if association:
+            _serve(association, provider, services)
     except Ended as ended:
         _ended(ended, association, address, provider, time.monotonic() - begun)
     except Exception:  # noqa: BLE001
@@ -85,6 +73,14 @@ def serve(
     finally:
         transport.linger()
         provider.closed(transport)
+
+
+def _serve(
+    association: Association, provider: Provider, services: Mapping[tuple[CommandField, Kind], Answer]
+) -> None:
+    association.on_request = lambda message: _dispatch(association, message, provider, services)
+    while True:
+        _dispatch(association, association.next_message(), provider, services)
 
 
 def _establish(transport: Transport, machine: Acceptor, address: str, provider: Provider) -> Association | None:
@@ -127,22 +123,25 @@ def _check_length(request: AssociateRequest) -> None:
 
 
 def _dispatch(
-    association: Association, message: Message, provider: Provider, services: Mapping[int, Service]
+    association: Association,
+    message: Message,
+    provider: Provider,
+    services: Mapping[tuple[CommandField, Kind], Answer],
 ) -> None:
     field = message.command["CommandField"]
     if field == CommandField.C_CANCEL:
         # For an operation that is over already (PS3.7 9.3.2.3): nothing to do and nothing to answer.
         association.drain(message)
         return
-    if field & dimse.RESPONSE_BIT:
+    if message.is_response:
         raise association.aborted("violation", f"a response {field:04X}H to nothing that was asked")
-    service = services.get(field)
-    if service is None:
-        association.respond(message, Status.UNRECOGNIZED_OPERATION)
-    elif not service.serves(message.context.abstract_syntax):
+    answer = services.get((field, kind_of(message.context.abstract_syntax)))
+    if answer is not None and message.context.peer_uses:
+        answer(association, message, provider)
+    elif any(field == served for served, _ in services):
         association.respond(message, Status.SOP_CLASS_NOT_SUPPORTED)
     else:
-        service.answer(association, message, provider)
+        association.respond(message, Status.UNRECOGNIZED_OPERATION)
 
 
 def _ended(
@@ -159,5 +158,3 @@ def _ended(
 
 def _named(peer: Peer) -> dict[str, str]:
     return {"calling_ae": peer.calling_ae, "called_ae": peer.called_ae, "address": peer.address}
-
-

@@ -33,8 +33,12 @@ class DimseSettings:
     message_idle_seconds: float = 30.0
     min_bytes_per_second: int = 256
     idle_seconds: float = 60.0
+    # The answer to what we have asked: a C-STORE within a C-GET or C-MOVE, an N-EVENT-REPORT.
+    answer_seconds: float = 60.0
     max_command_bytes: int = 1 << 14
     max_identifier_bytes: int = 1 << 20
+    # The data set of a DIMSE-N request: a storage commitment of ten thousand instances has about two million bytes.
+    max_dataset_bytes: int = 4 << 20
 
 
 class Observer(Protocol):

@@ -9,7 +9,6 @@ import structlog
 
 from pacs.dimse import Status
 from pacs.scp.association import Association, Message
-from pacs.scp.negotiation import QUERY_MODELS, VERIFICATION
 from pacs.scp.provider import Provider
 from pacs.scp.transport import Ended
 from storage import part10
@@ -18,11 +17,6 @@ from storage.spool import Spool
 from storage.types import Source
 
 _log = structlog.get_logger(__name__)
-
-
-def serves(abstract_syntax: str) -> bool:
-    """Whether C-STORE may come on a presentation context: on all that were accepted for storage."""
-    return abstract_syntax != VERIFICATION and abstract_syntax not in QUERY_MODELS
 
 
 def answer(association: Association, message: Message, provider: Provider) -> None:

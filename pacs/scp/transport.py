@@ -9,7 +9,9 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from typing import Final
 
 from pacs.scp.settings import DimseSettings
@@ -19,6 +21,8 @@ TICK: Final = 1.0
 # objects a second from a stock modality instead of hundreds. The kernel forgets it, so it is set after each read.
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+# Buffers that one system call may take (IOV_MAX is 1,024 everywhere that matters).
+_AT_ONCE: Final = 1024
 # How long, and how much, is still read after our last word, so that closing does not destroy it on its way to the peer.
 _LINGER_SECONDS: Final = 2.0
 _SHORT_LINGER_SECONDS: Final = 0.2
@@ -31,6 +35,14 @@ class Ended(Exception):
     def __init__(self, how: str, text: str = "") -> None:
         super().__init__(text or how)
         self.how = how
+
+
+class Wait(Enum):
+    """What is waited for: a peer that owes nothing, the rest of a message, or the answer to what we have asked."""
+
+    REST = auto()
+    MESSAGE = auto()
+    ANSWER = auto()
 
 
 class Stopping:
@@ -59,34 +71,34 @@ class Transport:
         for name, value in _KEEPALIVE:
             if hasattr(socket, name):
                 _set(sock, socket.IPPROTO_TCP, getattr(socket, name), value)
-        tick = min(TICK, settings.message_idle_seconds, settings.idle_seconds)
+        tick = min(TICK, settings.message_idle_seconds, settings.idle_seconds, settings.answer_seconds)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(tick))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(settings.message_idle_seconds))
 
     def message_begins(self) -> None:
-        """From now on the peer owes us the rest of a message: `receive(inside=True)` holds it to the least rate."""
+        """From now on the peer owes us the rest of a message: `receive` holds it to the least rate."""
         self._waited, self._came = 0.0, 0
 
     def message_ended(self) -> None:
         """We have answered: the peer may rest."""
         self._quiet_since = time.monotonic()
 
-    def receive(self, space: memoryview, *, inside: bool) -> int:
-        """Read what is there, at least a byte; `inside` a message that has begun."""
+    def receive(self, space: memoryview, wait: Wait) -> int:
+        """Read what is there, at least a byte."""
         begun = time.monotonic()
         while True:
             try:
                 count = self._socket.recv_into(space)
                 break
             except BlockingIOError:
-                self._check_patience(begun, inside)
+                self._check_patience(begun, wait)
             except OSError as error:
                 raise Ended("lost", f"the connection is gone ({error.strerror})") from error
         if not count:
             raise Ended("lost", "the peer closed the connection without release")
         if _QUICK_ACK is not None:
             _set(self._socket, socket.IPPROTO_TCP, _QUICK_ACK, 1)
-        if inside:
+        if wait is Wait.MESSAGE:
             self._check_rate(time.monotonic() - begun, count)
         return count
 
@@ -106,6 +118,23 @@ class Transport:
         """Write all of it. A peer that does not read for as long as a message may be idle is given up."""
         try:
             self._socket.sendall(data)
+        except BlockingIOError as error:
+            raise Ended("idle", "the peer does not read what is sent to it") from error
+        except OSError as error:
+            raise Ended("lost", f"the connection is gone ({error.strerror})") from error
+
+    def send_buffers(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Write all of them, one after the other, as if they were one, without putting them together first."""
+        waiting = [one for one in buffers if len(one)]
+        first = 0
+        try:
+            while first < len(waiting):
+                sent = self._socket.sendmsg(waiting[first : first + _AT_ONCE])
+                while first < len(waiting) and sent >= len(waiting[first]):
+                    sent -= len(waiting[first])
+                    first += 1
+                if sent:
+                    waiting[first] = memoryview(waiting[first])[sent:]
         except BlockingIOError as error:
             raise Ended("idle", "the peer does not read what is sent to it") from error
         except OSError as error:
@@ -138,14 +167,16 @@ class Transport:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _check_patience(self, begun: float, inside: bool) -> None:
+    def _check_patience(self, begun: float, wait: Wait) -> None:
         """Called at each tick without a byte."""
-        if self._stopping.over or (self._stopping.begun and not inside):
+        if self._stopping.over or (self._stopping.begun and wait is Wait.REST):
             raise Ended("stopped", "the server is stopping")
         now = time.monotonic()
-        if inside and now - begun >= self._settings.message_idle_seconds:
+        if wait is Wait.MESSAGE and now - begun >= self._settings.message_idle_seconds:
             raise Ended("idle", "a message stopped in the middle")
-        if not inside and now - self._quiet_since >= self._settings.idle_seconds:
+        if wait is Wait.ANSWER and now - begun >= self._settings.answer_seconds:
+            raise Ended("idle", f"no answer came within {self._settings.answer_seconds:g} s")
+        if wait is Wait.REST and now - self._quiet_since >= self._settings.idle_seconds:
             raise Ended("idle", "nothing was asked for")
 
     def _check_rate(self, waited: float, count: int) -> None:

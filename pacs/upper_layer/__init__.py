@@ -1,6 +1,6 @@
 """The DICOM upper layer (PS3.8) as tables and values: bytes in, events and bytes out; no sockets."""
 
-from pacs.upper_layer.acceptor import Aborted, Acceptor, Fragment, Received, ReleaseRequested
+from pacs.upper_layer.acceptor import Acceptor
 from pacs.upper_layer.associate import (
     AnsweredContext,
     AssociateAnswer,
@@ -11,7 +11,18 @@ from pacs.upper_layer.associate import (
     UserIdentity,
     UserInformation,
     encode_answer,
+    encode_request,
+    parse_answer,
     parse_request,
+)
+from pacs.upper_layer.machine import (
+    Aborted,
+    Fragment,
+    Machine,
+    Received,
+    Rejected,
+    Released,
+    ReleaseRequested,
 )
 from pacs.upper_layer.pdus import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -27,6 +38,7 @@ from pacs.upper_layer.pdus import (
     Reject,
     Violation,
 )
+from pacs.upper_layer.requestor import Requestor
 from pacs.upper_layer.states import TABLE, Action, Event, State, Step
 
 __all__ = (
@@ -48,12 +60,16 @@ __all__ = (
     "AssociateRequest",
     "Event",
     "Fragment",
+    "Machine",
     "Malformed",
     "PduType",
     "ProposedContext",
     "Received",
     "Reject",
+    "Rejected",
     "ReleaseRequested",
+    "Released",
+    "Requestor",
     "Role",
     "State",
     "Step",
@@ -61,5 +77,7 @@ __all__ = (
     "UserInformation",
     "Violation",
     "encode_answer",
+    "encode_request",
+    "parse_answer",
     "parse_request",
 )

@@ -1,4 +1,4 @@
-"""A-ASSOCIATE-RQ as a value, and A-ASSOCIATE-AC as bytes (PS3.8 9.3.2, 9.3.3 and annex D; PS3.7 annex D.3.3)."""
+"""A-ASSOCIATE-RQ and -AC between values and bytes (PS3.8 9.3.2, 9.3.3 and annex D; PS3.7 annex D.3.3)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_ITEMS: Final = 8192
 
 
 class Malformed(ValueError):
-    """An A-ASSOCIATE-RQ that cannot be read; `at` is the byte of the PDU where it goes wrong."""
+    """An A-ASSOCIATE-RQ or -AC that cannot be read; `at` is the byte of the PDU where it goes wrong."""
 
     def __init__(self, text: str, at: int) -> None:
         super().__init__(text)
@@ -95,7 +95,7 @@ class UserInformation:
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
-    """A-ASSOCIATE-RQ. AE titles are without padding; `titles` are the 64 bytes that the answer repeats."""
+    """A-ASSOCIATE-RQ. AE titles are without padding; `titles` are the 64 bytes that the answer repeats (of one received)."""
 
     protocol_version: int
     called_ae: str
@@ -175,6 +175,31 @@ def _items(body: memoryview, start: int, end: int, budget: _Budget) -> Iterator[
         at += length
 
 
+def parse_answer(body: memoryview) -> AssociateAnswer:
+    """Read what follows the header of an A-ASSOCIATE-AC. Raises Malformed."""
+    if len(body) < _FIXED:
+        raise Malformed(f"an A-ASSOCIATE-AC has at least {_FIXED} bytes, not {len(body)}", 0)
+    contexts: list[AnsweredContext] = []
+    user = UserInformation()
+    budget = _Budget()
+    for kind, at, value in _items(body, _FIXED, len(body), budget):
+        if kind == ANSWERED_CONTEXT:
+            contexts.append(_answered_context(body, at, value, budget))
+        elif kind == USER_INFORMATION:
+            user = _user(body, at, value, budget)
+    return AssociateAnswer(tuple(contexts), user)
+
+
+def _answered_context(body: memoryview, at: int, value: memoryview, budget: _Budget) -> AnsweredContext:
+    if len(value) < 4:
+        raise Malformed("a presentation context item is shorter than its four fixed bytes", at)
+    syntax = ""
+    for kind, _, text in _items(body, at + 4, at + len(value), budget):
+        if kind == TRANSFER_SYNTAX:
+            syntax = text_of(text)
+    return AnsweredContext(value[0], value[2], syntax)
+
+
 def _context(body: memoryview, at: int, value: memoryview, budget: _Budget) -> ProposedContext:
     if len(value) < 4:
         raise Malformed("a presentation context item is shorter than its four fixed bytes", at)
@@ -243,6 +268,27 @@ def _counted(item: memoryview) -> tuple[memoryview, memoryview]:
     if length > len(item) - 2:
         raise IndexError(length)
     return item[2 : 2 + length], item[2 + length :]
+
+
+def encode_request(request: AssociateRequest) -> bytes:
+    """A-ASSOCIATE-RQ (9.3.2)."""
+    body = b"".join(
+        (
+            struct.pack(">HH", _PROTOCOL_VERSION_1, 0),
+            *(title.encode("ascii", "replace")[:16].ljust(16) for title in (request.called_ae, request.calling_ae)),
+            bytes(32),
+            _item(APPLICATION_CONTEXT, request.application_context.encode("ascii")),
+            *map(_proposed, request.contexts),
+            _item(USER_INFORMATION, b"".join(_user_items(request.user))),
+        )
+    )
+    return HEADER.pack(PduType.ASSOCIATE_RQ, len(body)) + body
+
+
+def _proposed(context: ProposedContext) -> bytes:
+    syntaxes = b"".join(_item(TRANSFER_SYNTAX, uid.encode("ascii")) for uid in context.transfer_syntaxes)
+    abstract = _item(ABSTRACT_SYNTAX, context.abstract_syntax.encode("ascii"))
+    return _item(PROPOSED_CONTEXT, bytes((context.id, 0, 0, 0)) + abstract + syntaxes)
 
 
 def encode_answer(request: AssociateRequest, answer: AssociateAnswer) -> bytes:

@@ -99,6 +99,11 @@ def reject(why: Reject) -> bytes:
     return bytes((PduType.ASSOCIATE_RJ, 0, 0, 0, 0, SHORT_LENGTH, 0, *why))
 
 
+def release_request() -> bytes:
+    """A-RELEASE-RQ (9.3.6)."""
+    return bytes((PduType.RELEASE_RQ, 0, 0, 0, 0, SHORT_LENGTH, 0, 0, 0, 0))
+
+
 def release_reply() -> bytes:
     """A-RELEASE-RP (9.3.7)."""
     return bytes((PduType.RELEASE_RP, 0, 0, 0, 0, SHORT_LENGTH, 0, 0, 0, 0))
@@ -111,21 +116,22 @@ def abort(source: AbortSource, reason: AbortReason = AbortReason.NOT_SPECIFIED) 
 
 
 def p_data(
-    context_id: int, payload: bytes | memoryview, *, command: bool, max_length: int
+    context_id: int, payload: bytes | memoryview, *, command: bool, max_length: int, last: bool = True
 ) -> Iterator[bytes | memoryview]:
     """P-DATA-TF PDUs (9.3.5) that carry `payload`, one PDV each, as buffers to be sent one after the other.
 
     `max_length` is the peer's limit on the PDU's variable field (annex D.1); it must be at least 7. An empty payload
-    still makes one PDU, the last of its message.
+    still makes one PDU. `last` False: more of the same message follows.
     """
-    most = max_length - PDV_HEADER.size
+    # A fragment has an even number of bytes, where it can (annex E.1).
+    most = (max_length - PDV_HEADER.size) & ~1 or 1
     size = len(payload)
     whole = memoryview(payload)
     at = 0
     while True:
         piece = whole[at : at + most]
         at += len(piece)
-        control = (COMMAND_BIT if command else 0) | (LAST_BIT if at >= size else 0)
+        control = (COMMAND_BIT if command else 0) | (LAST_BIT if last and at >= size else 0)
         length = len(piece)
         yield _P_DATA_HEAD.pack(PduType.P_DATA, length + 6, length + 2, context_id, control)
         yield piece

@@ -1,0 +1,22 @@
+"""What answers which command on which kind of SOP class: the one table of services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from pacs.dimse import CommandField
+from pacs.scp import echo, find, store
+from pacs.scp.association import Association, Message
+from pacs.scp.provider import Provider
+from pacs.scp.sop_classes import Kind
+
+# Reads the message's data set, if it has one, does what is asked, and sends every response.
+Answer: TypeAlias = Callable[[Association, Message, Provider], None]
+
+# A service of DIMSE-N is a function of values: see `normalized.answering`.
+SERVICES: Final[Mapping[tuple[CommandField, Kind], Answer]] = {
+    (CommandField.C_ECHO, Kind.VERIFICATION): echo.answer,
+    (CommandField.C_STORE, Kind.STORAGE): store.answer,
+    (CommandField.C_FIND, Kind.FIND): find.answer,
+}

@@ -1,0 +1,107 @@
+"""The SOP classes that are not storage as one table: what they are for, and what is agreed about them. Pure.
+
+Presentation contexts, roles, extended negotiation, the choice of what answers a command, and the conformance statement are
+made from it. A service of another kind needs a `Kind`, its rows here, and what answers its operations in `services`.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from functools import cache
+from typing import Final, NamedTuple
+
+from pydicom.uid import UID
+
+from storage.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from storage.types import Level
+
+
+class Kind(StrEnum):
+    """What a SOP class is for: with the command it says what answers."""
+
+    VERIFICATION = "verification"
+    STORAGE = "storage"
+    FIND = "query"
+    MOVE = "retrieve by C-MOVE"
+    GET = "retrieve by C-GET"
+    COMMITMENT = "storage commitment"
+
+
+PLAIN: Final = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)
+
+
+class SopClass(NamedTuple):
+    """One SOP class. `syntaxes` None: any; `levels` of a query/retrieve model, the uppermost first.
+
+    `information` is the service-class-application-information that we support, byte by byte (PS3.7 D.3.3.5): an answer has
+    what was asked for and is here. `both_roles`: the peer may be provider too, where it asks for that role.
+    """
+
+    uid: str
+    kind: Kind
+    syntaxes: tuple[str, ...] | None = PLAIN
+    levels: tuple[Level, ...] = ()
+    information: bytes = b""
+    both_roles: bool = False
+
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+COMMITMENT: Final = "1.2.840.10008.1.20.1"
+# The well-known instance of storage commitment (PS3.4 J.3.5).
+COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+STORAGE_SERVICE_CLASS: Final = "1.2.840.10008.4.2"
+
+_MODELS: Final = "1.2.840.10008.5.1.4.1.2."
+PATIENT_ROOT_FIND: Final = _MODELS + "1.1"
+PATIENT_ROOT_MOVE: Final = _MODELS + "1.2"
+PATIENT_ROOT_GET: Final = _MODELS + "1.3"
+STUDY_ROOT_FIND: Final = _MODELS + "2.1"
+STUDY_ROOT_MOVE: Final = _MODELS + "2.2"
+STUDY_ROOT_GET: Final = _MODELS + "2.3"
+PATIENT_STUDY_ONLY_FIND: Final = _MODELS + "3.1"
+PATIENT_STUDY_ONLY_MOVE: Final = _MODELS + "3.2"
+PATIENT_STUDY_ONLY_GET: Final = _MODELS + "3.3"
+
+_PATIENT_ROOT: Final = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
+_STUDY_ROOT: Final = (Level.STUDY, Level.SERIES, Level.IMAGE)
+_PATIENT_STUDY_ONLY: Final = (Level.PATIENT, Level.STUDY)
+# PS3.4 C.5.1.1.1: relational queries, dates and times combined, fuzzy matching of names; not time zone adjustment and
+# enhanced multi-frame conversion.
+FIND_INFORMATION: Final = bytes((1, 1, 1))
+# PS3.4 C.5.2.1.1, C.5.3.1.1: relational retrieval; not enhanced multi-frame conversion.
+RETRIEVE_INFORMATION: Final = bytes((1,))
+# PS3.4 B.3.1: level 2 (every attribute is kept), signatures are preserved (level 3), nothing is coerced.
+STORAGE_INFORMATION: Final = bytes((2, 0, 3, 0, 0, 0))
+
+SOP_CLASSES: Final[dict[str, SopClass]] = {
+    row.uid: row
+    for row in (
+        SopClass(VERIFICATION, Kind.VERIFICATION, syntaxes=None),
+        SopClass(PATIENT_ROOT_FIND, Kind.FIND, PLAIN, _PATIENT_ROOT, FIND_INFORMATION),
+        SopClass(STUDY_ROOT_FIND, Kind.FIND, PLAIN, _STUDY_ROOT, FIND_INFORMATION),
+        SopClass(PATIENT_STUDY_ONLY_FIND, Kind.FIND, PLAIN, _PATIENT_STUDY_ONLY, FIND_INFORMATION),
+    )
+}
+
+# "Storage" in the name and yet no C-STORE of an instance: commitment, and the directory of a medium.
+NOT_STORAGE: Final = frozenset({COMMITMENT, "1.2.840.10008.1.20.2", "1.2.840.10008.1.3.10"})
+UID_GRAMMAR: Final = re.compile(r"[0-9.]{1,64}")
+
+
+@cache
+def is_storage(sop_class_uid: str) -> bool:
+    """Whether instances of this SOP class are stored; what the dictionary does not know may well be."""
+    if not UID_GRAMMAR.fullmatch(sop_class_uid):
+        return False
+    entry = UID(sop_class_uid)
+    # A UID that is not in the dictionary has no type; a retired one of which it has forgotten the name has no name.
+    if not entry.type or not entry.name:
+        return True
+    return entry.type == "SOP Class" and "Storage" in entry.name and sop_class_uid not in NOT_STORAGE
+
+
+def kind_of(sop_class_uid: str) -> Kind:
+    """What an accepted context's SOP class is for: storage, where it is not in the table."""
+    row = SOP_CLASSES.get(sop_class_uid)
+    return row.kind if row else Kind.STORAGE
