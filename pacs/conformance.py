@@ -14,6 +14,7 @@ from pacs.scp.services import SERVICES
 from pacs.scp.session import REJECTED
 from pacs.scp.settings import DimseSettings
 from pacs.scp.sop_classes import SOP_CLASSES, Kind
+from pacs.scp.suboperations import RetrieveStatus
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
 from storage.conformance import table
@@ -29,7 +30,8 @@ _OVERVIEW: Final = (
     ("Verification (C-ECHO)", "yes", "`pacs ae echo`", ""),
     ("Storage (C-STORE)", "yes", "no", "every storage SOP class, private ones too, in any transfer syntax"),
     ("Query (C-FIND)", "yes", "no", "patient root, study root, patient/study only"),
-    ("Retrieve (C-MOVE, C-GET)", "not yet", "not yet", "images are retrieved over DICOMweb"),
+    ("Retrieve (C-GET)", "yes", "not yet", "patient root, study root, patient/study only"),
+    ("Retrieve (C-MOVE)", "not yet", "not yet", ""),
     ("Storage commitment", "not yet", "not yet", ""),
     ("Modality worklist, MPPS, UPS", "not yet", "not yet", ""),
     ("Instance availability, media creation, print", "no", "no", ""),
@@ -61,7 +63,9 @@ Beyond the standard, and where it is read differently:
 - **Imperfect instances are kept** and flagged, UIDs that break PS3.5 9.1 among them; what cannot be identified is refused.
 - **Duplicates.** The same bytes again: success. Other bytes under a known SOP Instance UID: by setting kept apart in quarantine and
   refused with 0111, or taken in its place. PS3.4 B.2.3 does not list 0111.
-- **C-FIND** adds Retrieve AE Title (0008,0054), this archive's own, although nothing can be retrieved over DIMSE yet.
+- **C-FIND** adds Retrieve AE Title (0008,0054), this archive's own.
+- **C-GET** needs the unique key of its level only; keys above it narrow what is sent where they are given, keys below it are
+  refused (A900). Nothing found is success with no sub-operations. Keys are lists of UIDs at every level but PATIENT.
 - **C-FIND without hierarchy.** SERIES and IMAGE queries need a value for any one of the unique keys from the study down, not all
   of those above their level. Attributes of a lower level are matched (one and the same series or instance must have them) and are
   empty in the answers, which then say FF01.
@@ -146,7 +150,10 @@ Of the transfer syntaxes of a context the first is taken that the sender propose
 if it is proposed too, instead of Implicit VR or Big Endian; an unlisted one when there is no other. Queries:
 {_names(sop_classes.PLAIN)}.
 
-Operations: {services}, and C-CANCEL of C-FIND, looked for between two answers. Any other command is answered
+Where the peer is SCP of storage for C-GET, Explicit VR Little Endian is taken wherever it is proposed, else Implicit VR: propose a
+context for each transfer syntax to get instances as they are stored.
+
+Operations: {services}, and C-CANCEL of C-FIND and C-GET, looked for between two answers. Any other command is answered
 {Status.UNRECOGNIZED_OPERATION:04X}, one on the wrong context {Status.SOP_CLASS_NOT_SUPPORTED:04X}."""
 
 
@@ -167,7 +174,9 @@ def _extended() -> str:
         ("C-STORE: level of support", str(level)),
         ("C-STORE: level of digital signature support", str(signatures)),
         ("C-STORE: element coercion", str(coercion)),
-        ("SCP/SCU role selection", "the peer may be SCU of every context, SCP of none"),
+        ("C-GET: relational retrieval", "yes, where asked for"),
+        ("C-GET: enhanced multi-frame conversion", "no"),
+        ("SCP/SCU role selection", "the peer may be SCU of every context; SCP of storage, where it proposes C-GET too"),
         ("common extended negotiation", "read: the service class of a SOP class that is not known"),
         ("user identity", "any kind; answered when wanted, not checked"),
     )
@@ -196,7 +205,10 @@ def _syntaxes() -> str:
 
 
 def _statuses() -> str:
-    ours = (Status.SUCCESS, Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS, Status.CANCEL, Status.MISTYPED_ARGUMENT)
+    ours = (
+        *(Status.SUCCESS, Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS, Status.CANCEL, Status.MISTYPED_ARGUMENT),
+        *RetrieveStatus,
+    )
     rows = ((f"{status:04X}", status.name.replace("_", " ").lower()) for status in ours)
     return (
         f"{stored.errors()}\n\nError Comment (0000,0902) and the HTTP body say in words what was wrong. C-STORE gives no warnings."

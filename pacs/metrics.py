@@ -118,6 +118,10 @@ class Metrics:
         """One C-FIND was answered."""
         self._dimse.labels("C-FIND", f"0x{status:04X}").observe(seconds)
 
+    def retrieved(self, operation: str, status: int, seconds: float, completed: int) -> None:
+        """One C-GET or C-MOVE was answered."""
+        self._dimse.labels(operation, f"0x{status:04X}").observe(seconds)
+
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
         """One HTTP request is answered. `route` is its template, never its path."""
         self._http.labels(method if method in _METHODS else "other", route, str(status)).observe(seconds)

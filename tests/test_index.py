@@ -15,7 +15,7 @@ from storage.index import Counts, Entry, Index
 from storage.index import tables as t
 from storage.index.ae import AeTitle, add_ae_title, ae_title_of, ae_titles, remove_ae_title
 from storage.types import BulkItem, Flag, Job, Level, Outcome, Scope, Source
-from tests.support.entries import RECEIVED, entry, values
+from tests.support.entries import CT, EXPLICIT_LITTLE, RECEIVED, entry, values
 from tests.support.indexes import counters_are_exact, find, in_threads, outcomes, studies
 from tests.test_matching import YAMADA
 
@@ -196,6 +196,7 @@ def test_what_is_deleted_is_not_found_and_can_come_again(index: Index) -> None:
     assert [find(index, level) for level in Level] == [[], [], [], []]
     assert list(index.locate(Scope("1.2.3"))) == []
     assert list(index.metadata(scope)) == []
+    assert index.kinds(Scope("1.2.3")) == {}
     assert (index.layout(scope), index.etag(scope), index.etag(Scope("1.2.3"))) == (None, None, None)
     assert index.counts() == Counts(0, 0, 0, 0)
     assert [row.instance for row in index.objects(0, 10)] == ["1.2.3.1.1"], "its object is still known"
@@ -224,6 +225,8 @@ def test_instances_come_by_series_and_instance_number(index: Index) -> None:
     assert [orjson.loads(one)["00080018"]["Value"][0] for one in index.metadata(Scope("1.1"))] == expected
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.2"))] == ["1.1.2.1"]
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.1", "1.1.1.1"))] == ["1.1.1.1"]
+    assert sum(index.kinds(Scope("1.1")).values()) == 5
+    assert index.kinds(Scope("1.1", "1.1.1")) == {(CT, EXPLICIT_LITTLE): 3}
     for nowhere in (
         Scope("9"),
         Scope("1.1", "9"),
@@ -232,6 +235,8 @@ def test_instances_come_by_series_and_instance_number(index: Index) -> None:
     ):
         assert list(index.locate(nowhere)) == []
         assert index.etag(nowhere) is None
+    for nowhere in (Scope("9"), Scope("1.1", "9"), Scope("1.1", partition="x")):
+        assert index.kinds(nowhere) == {}
 
 
 def test_long_series_come_in_pages(index: Index) -> None:

@@ -11,12 +11,13 @@ import structlog
 from pacs.dimse import Status
 from pacs.scp import query as queries
 from pacs.scp.association import Association, Message
-from pacs.scp.identifiers import Encoder, Identifier, decode
+from pacs.scp.identifiers import Encoder
 from pacs.scp.provider import Provider
 from pacs.scp.query import AVAILABILITY, QUERY_LEVEL, RETRIEVE_AE_TITLE, Find, WrongLevel
 from pacs.scp.store import comment
+from pacs.scp.suboperations import identifier_of
 from pacs.scp.transport import Ended
-from storage.errors import BadRequest, LightboxError, LimitExceeded, UnsupportedQuery, statuses
+from storage.errors import LightboxError, UnsupportedQuery, statuses
 from storage.types import Level, Query
 
 _log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ class _Search:
 
     def _send_all(self) -> bool:
         """Whether it was cancelled."""
-        identifier = self._identifier()
+        identifier = identifier_of(self._association, self._message, self._provider.settings.max_identifier_bytes)
         found = queries.understand(identifier, self._message.context, self._refuses)
         self.level = found.query.level
         status = Status.PENDING_WITHOUT_SOME_KEYS if found.some_unsupported else Status.PENDING
@@ -71,15 +72,6 @@ class _Search:
             if pending.add(encoder.encode(one)):
                 return True
         return pending.flush()
-
-    def _identifier(self) -> Identifier:
-        limit = self._provider.settings.max_identifier_bytes
-        if not self._message.data_pending:
-            raise BadRequest("the C-FIND command came without an identifier; send one")
-        data = self._association.read_data(self._message, limit)
-        if data is None:
-            raise LimitExceeded(f"the identifier is larger than {limit} bytes; ask in several queries")
-        return decode(data, self._message.context.transfer_syntax)
 
     def _matches(self, found: Find) -> Iterator[dict[str, Any]]:
         """Each match as it goes out: what was asked for, and what the standard adds (PS3.4 C.4.1.1.3.2)."""

@@ -11,7 +11,7 @@ lower level (Modality in a study query, say) are matched, and are empty in the a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -60,7 +60,7 @@ def understand(identifier: Identifier, context: Context, refuses: Callable[[Quer
 
     Raises WrongLevel, BadRequest (a value that its attribute cannot have; a query without bounds).
     """
-    level = _level(identifier.dataset, context.abstract_syntax)
+    level = level_in(identifier.dataset, SOP_CLASSES[context.abstract_syntax].levels)
     keys = {tag: element for tag, element in identifier.dataset.items() if tag not in _NOT_KEYS}
     conditions, unmatched = _conditions(keys)
     if not context.relational:
@@ -89,10 +89,10 @@ def is_supported(tag: str, level: Level) -> bool:
 _RETRIEVE_URL: Final = tag_of("RetrieveURL")
 
 
-def _level(dataset: Dataset, model: str) -> Level:
+def level_in(dataset: Dataset, levels: Sequence[Level]) -> Level:
+    """Query/Retrieve Level (0008,0052), one of a model's `levels`. Raises WrongLevel."""
     values = text_values(dataset.get(QUERY_LEVEL, {}))
     named = values[0].strip() if values else ""
-    levels = SOP_CLASSES[model].levels
     if len(values) == 1 and named in levels:
         return Level(named)
     known = ", ".join(levels)

@@ -61,6 +61,9 @@ class Observer(Protocol):
     def found(self, level: str, status: int, seconds: float, answers: int) -> None:
         """One C-FIND answered; `level` is empty where the identifier had none that we know."""
 
+    def retrieved(self, operation: str, status: int, seconds: float, completed: int) -> None:
+        """One C-GET or C-MOVE answered; `completed` instances were sent."""
+
 
 class Nobody:
     """An observer that does not look."""
@@ -81,4 +84,7 @@ class Nobody:
         """See `Observer`."""
 
     def found(self, level: str, status: int, seconds: float, answers: int) -> None:
+        """See `Observer`."""
+
+    def retrieved(self, operation: str, status: int, seconds: float, completed: int) -> None:
         """See `Observer`."""

@@ -53,6 +53,17 @@ class Reading:
         for row in self._in_order(query, scope, _PAGE):
             yield rows.located(row)
 
+    def kinds(self, scope: Scope) -> dict[tuple[str, str], int]:
+        """How many instances of each SOP class and transfer syntax a scope has; `scope` names a study, or a series of it."""
+        kind = (instance.c.sop_class_uid, instance.c.transfer_syntax_uid)
+        query = _joined(*kind, func.count()).where(*_is_study(scope)).group_by(*kind)
+        if scope.series is not None:
+            query = query.where(*_is_series(scope))
+        else:
+            query = query.where(series.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            return {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
+
     def metadata(self, scope: Scope) -> Iterator[bytes]:
         """The DICOM JSON of each instance of a scope (one object each, PS3.18 F.2), in the same order."""
         query = _joined(instance_content.c.json, instance.c.instance_number, instance.c.pk).join(

@@ -49,6 +49,10 @@ class Told:
         assert seconds > 0
         self._add("found", level, status, answers)
 
+    def retrieved(self, operation: str, status: int, seconds: float, completed: int) -> None:
+        assert seconds > 0
+        self._add("retrieved", operation, status, completed)
+
     def wait(self, *event: Any, seconds: float = 10) -> None:
         """Until this has happened; fails when it does not."""
         wait_until(lambda: event in self.events, seconds, lambda: f"{event} did not come; {self.events} did")

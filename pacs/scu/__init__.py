@@ -1,0 +1,1 @@
+"""DIMSE services as user: associations that we ask for, and what is done on them."""

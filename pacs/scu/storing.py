@@ -1,0 +1,123 @@
+"""C-STORE of stored instances to a peer (PS3.4 annex B): the presentation context for each, and its bytes as they lie in the store.
+
+An instance goes out in the transfer syntax in which it is stored where the peer takes that, and else in the first into which it
+can be brought without loss. Where neither is to be had it is not sent: nothing is ever made lossy on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+import structlog
+
+from pacs.dimse import CommandField, Status
+from pacs.scp.association import Association
+from pacs.scp.negotiation import Context
+from pacs.scp.transport import Ended
+from storage.archive import Archive
+from storage.errors import LightboxError, NotAcceptable, statuses
+from storage.types import Located
+
+_log = structlog.get_logger(__name__)
+# Warnings that are not of the form Bxxx (PS3.7 annex C.4).
+_WARNINGS: Final = frozenset({0x0001, 0x0107, 0x0116})
+
+
+class Result(Enum):
+    """What a sub-operation counts as (PS3.4 C.4.2.3)."""
+
+    COMPLETED = auto()
+    WARNING = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the C-STORE of one instance ended: the peer's status, or ours where it was not sent; `reason` of a failure."""
+
+    status: int
+    reason: str = ""
+
+    @property
+    def result(self) -> Result:
+        if self.status == Status.SUCCESS:
+            return Result.COMPLETED
+        if self.status >> 12 == 0xB or self.status in _WARNINGS:
+            return Result.WARNING
+        return Result.FAILED
+
+
+class Sender:
+    """Sends stored instances on one association, on those of its presentation contexts on which the peer stores."""
+
+    def __init__(
+        self,
+        association: Association,
+        archive: Archive,
+        contexts: Iterable[Context],
+        preferred: tuple[str, ...] = (),
+    ) -> None:
+        """`preferred`: transfer syntaxes that the peer likes better than the stored one, the best first."""
+        self._association = association
+        self._archive = archive
+        self._preferred = preferred
+        self._contexts: dict[str, dict[str, Context]] = {}
+        for context in contexts:
+            by_syntax = self._contexts.setdefault(context.abstract_syntax, {})
+            by_syntax.setdefault(context.transfer_syntax, context)
+
+    def send(self, one: Located, originator: Mapping[str, Any] | None = None) -> Outcome:
+        """C-STORE of one instance; `originator` are the elements of the command that name the C-MOVE behind it.
+
+        What cannot be sent is a failed outcome; Ended is for an association that is over.
+        """
+        try:
+            context = self._context(one)
+            data = self._data(one, context.transfer_syntax)
+            response = self._association.request(
+                context,
+                CommandField.C_STORE,
+                data,
+                Priority=0,
+                AffectedSOPClassUID=one.sop_class_uid,
+                AffectedSOPInstanceUID=one.uids.instance,
+                **(originator or {}),
+            )
+        except Ended:
+            raise
+        except LightboxError as error:
+            return self._failed(one, statuses(error).store, str(error))
+        except Exception as error:  # noqa: BLE001
+            _log.exception("send.failed", instance=one.uids.instance)
+            return Outcome(statuses(error).store, "an error of the archive; its log says more")
+        self._association.drain(response)
+        outcome = Outcome(response.status)
+        if outcome.result is Result.FAILED:
+            said = str(response.command.get("ErrorComment", ""))
+            return self._failed(one, response.status, f"the peer answered {response.status:04X} {said}".rstrip())
+        return outcome
+
+    def _context(self, one: Located) -> Context:
+        accepted = self._contexts.get(one.sop_class_uid)
+        if not accepted:
+            raise NotAcceptable(f"the peer accepts no context for SOP class {one.sop_class_uid}")
+        stored = one.transfer_syntax_uid
+        if not self._preferred and stored in accepted:
+            return accepted[stored]
+        raise NotAcceptable(f"the peer does not take transfer syntax {stored} of SOP class {one.sop_class_uid}")
+
+    def _data(self, one: Located, _syntax: str) -> Iterator[bytes]:
+        return self._archive.blobs.stream(one.object_key, one.dataset_offset)
+
+    def _failed(self, one: Located, status: int, reason: str) -> Outcome:
+        _log.warning(
+            "send.refused",
+            instance=one.uids.instance,
+            status=f"{status:04X}",
+            reason=reason,
+            to=self._association.peer.called_ae,
+        )
+        return Outcome(status, reason)
