@@ -14,7 +14,9 @@ from pacs.scp.services import SERVICES
 from pacs.scp.session import REJECTED
 from pacs.scp.settings import DimseSettings
 from pacs.scp.sop_classes import SOP_CLASSES, Kind
-from pacs.scp.suboperations import RetrieveStatus
+from pacs.scp.suboperations import MOST_NAMED, RetrieveStatus
+from pacs.scu.associating import MOST_CONTEXTS
+from pacs.scu.delivery import MOST_BREAKS, MOST_REPEATS
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
 from storage.conformance import table
@@ -28,10 +30,9 @@ prints this page, and a test fails when it says something else. "Not yet" means 
 
 _OVERVIEW: Final = (
     ("Verification (C-ECHO)", "yes", "`pacs ae echo`", ""),
-    ("Storage (C-STORE)", "yes", "no", "every storage SOP class, private ones too, in any transfer syntax"),
+    ("Storage (C-STORE)", "yes", "for C-MOVE", "every storage SOP class, private ones too, in any transfer syntax"),
     ("Query (C-FIND)", "yes", "no", "patient root, study root, patient/study only"),
-    ("Retrieve (C-GET)", "yes", "not yet", "patient root, study root, patient/study only"),
-    ("Retrieve (C-MOVE)", "not yet", "not yet", ""),
+    ("Retrieve (C-MOVE, C-GET)", "yes", "not yet", "patient root, study root, patient/study only"),
     ("Storage commitment", "not yet", "not yet", ""),
     ("Modality worklist, MPPS, UPS", "not yet", "not yet", ""),
     ("Instance availability, media creation, print", "no", "no", ""),
@@ -49,6 +50,16 @@ _FIND_FLAGS: Final = (
     "enhanced multi-frame conversion",
 )
 
+_AS_SCU: Final = f"""\
+C-ECHO by `pacs ae echo TITLE`: one association, one presentation context, Verification.
+
+C-STORE to the destination of a C-MOVE, which must be a known node (`pacs ae add`), else A801. A presentation context for each SOP
+class and each transfer syntax in which something of it is stored, and for Explicit and Implicit VR Little Endian; more than
+{MOST_CONTEXTS} make another association. Move Originator AE Title and Message ID name the request. The associations of a
+move are kept to its end. One that breaks is asked for again, and the instance in hand sent a second time; after
+{MOST_BREAKS} breaks in a row, or when the node cannot be reached, the rest counts as failed. A7xx is asked again, {MOST_REPEATS} times
+in a move. Instances that failed are named, {MOST_NAMED} at most; the log has all."""
+
 _SECURITY: Final = """\
 None yet. There is no TLS (PS3.15 B), neither for DIMSE nor for HTTP, no authentication of users or systems, and no audit trail
 (PS3.15 A.5). Both services listen on loopback only unless the administrator says that the network itself lets only the right
@@ -64,7 +75,7 @@ Beyond the standard, and where it is read differently:
 - **Duplicates.** The same bytes again: success. Other bytes under a known SOP Instance UID: by setting kept apart in quarantine and
   refused with 0111, or taken in its place. PS3.4 B.2.3 does not list 0111.
 - **C-FIND** adds Retrieve AE Title (0008,0054), this archive's own.
-- **C-GET** needs the unique key of its level only; keys above it narrow what is sent where they are given, keys below it are
+- **C-MOVE and C-GET** need the unique key of its level only; keys above it narrow what is sent where they are given, keys below it are
   refused (A900). Nothing found is success with no sub-operations. Keys are lists of UIDs at every level but PATIENT.
 - **C-FIND without hierarchy.** SERIES and IMAGE queries need a value for any one of the unique keys from the study down, not all
   of those above their level. Attributes of a lower level are matched (one and the same series or instance must have them) and are
@@ -97,7 +108,7 @@ def _dimse(settings: DimseSettings) -> str:
         ("Rejections (PS3.8 9.3.4)", _rejections()),
         ("SOP classes as SCP", _sop_classes()),
         ("Extended negotiation (PS3.7 D.3.3)", _extended()),
-        ("As SCU", "C-ECHO only, by `pacs ae echo TITLE`: one association, one presentation context, Verification."),
+        ("As SCU", _AS_SCU),
     )
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
 
@@ -112,7 +123,7 @@ def _associations(settings: DimseSettings) -> str:
         ("called AE title", called),
         ("calling AE title", "any that is not blank"),
         ("associations at a time", f"{settings.max_associations} in each process; then A-ASSOCIATE-RJ"),
-        ("initiated", "by `pacs ae echo` only"),
+        ("initiated", "by `pacs ae echo`, and to the destination of a C-MOVE"),
         ("largest PDU received", f"{settings.max_pdu_bytes} bytes"),
         ("asynchronous operations", "none: 1, 1 is answered"),
         ("A-ASSOCIATE-RQ", f"within {settings.request_seconds:g} s, at most {settings.max_request_bytes} bytes"),
@@ -153,7 +164,7 @@ if it is proposed too, instead of Implicit VR or Big Endian; an unlisted one whe
 Where the peer is SCP of storage for C-GET, Explicit VR Little Endian is taken wherever it is proposed, else Implicit VR: propose a
 context for each transfer syntax to get instances as they are stored.
 
-Operations: {services}, and C-CANCEL of C-FIND and C-GET, looked for between two answers. Any other command is answered
+Operations: {services}, and C-CANCEL of C-FIND, C-MOVE and C-GET, looked for between two answers. Any other command is answered
 {Status.UNRECOGNIZED_OPERATION:04X}, one on the wrong context {Status.SOP_CLASS_NOT_SUPPORTED:04X}."""
 
 
@@ -174,8 +185,8 @@ def _extended() -> str:
         ("C-STORE: level of support", str(level)),
         ("C-STORE: level of digital signature support", str(signatures)),
         ("C-STORE: element coercion", str(coercion)),
-        ("C-GET: relational retrieval", "yes, where asked for"),
-        ("C-GET: enhanced multi-frame conversion", "no"),
+        ("C-MOVE, C-GET: relational retrieval", "yes, where asked for"),
+        ("C-MOVE, C-GET: enhanced multi-frame conversion", "no"),
         ("SCP/SCU role selection", "the peer may be SCU of every context; SCP of storage, where it proposes C-GET too"),
         ("common extended negotiation", "read: the service class of a SOP class that is not known"),
         ("user identity", "any kind; answered when wanted, not checked"),

@@ -93,8 +93,9 @@ def answered(*contexts: ProposedContext, user: UserInformation | None = None) ->
         # Other services.
         (WORKLIST, (IMPLICIT,), (3, None)),
         (MPPS, (IMPLICIT,), (3, None)),
-        ("1.2.840.10008.5.1.4.1.2.2.2", (IMPLICIT,), (3, None)),
-        ("1.2.840.10008.5.1.4.1.2.2.3", (IMPLICIT,), (3, None)),
+        ("1.2.840.10008.5.1.4.1.2.2.2", (IMPLICIT, EXPLICIT), (0, EXPLICIT)),
+        ("1.2.840.10008.5.1.4.1.2.2.3", (IMPLICIT,), (0, IMPLICIT)),
+        ("1.2.840.10008.5.1.4.1.2.4.2", (IMPLICIT,), (3, None)),
         ("1.2.840.10008.1.20.1", (IMPLICIT,), (3, None)),
         ("1.2.840.10008.1.3.10", (IMPLICIT,), (3, None)),
         ("1.2.840.10008.5.1.1.9", (IMPLICIT,), (3, None)),
@@ -184,6 +185,31 @@ def test_window_roles_and_identity() -> None:
     assert answer.user.identity == UserIdentity(2, answer_wanted=True)
 
 
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
+
+
+@pytest.mark.parametrize(
+    ("proposed", "role", "granted", "syntax"),
+    [
+        # PS3.4 C.5.3: the peer is provider of storage on an association on which it retrieves by C-GET.
+        ((EXPLICIT,), (False, True), (False, True), EXPLICIT),
+        ((IMPLICIT,), (True, True), (True, True), IMPLICIT),
+        # What must do for everything that is stored: uncompressed, where that is proposed.
+        ((J2K, IMPLICIT, EXPLICIT), (False, True), (False, True), EXPLICIT),
+        ((J2K, IMPLICIT), (False, True), (False, True), IMPLICIT),
+        ((J2K,), (False, True), (False, True), J2K),
+        ((J2K, EXPLICIT), (True, False), (True, False), J2K),
+    ],
+)
+def test_roles_for_a_retrieve(
+    proposed: tuple[str, ...], role: tuple[bool, bool], granted: tuple[bool, bool], syntax: str
+) -> None:
+    user = UserInformation(roles=(Role(CT, *role), Role(GET, scu=True, scp=True)))
+    answer, contexts = answered(ProposedContext(1, GET, (IMPLICIT,)), ProposedContext(3, CT, proposed), user=user)
+    assert answer.user.roles == (Role(CT, *granted), Role(GET, scu=True, scp=False))
+    assert (contexts[3].transfer_syntax, contexts[3].peer_uses, contexts[3].peer_provides) == (syntax, *granted)
+
+
 def test_an_identity_that_wants_no_answer_gets_none() -> None:
     user = UserInformation(identity=UserIdentity(2, answer_wanted=False))
     answer, _ = answered(ProposedContext(1, CT, (IMPLICIT,)), user=user)
@@ -199,6 +225,8 @@ def test_an_identity_that_wants_no_answer_gets_none() -> None:
         (STUDY_ROOT, b"\1\1\1", b"\1\1\1", (True, True, True)),
         (STUDY_ROOT, b"\0\0\1\1\1", b"\0\0\1\0\0", (False, False, True)),
         (STUDY_ROOT, b"", b"", (False, False, False)),
+        # PS3.4 C.5.2.1.1, C.5.3.1.1: relational retrieval, not enhanced multi-frame conversion.
+        (GET, b"\1\1", b"\1\0", (True, False, False)),
         # PS3.4 B.3.1: level of support, digital signatures, coercion.
         (CT, b"\0\0\0\0\0\0", b"\2\0\3\0\0\0", (False, False, False)),
         (CT, b"\0", b"\2", (False, False, False)),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from pacs.dimse import CommandField
-from pacs.scp import echo, find, get, store
+from pacs.scp import echo, find, get, move, store
 from pacs.scp.association import Association, Message
 from pacs.scp.provider import Provider
 from pacs.scp.sop_classes import Kind
@@ -19,5 +19,6 @@ SERVICES: Final[Mapping[tuple[CommandField, Kind], Answer]] = {
     (CommandField.C_ECHO, Kind.VERIFICATION): echo.answer,
     (CommandField.C_STORE, Kind.STORAGE): store.answer,
     (CommandField.C_FIND, Kind.FIND): find.answer,
+    (CommandField.C_MOVE, Kind.MOVE): move.answer,
     (CommandField.C_GET, Kind.GET): get.answer,
 }

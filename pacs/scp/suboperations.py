@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+
+import structlog
 
 from pacs.dimse import Status
 from pacs.scp.association import Association, Message
 from pacs.scp.identifiers import Encoder, Identifier, decode
+from pacs.scp.provider import Provider
 from pacs.scp.query import WrongLevel
-from pacs.scp.retrieval import QUERY_LEVEL, MissingKey
+from pacs.scp.retrieval import QUERY_LEVEL, MissingKey, understand
+from pacs.scp.selection import Selection, select
+from pacs.scp.transport import Ended
 from pacs.scu.storing import Outcome, Result
 from storage.attributes import tag_of
 from storage.errors import BadRequest, LightboxError, LimitExceeded, Unavailable, statuses
+from storage.types import Located
+
+_log = structlog.get_logger(__name__)
 
 FAILED_INSTANCES: Final = tag_of("FailedSOPInstanceUIDList")
 # Instances that are named as failed: as many as an element of Explicit VR holds whatever their UIDs. The log has all.
@@ -76,31 +88,124 @@ class Counts:
         return RetrieveStatus.SOME_FAILED if self.failed or self.warning else Status.SUCCESS
 
 
-def respond_finally(association: Association, message: Message, counts: Counts, *, cancelled: bool) -> int:
-    """Send the last response, with the instances that failed; gives its status."""
-    status = counts.status(cancelled=cancelled)
-    more: dict[str, Any] = dict(counts.elements(remaining=cancelled))
-    data = None
-    if counts.failed:
-        more["ErrorComment"] = comment_of(counts.reason)
-        failed = {FAILED_INSTANCES: {"vr": "UI", "Value": counts.failures}}
-        data = Encoder(message.context.transfer_syntax).encode(failed)
-    association.respond(message, status, data=data, **more)
-    return status
+class Refusal(LightboxError):
+    """A retrieve that is answered with a status of its own."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
-def respond_refused(association: Association, message: Message, error: BaseException) -> int:
-    """Send the response to a retrieve of which nothing came; gives its status."""
-    status, more = refusal(error)
-    association.respond(message, status, **more)
-    return status
+Send: TypeAlias = Callable[[Located], Outcome]
+
+
+class Retrieve(ABC):
+    """One C-GET or C-MOVE from its identifier to its last response; `counts` tell how far it came."""
+
+    # As logs and figures call it.
+    operation: str
+
+    def __init__(self, association: Association, message: Message, provider: Provider) -> None:
+        self.association = association
+        self.message = message
+        self.provider = provider
+        self.counts = Counts(0)
+
+    @abstractmethod
+    def sending(self, kinds: Iterable[tuple[str, str]]) -> AbstractContextManager[Send]:
+        """What sends one instance, for as long as instances of `kinds` go out. May raise Refusal."""
+
+    @abstractmethod
+    def progress(self) -> None:
+        """A sub-operation is over: tell the peer."""
+
+    def run(self) -> None:
+        """Send the instances and every response."""
+        begun = time.perf_counter()
+        status = self._answered()
+        seconds = time.perf_counter() - begun
+        self.provider.observer.retrieved(self.operation, status, seconds, self.counts.completed)
+
+    def _answered(self) -> int:
+        try:
+            selection = self._selection()
+            kinds = selection.kinds()
+            self.counts.total = kinds.total()
+            sending = self.sending(kinds)
+        except Ended:
+            raise
+        except Exception as error:  # noqa: BLE001
+            return self._refused(error)
+        with sending as send:
+            cancelled = self._send_all(selection, send)
+        return self._respond_finally(cancelled=cancelled)
+
+    def _selection(self) -> Selection:
+        limit = self.provider.settings.max_identifier_bytes
+        identifier = identifier_of(self.association, self.message, limit)
+        retrieval = understand(identifier.dataset, self.message.context.abstract_syntax)
+        return select(self.provider.archive.index, retrieval)
+
+    def _send_all(self, selection: Selection, send: Send) -> bool:
+        """Whether it was cancelled."""
+        association, counts = self.association, self.counts
+        for one in selection.located():
+            if association.cancelled(self.message):
+                return True
+            if self.provider.stopping.over:
+                raise association.aborted("stopped", "the server is stopping")
+            counts.add(one.uids.instance, send(one))
+            self.progress()
+        return association.cancelled(self.message)
+
+    def _respond_finally(self, *, cancelled: bool) -> int:
+        """Send the last response, with the instances that failed; gives its status."""
+        counts = self.counts
+        status = counts.status(cancelled=cancelled)
+        more = counts.elements(remaining=cancelled)
+        data = None
+        if counts.failed:
+            self._tell("retrieve.incomplete", status, counts.reason)
+            more["ErrorComment"] = comment_of(counts.reason)
+            failed = {FAILED_INSTANCES: {"vr": "UI", "Value": counts.failures}}
+            data = Encoder(self.message.context.transfer_syntax).encode(failed)
+        self.association.respond(self.message, status, data=data, **more)
+        return status
+
+    def _refused(self, error: Exception) -> int:
+        """Send the response to a retrieve of which nothing came; gives its status."""
+        status, more = refusal(error)
+        if isinstance(error, LightboxError):
+            self._tell("retrieve.refused", status, str(error))
+        else:
+            _log.exception("retrieve.failed", operation=self.operation, address=self.association.peer.address)
+        self.association.respond(self.message, status, **more)
+        return status
+
+    def _tell(self, event: str, status: int, reason: str) -> None:
+        peer, counts = self.association.peer, self.counts
+        _log.warning(
+            event,
+            operation=self.operation,
+            status=f"{status:04X}",
+            reason=reason,
+            failed=counts.failed,
+            completed=counts.completed,
+            destination=str(self.message.command.get("MoveDestination", "")),
+            calling_ae=peer.calling_ae,
+            address=peer.address,
+        )
 
 
 def refusal(error: BaseException) -> tuple[int, dict[str, Any]]:
     """Status and further elements for what is raised before anything is sent."""
     if not isinstance(error, LightboxError):
         return statuses(error).query, {"ErrorComment": "an error of the archive; its log says more"}
-    status = int(RetrieveStatus.CANNOT_COUNT) if isinstance(error, Unavailable) else statuses(error).query
+    status = statuses(error).query
+    if isinstance(error, Refusal):
+        status = error.status
+    elif isinstance(error, Unavailable):
+        status = RetrieveStatus.CANNOT_COUNT
     more: dict[str, Any] = {"ErrorComment": comment_of(str(error))}
     if isinstance(error, WrongLevel):
         more["OffendingElement"] = (int(QUERY_LEVEL, 16),)

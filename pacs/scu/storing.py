@@ -7,7 +7,7 @@ can be brought without loss. Where neither is to be had it is not sent: nothing 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -40,6 +40,8 @@ class Outcome:
 
     status: int
     reason: str = ""
+    # Whether the status is what the peer has answered.
+    from_peer: bool = False
 
     @property
     def result(self) -> Result:
@@ -94,10 +96,11 @@ class Sender:
             _log.exception("send.failed", instance=one.uids.instance)
             return Outcome(statuses(error).store, "an error of the archive; its log says more")
         self._association.drain(response)
-        outcome = Outcome(response.status)
+        outcome = Outcome(response.status, from_peer=True)
         if outcome.result is Result.FAILED:
             said = str(response.command.get("ErrorComment", ""))
-            return self._failed(one, response.status, f"the peer answered {response.status:04X} {said}".rstrip())
+            reason = f"the peer answered {response.status:04X} {said}".rstrip()
+            return replace(self._failed(one, response.status, reason), from_peer=True)
         return outcome
 
     def _context(self, one: Located) -> Context:

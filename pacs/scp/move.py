@@ -1,0 +1,77 @@
+"""C-MOVE (PS3.4 C.4.2, PS3.7 9.1.4): instances go out as C-STORE on associations of our own to a node that the request names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from pacs.dimse import Status
+from pacs.scp.association import Association, Message
+from pacs.scp.provider import Provider
+from pacs.scp.suboperations import Refusal, Retrieve, RetrieveStatus, Send
+from pacs.scp.transport import Stopping
+from pacs.scu.associating import Destination
+from pacs.scu.delivery import Delivery
+from storage.index.ae import ae_title_of
+
+
+class _OnlyWhenOver(Stopping):
+    """Of a stopping server, an association to a destination heeds only the end of patience: until then the move goes on."""
+
+    __slots__ = ("_stopping",)
+
+    def __init__(self, stopping: Stopping) -> None:
+        self._stopping = stopping
+        self.begun = False
+
+    @property
+    def over(self) -> bool:  # type: ignore[override]
+        return self._stopping.over
+
+
+def answer(association: Association, message: Message, provider: Provider) -> None:
+    """Send what is asked for to the destination, telling how it goes, and at the end how it went."""
+    _Move(association, message, provider).run()
+
+
+class _Move(Retrieve):
+    """One C-MOVE."""
+
+    operation = "C-MOVE"
+
+    def sending(self, kinds: Iterable[tuple[str, str]]) -> AbstractContextManager[Send]:
+        return self._delivering(self._destination(), kinds)
+
+    @contextmanager
+    def _delivering(self, destination: Destination, kinds: Iterable[tuple[str, str]]) -> Iterator[Send]:
+        stopping = _OnlyWhenOver(self.provider.stopping)
+        archive, originator = self.provider.archive, self._originator()
+        with Delivery(archive, destination, kinds, originator=originator, stopping=stopping) as delivery:
+            yield delivery.send
+
+    def progress(self) -> None:
+        self.association.respond(self.message, Status.PENDING, **self.counts.elements(remaining=True))
+
+    def _destination(self) -> Destination:
+        """Read anew for each move: a node that was just added is known."""
+        title = str(self.message.command.get("MoveDestination") or "")
+        known = ae_title_of(self.provider.archive.index, title)
+        if known is None:
+            text = f"unknown AE {title}: register it with pacs ae add"
+            raise Refusal(RetrieveStatus.UNKNOWN_DESTINATION, text)
+        settings = self.provider.settings
+        return Destination(
+            known.title,
+            known.host,
+            known.port,
+            calling_ae=settings.ae_title,
+            answer_seconds=settings.answer_seconds,
+        )
+
+    def _originator(self) -> dict[str, object]:
+        """PS3.7 9.1.1.1: who has asked for it, and by which message."""
+        title = self.association.peer.calling_ae
+        return {
+            "MoveOriginatorApplicationEntityTitle": title if "\\" not in title else None,
+            "MoveOriginatorMessageID": self.message.id,
+        }

@@ -1,0 +1,252 @@
+"""Associations that we ask for: connect, negotiate, and end in good order (PS3.8 7.1, 7.2)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, NamedTuple
+
+import structlog
+
+from pacs.scp.association import LEAST_LENGTH, Association, Peer
+from pacs.scp.negotiation import ACCEPTED, APPLICATION_CONTEXT, Context
+from pacs.scp.settings import DimseSettings
+from pacs.scp.transport import Ended, Stopping, Transport, Wait
+from pacs.upper_layer import (
+    CALLED_AE_NOT_RECOGNIZED,
+    CALLING_AE_NOT_RECOGNIZED,
+    LOCAL_LIMIT_EXCEEDED,
+    TEMPORARY_CONGESTION,
+    Aborted,
+    AssociateAnswer,
+    AssociateRequest,
+    ProposedContext,
+    Received,
+    Reject,
+    Rejected,
+    Released,
+    ReleaseRequested,
+    Requestor,
+    Role,
+    UserInformation,
+    Violation,
+)
+from storage.errors import LightboxError, Refused, Unavailable
+from storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+_log = structlog.get_logger(__name__)
+# Presentation context IDs are the odd numbers of a byte (PS3.8 9.3.2.2).
+MOST_CONTEXTS: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A node that we may call, and how patient we are with it; times in seconds."""
+
+    title: str
+    host: str
+    port: int
+    # What we call ourselves.
+    calling_ae: str
+    # Transfer syntaxes that it likes better than the stored one, the best first.
+    syntaxes: tuple[str, ...] = ()
+    connect_seconds: float = 10.0
+    answer_seconds: float = 60.0
+
+    @property
+    def settings(self) -> DimseSettings:
+        """The limits of an association with it."""
+        return DimseSettings(answer_seconds=self.answer_seconds, idle_seconds=self.answer_seconds)
+
+
+class Proposal(NamedTuple):
+    """One presentation context to ask for."""
+
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+class NotReached(Unavailable):
+    """The node does not answer, or has hung up: later it may."""
+
+
+class Rejection(LightboxError):
+    """The node answers, and does not want an association with us; the text says what to change."""
+
+    def __init__(self, text: str, why: Reject) -> None:
+        super().__init__(text)
+        self.why = why
+        # Rejected for now, not for good (PS3.8 9.3.4).
+        self.transient = why.result == 2
+
+
+class NothingAccepted(Refused):
+    """The node accepts the association and none of the presentation contexts."""
+
+
+REJECTIONS: Final = {
+    CALLING_AE_NOT_RECOGNIZED: "it does not know our AE title {ours}: add it to its list of known nodes",
+    CALLED_AE_NOT_RECOGNIZED: "it is not called {theirs}: correct its AE title here",
+    LOCAL_LIMIT_EXCEEDED: "it has as many associations as it allows",
+    TEMPORARY_CONGESTION: "it is too busy now",
+}
+
+
+class Requested(Association):
+    """An association that we have asked for. Use as a context manager: released at the end, aborted after an error."""
+
+    def release(self) -> None:
+        """End it in good order; whatever the peer makes of that, it is over afterwards."""
+        machine, transport = self._machine, self._transport
+        assert isinstance(machine, Requestor)
+        try:
+            transport.send(machine.request_release())
+            while not isinstance(event := self._event(Wait.ANSWER), Released):
+                if isinstance(event, ReleaseRequested):
+                    transport.send(machine.release())
+                elif isinstance(event, Aborted):
+                    break
+        except Ended as error:
+            _log.debug("association.release_failed", to=self.peer.called_ae, reason=str(error))
+        finally:
+            transport.close()
+
+    def abandon(self) -> None:
+        """Abort it, where there is still somebody to be told, and close."""
+        self.aborted("error", "given up")
+        self._transport.close()
+
+    def contexts_for(self, abstract_syntax: str) -> list[Context]:
+        """The accepted contexts of a SOP class. Raises NothingAccepted where there is none."""
+        found = [one for one in self.contexts.values() if one.abstract_syntax == abstract_syntax]
+        if not found:
+            raise NothingAccepted(f"{self.peer.called_ae} does not support SOP class {abstract_syntax}")
+        return found
+
+    def __enter__(self) -> Requested:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.release()
+        else:
+            self.abandon()
+
+
+def associate(
+    destination: Destination,
+    proposals: Sequence[Proposal],
+    *,
+    roles: Iterable[Role] = (),
+    extended: Iterable[tuple[str, bytes]] = (),
+    stopping: Stopping | None = None,
+) -> Requested:
+    """Ask `destination` for an association with at most 128 contexts.
+
+    Raises NotReached, Rejection, and NothingAccepted where no context was accepted at all.
+    """
+    assert len(proposals) <= MOST_CONTEXTS
+    settings = destination.settings
+    sock = _connect(destination)
+    machine = Requestor(max_length=settings.max_pdu_bytes, buffer_size=settings.read_bytes)
+    try:
+        transport = Transport(sock, settings, stopping or Stopping())
+        request = _request(destination, proposals, tuple(roles), tuple(extended), settings)
+        transport.send(machine.request(request))
+        answer = _answer(machine, transport, destination)
+        return _established(transport, machine, destination, request, answer, settings)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _connect(destination: Destination) -> socket.socket:
+    name = f"{destination.title} at {destination.host} port {destination.port}"
+    try:
+        return socket.create_connection((destination.host, destination.port), timeout=destination.connect_seconds)
+    except TimeoutError as error:
+        raise NotReached(f"{name} does not answer within {destination.connect_seconds:g} s") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "unknown host"
+        raise NotReached(f"{name} cannot be reached ({reason})") from error
+
+
+def _request(
+    destination: Destination,
+    proposals: Sequence[Proposal],
+    roles: tuple[Role, ...],
+    extended: tuple[tuple[str, bytes], ...],
+    settings: DimseSettings,
+) -> AssociateRequest:
+    contexts = tuple(ProposedContext(2 * n + 1, *proposal) for n, proposal in enumerate(proposals))
+    user = UserInformation(
+        maximum_length=settings.max_pdu_bytes,
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version=IMPLEMENTATION_VERSION_NAME,
+        roles=roles,
+        extended=extended,
+    )
+    return AssociateRequest(
+        protocol_version=1,
+        called_ae=destination.title,
+        calling_ae=destination.calling_ae,
+        titles=b"",
+        application_context=APPLICATION_CONTEXT,
+        contexts=contexts,
+        user=user,
+    )
+
+
+def _answer(machine: Requestor, transport: Transport, destination: Destination) -> AssociateAnswer:
+    title = destination.title
+    try:
+        event: Received | None
+        while (event := machine.next_event()) is None:
+            machine.filled(transport.receive(machine.space(), Wait.ANSWER))
+    except Violation as error:
+        transport.send(error.pdu)
+        raise NotReached(f"{title} does not speak DICOM: {error}") from error
+    except Ended as error:
+        raise NotReached(f"{title} gave no answer to the association request: {error}") from error
+    if isinstance(event, AssociateAnswer):
+        return event
+    if isinstance(event, Rejected):
+        text = REJECTIONS.get(event.why, "result {why.result}, source {why.source}, reason {why.reason}")
+        said = text.format(ours=destination.calling_ae, theirs=title, why=event.why)
+        raise Rejection(f"{title} rejects the association: {said}", event.why)
+    raise NotReached(f"{title} aborts the association request")
+
+
+def _established(
+    transport: Transport,
+    machine: Requestor,
+    destination: Destination,
+    request: AssociateRequest,
+    answer: AssociateAnswer,
+    settings: DimseSettings,
+) -> Requested:
+    proposed = {context.id: context for context in request.contexts}
+    roles = {role.abstract_syntax: role for role in answer.user.roles}
+    contexts = {
+        one.id: _context(proposed[one.id], one.transfer_syntax, roles.get(proposed[one.id].abstract_syntax))
+        for one in answer.contexts
+        if one.result == ACCEPTED and one.transfer_syntax in getattr(proposed.get(one.id), "transfer_syntaxes", ())
+    }
+    longest = answer.user.maximum_length
+    peer = Peer(destination.calling_ae, destination.title, destination.host, longest)
+    association = Requested(transport, machine, peer, contexts, settings)
+    if not contexts or 0 < longest < LEAST_LENGTH:
+        association.abandon()
+        wanted = ", ".join(sorted({one.abstract_syntax for one in request.contexts})[:3])
+        raise NothingAccepted(f"{destination.title} accepts no presentation context; asked for: {wanted}")
+    return association
+
+
+def _context(proposed: ProposedContext, syntax: str, role: Role | None) -> Context:
+    """Without a word on roles the peer is the provider (PS3.7 D.3.3.4)."""
+    uses, provides = (False, True) if role is None else (role.scp, role.scu)
+    return Context(proposed.id, proposed.abstract_syntax, syntax, peer_uses=uses, peer_provides=provides)
