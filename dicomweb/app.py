@@ -63,8 +63,9 @@ RESOURCES = (
     *(_get(level + "/rendered", "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
     *(_get(level + "/thumbnail", "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
 )
+_SEARCHES = {"search studies": Level.STUDY, "search series": Level.SERIES, "search instances": Level.IMAGE}
 # JSON and the like is compressed here, by what answers; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
-_COMPRESSED = frozenset({"metadata", "search studies", "search series", "search instances"})
+_COMPRESSED = frozenset({"metadata", *_SEARCHES})
 
 
 def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRoute]:
@@ -99,9 +100,12 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
         "bulk data": Handler(RETRIEVE, read=BulkData(layouts, archive.blobs)),
         "rendered": Handler(RETRIEVE, read=rendered.picture, threads=pictures),
         "thumbnail": Handler(RETRIEVE, read=rendered.thumbnail, threads=pictures),
-        "search studies": Handler(SEARCH, read=Search(archive.index, Level.STUDY)),
-        "search series": Handler(SEARCH, read=Search(archive.index, Level.SERIES)),
-        "search instances": Handler(SEARCH, read=Search(archive.index, Level.IMAGE)),
+        **{
+            name: Handler(SEARCH, read=Search(
+                archive.index, level, most=settings.search_most, empty_status=settings.search_empty_status
+            ))
+            for name, level in _SEARCHES.items()
+        },
         "store": Handler(STORE, take=Store(archive, settings)),
     }
 

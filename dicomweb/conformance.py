@@ -37,12 +37,15 @@ HANDLERS: dict[str, tuple[str, str]] = {
 _SEARCH: dict[str, str] = {
     "accept": "8.3.3.1: supersedes the Accept header",
     "charset": "8.3.3.2: taken and ignored, answers are always in UTF-8",
-    "limit": "8.3.4.4: whole number; without it there is no limit, so that no answer is ever cut short",
-    "offset": "8.3.4.4: whole number",
-    "includefield": "8.3.4.3: keywords or tags, repeated or separated by commas, or `all`; of a dotted path the whole sequence",
+    "limit": "8.3.4.4: whole number; without it there is no limit unless one is set (`PACS_SEARCH_MAX_RESULTS`). When more matches than are returned, a Warning 299 says how many more (counted up to 1000), and a Link header leads to the next page",
+    "offset": "8.3.4.4: whole number; matches that are skipped",
+    "includefield": "8.3.4.3: keywords, tags or paths with dots, repeated or separated by commas, or `all`; of attributes of a lower level nothing is returned",
     "fuzzymatching": "8.3.4.2: `true`: names by their words in any order, without accents, by beginning or sound",
     "emptyvaluematching": "8.3.4.5: `true`: an empty value finds what has none; `\"\"` does so without it",
-    "multiplevaluematching": "8.3.4.6: `true`: values separated by commas, of which *any* may match; the standard means all",
+    "multiplevaluematching": "8.3.4.6: `true`: values separated by commas or backslashes, all of which must be there (AE, AS, AT, CS, LO, PN, SH, UC of several values; no wildcards); in attributes of one value any of them. Without it several values of UI and CS mean any of them (extension for CS)",
+    "orderby": "extension: keywords or tags of attributes with a column (see the keys that are matched in the database) at the level or above, separated by commas or repeated, `-` before one for descending order. Without it studies come newest first, series and instances by their numbers; either way the order is total and the same every time",
+    "totalcount": "extension: `true`: the header X-Total-Count says how many matches there are in all",
+    "cursor": "extension: where the next page begins, as the Link header (`rel=\"next\"`) has it; a page costs the same wherever it is. Any other search's is refused with 400",
 }
 
 _RENDERING: dict[str, str] = {
@@ -56,9 +59,9 @@ _RENDERING: dict[str, str] = {
 # Section of PS3.18, its title, whether it is there, and how.
 SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.3.3", "Content negotiation parameters", "partly", "`accept`; `charset` is ignored"),
-    ("8.3.4", "Search parameters", "partly", "see below; an unknown parameter is refused with 400 instead of ignored"),
+    ("8.3.4", "Search parameters", "supported", "see below; an unknown parameter is refused with 400 instead of ignored"),
     ("8.3.5", "Rendering parameters", "partly", "see below"),
-    ("8.5", "Status codes", "partly", "see the table of errors; 204, 206 and Warning are not used for searches: no match is 200 and `[]`"),
+    ("8.5", "Status codes", "partly", "see the table of errors; a search without matches is 200 and an empty list, or 204 where `PACS_SEARCH_EMPTY_STATUS` says so; 206 is not used for searches, Warning 299 says what is left"),
     ("8.6", "Payloads", "supported", "single part and multipart/related"),
     ("8.7.3", "DICOM media types", "partly", "no application/dicom+xml; instances only as stored, also in Implicit VR Little Endian and Explicit VR Big Endian, which 8.7.3 forbids; without a transfer-syntax parameter as stored instead of Explicit VR Little Endian"),
     ("8.7.4", "Rendered media types", "partly", "pictures, stored MPEG video, stored PDF; no text for structured reports, no image/jp2, no animation"),
@@ -70,7 +73,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("9", "URI service (WADO-URI)", "not yet", ""),
     ("10.4", "Retrieve", "partly", "see the resources; no bulkdata of whole studies, series or instances, no pixeldata, no rendered volumes; no application/zip"),
     ("10.5", "Store", "partly", "Part 10 files; not metadata with separate bulk data in JSON or XML (415)"),
-    ("10.6", "Search", "partly", "all six resources; JSON only; see the kinds of matching"),
+    ("10.6", "Search", "partly", "all six resources; JSON, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
     ("10", "Delete", "not yet", "405"),
     ("11", "Worklist service (UPS-RS)", "not yet", ""),
     ("12", "Non-patient instances", "not yet", ""),

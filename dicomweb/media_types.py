@@ -9,7 +9,9 @@ from storage.errors import BadRequest
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
+DICOM_XML = "application/dicom+xml"
 JSON = "application/json"
+CSV = "text/csv"
 OCTETS = "application/octet-stream"
 RELATED = "multipart/related"
 

@@ -29,6 +29,10 @@ class WebSettings:
     # Worker threads that storing, and that drawing pictures, may take of those that all requests share.
     store_threads: int = 16
     picture_threads: int = 8
+    # Answers that one search returns at most, None: any number; and the status of a search that finds nothing, 200 with an
+    # empty list or 204.
+    search_most: int | None = None
+    search_empty_status: int = 200
     # Seconds after which a client may try again when the archive was unavailable.
     retry_after: int = 10
     # Memory for places of frames and headers of recently read instances, and how long one is believed.

@@ -92,7 +92,12 @@ def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGI
     disks = {"disk (data)": settings.folder, "disk (spool)": archive.spool_folder}
     checks = {"index": archive.index.ping, "store": found.ping_store}
     checks |= {name: health.disk(path, int(settings.min_free_bytes)) for name, path in disks.items()}
-    web = WebSettings(public_url=settings.public_url, body_idle_seconds=settings.http_body_idle_seconds)
+    web = WebSettings(
+        public_url=settings.public_url,
+        body_idle_seconds=settings.http_body_idle_seconds,
+        search_most=settings.search_max_results or None,
+        search_empty_status=int(settings.search_empty_status),
+    )
     application: ASGIApp = Starlette(
         routes=[
             *health.routes(checks, metrics),

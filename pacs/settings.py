@@ -186,6 +186,14 @@ class Settings(BaseSettings):
     http_body_idle_seconds: Seconds = Field(
         default=30, description="time without a byte in the middle of a request's body"
     )
+    search_max_results: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="answers that one search over HTTP returns at most; the rest is on further pages, which its Link header leads to; 0: any number",
+    )
+    search_empty_status: Literal["200", "204"] = Field(
+        default="200",
+        description="status of a search over HTTP that finds nothing: 200 with an empty list, which every client reads, or 204 as PS3.18 8.3.4.4.1 says",
+    )
 
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="json lines, or console for people; auto: console on a terminal"

@@ -26,6 +26,7 @@ class Attribute:
 
     `key` is the type of PS3.4 C.6 (unique, required, optional). `indexed`: the index has a column for it. `computed`: it
     is not stored with the instance but made when answering. `default`: the query levels that return it unasked.
+    `always`: QIDO-RS returns it empty where there is no value (type R in PS3.18 tables 10.6.3-3, -4, -5).
     """
 
     keyword: str
@@ -35,6 +36,7 @@ class Attribute:
     key: KeyType = "O"
     indexed: bool = False
     computed: bool = False
+    always: bool = False
     multiple: bool = False
     default: frozenset[Level] = frozenset()
 
@@ -50,31 +52,31 @@ _EVERYWHERE = frozenset(LEVELS)
 _BELOW_PATIENT = frozenset({_STUDY, _SERIES, _IMAGE})
 
 # Keys of PS3.4 C.6.1.1 and what study lists ask for: (keyword, level, key type, flags, levels that return it unasked).
-# Flags: i = indexed, c = computed. Unasked: PS3.18 tables 10.6.3-3, -4, -5, and by convention the descriptions and
+# Flags: i = indexed, c = computed, r = returned even when empty. Unasked: PS3.18 tables 10.6.3-3, -4, -5, and by convention the descriptions and
 # whatever else viewers cannot do without.
 _SEARCHED: tuple[tuple[str, Level, KeyType, str, Iterable[Level]], ...] = (
-    ("PatientName", Level.PATIENT, "R", "i", {Level.PATIENT, _STUDY}),
-    ("PatientID", Level.PATIENT, "U", "i", {Level.PATIENT, _STUDY}),
+    ("PatientName", Level.PATIENT, "R", "ir", {Level.PATIENT, _STUDY}),
+    ("PatientID", Level.PATIENT, "U", "ir", {Level.PATIENT, _STUDY}),
     ("IssuerOfPatientID", Level.PATIENT, "O", "i", {Level.PATIENT, _STUDY}),
-    ("PatientBirthDate", Level.PATIENT, "O", "i", {Level.PATIENT, _STUDY}),
-    ("PatientSex", Level.PATIENT, "O", "i", {Level.PATIENT, _STUDY}),
+    ("PatientBirthDate", Level.PATIENT, "O", "ir", {Level.PATIENT, _STUDY}),
+    ("PatientSex", Level.PATIENT, "O", "ir", {Level.PATIENT, _STUDY}),
     ("NumberOfPatientRelatedStudies", Level.PATIENT, "O", "c", {Level.PATIENT}),
     ("NumberOfPatientRelatedSeries", Level.PATIENT, "O", "c", {Level.PATIENT}),
     ("NumberOfPatientRelatedInstances", Level.PATIENT, "O", "c", {Level.PATIENT}),
     ("StudyInstanceUID", _STUDY, "U", "i", _BELOW_PATIENT),
-    ("StudyDate", _STUDY, "R", "i", {_STUDY}),
-    ("StudyTime", _STUDY, "R", "i", {_STUDY}),
-    ("AccessionNumber", _STUDY, "R", "i", {_STUDY}),
-    ("StudyID", _STUDY, "R", "i", {_STUDY}),
+    ("StudyDate", _STUDY, "R", "ir", {_STUDY}),
+    ("StudyTime", _STUDY, "R", "ir", {_STUDY}),
+    ("AccessionNumber", _STUDY, "R", "ir", {_STUDY}),
+    ("StudyID", _STUDY, "R", "ir", {_STUDY}),
     ("StudyDescription", _STUDY, "O", "i", {_STUDY}),
-    ("ReferringPhysicianName", _STUDY, "O", "i", {_STUDY}),
+    ("ReferringPhysicianName", _STUDY, "O", "ir", {_STUDY}),
     ("ModalitiesInStudy", _STUDY, "O", "c", {_STUDY}),
     ("SOPClassesInStudy", _STUDY, "O", "c", ()),
     ("NumberOfStudyRelatedSeries", _STUDY, "O", "c", {_STUDY}),
     ("NumberOfStudyRelatedInstances", _STUDY, "O", "c", {_STUDY}),
     ("SeriesInstanceUID", _SERIES, "U", "i", {_SERIES, _IMAGE}),
-    ("Modality", _SERIES, "R", "i", {_SERIES}),
-    ("SeriesNumber", _SERIES, "R", "i", {_SERIES}),
+    ("Modality", _SERIES, "R", "ir", {_SERIES}),
+    ("SeriesNumber", _SERIES, "R", "ir", {_SERIES}),
     ("SeriesDescription", _SERIES, "O", "i", {_SERIES}),
     ("SeriesDate", _SERIES, "O", "i", {_SERIES}),
     ("SeriesTime", _SERIES, "O", "i", {_SERIES}),
@@ -85,7 +87,7 @@ _SEARCHED: tuple[tuple[str, Level, KeyType, str, Iterable[Level]], ...] = (
     ("NumberOfSeriesRelatedInstances", _SERIES, "O", "c", {_SERIES}),
     ("SOPInstanceUID", _IMAGE, "U", "i", {_IMAGE}),
     ("SOPClassUID", _IMAGE, "O", "i", {_IMAGE}),
-    ("InstanceNumber", _IMAGE, "R", "i", {_IMAGE}),
+    ("InstanceNumber", _IMAGE, "R", "ir", {_IMAGE}),
     ("Rows", _IMAGE, "O", "i", {_IMAGE}),
     ("Columns", _IMAGE, "O", "i", {_IMAGE}),
     ("BitsAllocated", _IMAGE, "O", "i", {_IMAGE}),
@@ -189,6 +191,7 @@ def _row(
         key=key,
         indexed="i" in flags,
         computed="c" in flags,
+        always="r" in flags,
         multiple=dictionary_VM(number) != "1",
         default=frozenset(default),
     )
@@ -222,6 +225,11 @@ def above(level: Level, other: Level) -> bool:
 def default_fields(level: Level) -> frozenset[str]:
     """Tags that an answer at `level` carries unasked (PS3.18 10.6.3)."""
     return frozenset(attribute.tag for attribute in TABLE.values() if level in attribute.default)
+
+
+def empty_fields(level: Level) -> dict[str, str]:
+    """Tag -> VR of what an answer at `level` carries even where it has no value (type R in PS3.18 10.6.3)."""
+    return {a.tag: a.vr for a in TABLE.values() if a.always and level in a.default}
 
 
 def kept_tags(*levels: Level) -> frozenset[str]:

@@ -133,6 +133,8 @@ class Query:
 
     `fields` are the attributes wanted back, as paths of tags (`("00081140", "00081155")` inside sequences);
     None means every attribute kept at this level and above. `conditions` come from `storage.matching`.
+    `order` are tags to sort by, each with whether it runs backwards, before the order that every search has. `after` is
+    the key of a row (`Index.find(…).key`): only what comes behind that row is found.
     """
 
     level: Level
@@ -142,6 +144,8 @@ class Query:
     offset: int = 0
     fuzzy: bool = False
     partition: str = DEFAULT_PARTITION
+    order: tuple[tuple[str, bool], ...] = ()
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

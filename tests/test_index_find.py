@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.datadict import dictionary_VR
 from sqlalchemy import text
 
 from storage.attributes import TABLE, default_fields, tag_of
@@ -14,13 +15,13 @@ from storage.errors import LightboxError, UnsupportedQuery
 from storage.index import Entry, Index, open_index
 from storage.index.find import _Search
 from storage.index.plan import Plan
-from storage.matching import combined, matches_dataset
+from storage.matching import combined, matches_dataset, parse_all
 from storage.scanner import scan
 from storage.types import Level, Outcome, Query, Scope, Source
 from tests.support.corpus import corpus_files
 from tests.support.entries import RECEIVED, entry, values
 from tests.support.indexes import conditions, counters_are_exact, find, studies
-from tests.test_matching import FUZZY_ROWS, MOMENTS, ROWS, TWO_ITEMS, moment_conditions
+from tests.test_matching import ALL_OF, FUZZY_ROWS, MOMENTS, ROWS, TWO_ITEMS, moment_conditions
 
 
 def level_of(keyword: str) -> Level:
@@ -78,6 +79,19 @@ def test_sql_agrees_on_moments(index: Index) -> None:
         found = list(index.find(Query(Level.STUDY, moment_conditions(dates, times), frozenset())))
         if (f"1.2.{number}" in values(found, "StudyInstanceUID")) is not expected:
             wrong.append((number, MOMENTS[number]))
+    assert wrong == []
+
+
+def test_sql_agrees_on_values_that_must_all_match(index: Index) -> None:
+    rows = list(enumerate(ALL_OF))
+    index.add([entry(f"1.2.{n}", **{keyword: value}) for n, (keyword, _, value, _) in rows])
+    wrong = []
+    for number, (keyword, asked, value, expected) in rows:
+        level = Level.STUDY if keyword in TABLE else Level.IMAGE
+        condition = ((tag_of(keyword),), parse_all((tag_of(keyword),), dictionary_VR(keyword), asked))
+        found = values(index.find(Query(level, (condition,), frozenset())), "StudyInstanceUID")
+        if (f"1.2.{number}" in found) is not expected:
+            wrong.append((keyword, asked, value))
     assert wrong == []
 
 
@@ -436,7 +450,7 @@ def test_a_search_may_be_left_at_any_point(index: Index) -> None:
     archive_of_three(index)
     found = index.find(Query(Level.STUDY))
     next(found)
-    found.close()  # type: ignore[attr-defined]  # a generator
+    found.close()
     abandoned = [index.find(Query(Level.STUDY)) for _ in range(100)]
     for one in abandoned:
         next(one)

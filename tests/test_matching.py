@@ -6,6 +6,7 @@ import csv
 from typing import Any
 
 import pytest
+from pydicom.datadict import dictionary_VR
 
 from storage.attributes import TABLE, tag_of
 from storage.errors import BadRequest, UnsupportedQuery
@@ -19,6 +20,7 @@ from storage.matching import (
     matches,
     matches_dataset,
     parse,
+    parse_all,
 )
 from storage.matching.names import fuzzy_key, group_key, name_keys, sound, words
 from storage.matching.times import moment, time_span
@@ -26,6 +28,18 @@ from tests.support.corpus import FOLDER, present
 from tests.support.entries import json_of
 
 YAMADA = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+# (keyword, values asked for, values stored, are all of the first among the second): C.2.2.2.8.
+ALL_OF: list[tuple[str, str, Any, bool]] = [
+    ("ImageType", "ORIGINAL\\PRIMARY", ["ORIGINAL", "PRIMARY", "AXIAL"], True),
+    ("ImageType", "AXIAL\\ORIGINAL", ["ORIGINAL", "PRIMARY", "AXIAL"], True),
+    ("ImageType", "ORIGINAL\\SECONDARY", ["ORIGINAL", "PRIMARY"], False),
+    ("ImageType", "ORIGINAL", ["ORIGINAL", "PRIMARY"], True),
+    ("ImageType", "ORIGINAL\\ORIGINAL", ["ORIGINAL"], True),
+    ("ImageType", "ORIGINAL\\PRIMARY", None, False),
+    ("OtherPatientNames", "DOE\\roe", ["Roe", "Doe"], True),
+    ("OtherPatientNames", "Doe\\Poe", ["Roe", "Doe"], False),
+]
 
 # (keyword, what is asked, what is stored, does it match). None stores the attribute without a value.
 ROWS: list[tuple[str, str, Any, bool]] = [
@@ -547,3 +561,9 @@ def test_real_names_are_found_by_themselves_in_any_case_and_by_any_part(name: st
         assert matches(condition("PatientName", asked), values), asked
     for word in words(name):
         assert matches(condition("PatientName", word), values, fuzzy=True), word
+
+
+@pytest.mark.parametrize(("keyword", "asked", "stored", "expected"), ALL_OF)
+def test_several_values_that_must_all_match(keyword: str, asked: str, stored: Any, expected: bool) -> None:
+    condition = parse_all((tag_of(keyword),), dictionary_VR(keyword), asked)
+    assert matches_dataset([((tag_of(keyword),), condition)], json_of({keyword: stored})) is expected

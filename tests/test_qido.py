@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from dicomweb.exchange import Call
-from dicomweb.qido import query_of, retrieve_url
+from dicomweb.qido import retrieve_url
+from dicomweb.search_parameters import asked_of
 from storage import attributes, matching
 from storage.archive import Archive
 from storage.errors import BadRequest, NotFound, UnsupportedQuery
@@ -50,17 +51,17 @@ def call(*pairs: tuple[str, str], **path: str) -> Call:
     ],
 )
 def test_matching_parameters(pairs: list[tuple[str, str]], path: tuple[str, ...], vr: str, value: Any) -> None:
-    query = query_of(call(*pairs), Level.STUDY)
+    query = asked_of(call(*pairs), Level.STUDY).query
     assert query.conditions == ((path, matching.parse(path, vr, value)),)
     assert query.fields is not None
     assert path[0] in query.fields
 
 
 def test_what_is_not_matching() -> None:
-    query = query_of(
+    query = asked_of(
         call(("limit", "101"), ("offset", "7"), ("fuzzymatching", "true"), ("charset", "utf-8"), ("accept", "application/json")),
         Level.STUDY,
-    )
+    ).query
     assert (query.limit, query.offset, query.fuzzy, query.conditions) == (101, 7, True, ())
     assert query.fields == attributes.default_fields(Level.STUDY)
 
@@ -70,18 +71,18 @@ def test_what_is_not_matching() -> None:
     [
         ([("includefield", "00081030%2C00080060".replace("%2C", ","))], {"00081030", "00080060"}),
         ([("includefield", "StudyDescription"), ("includefield", "PatientAge, 00101030")], {"00081030", "00101010", "00101030"}),
-        ([("includefield", "RequestAttributesSequence.ScheduledProcedureStepID")], {"00400275"}),
+        ([("includefield", "RequestAttributesSequence.ScheduledProcedureStepID")], {"00400275.00400009"}),
         ([("includefield", "00091001")], {"00091001"}),
         ([("includefield", "")], set()),
     ],
 )
 def test_included_fields(pairs: list[tuple[str, str]], fields: set[str]) -> None:
-    assert query_of(call(*pairs), Level.STUDY).fields == attributes.default_fields(Level.STUDY) | fields
+    assert asked_of(call(*pairs), Level.STUDY).query.fields == attributes.default_fields(Level.STUDY) | fields
 
 
 @pytest.mark.parametrize("value", ["all", "ALL", "PatientName,all"])
 def test_all_fields(value: str) -> None:
-    assert query_of(call(("includefield", value)), Level.STUDY).fields is None
+    assert asked_of(call(("includefield", value)), Level.STUDY).query.fields is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_all_fields(value: str) -> None:
 def test_defaults_of_the_levels_that_the_path_leaves_open(level: Level, path: dict[str, str], levels: set[Level]) -> None:
     """PS3.18 10.6.3.3."""
     expected = frozenset[str]().union(*(attributes.default_fields(each) for each in levels))
-    query = query_of(call(**path), level)
+    query = asked_of(call(**path), level).query
     assert query.fields == expected
     assert [tags for tags, _condition in query.conditions] == [(tag,) for tag in (STUDY, SERIES)[: len(path)]]
 
@@ -125,24 +126,26 @@ def test_defaults_of_the_levels_that_the_path_leaves_open(level: Level, path: di
         ([("00091001", "x")], "00091001"),
         ([("PixelData", "x")], "PixelData"),
         ([("RequestAttributesSequence", "x")], "RequestAttributesSequence"),
+        ([("ModalitiesInStudy", "C*,MR"), ("multiplevaluematching", "true")], "ModalitiesInStudy"),
+        ([("OtherPatientIDs", ",".join(map(str, range(101)))), ("multiplevaluematching", "true")], "OtherPatientIDs"),
     ],
 )
 def test_what_is_not_understood_is_named(pairs: list[tuple[str, str]], named: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        query_of(call(*pairs), Level.STUDY)
+        asked_of(call(*pairs), Level.STUDY)
     assert named in str(refused.value)
 
 
 def test_a_parameter_may_repeat_the_path_but_not_contradict_it() -> None:
-    assert len(query_of(call(("StudyInstanceUID", "1.2"), study="1.2"), Level.SERIES).conditions) == 1
+    assert len(asked_of(call(("StudyInstanceUID", "1.2"), study="1.2"), Level.SERIES).query.conditions) == 1
     with pytest.raises(BadRequest):
-        query_of(call(("StudyInstanceUID", "1.3"), study="1.2"), Level.SERIES)
+        asked_of(call(("StudyInstanceUID", "1.3"), study="1.2"), Level.SERIES)
 
 
 @pytest.mark.parametrize("uid", ["*", "1.?", "1.2\\1.3", '""'])
 def test_wildcards_in_the_path_find_nothing(uid: str) -> None:
     with pytest.raises(NotFound):
-        query_of(call(study=uid), Level.SERIES)
+        asked_of(call(study=uid), Level.SERIES)
 
 
 def test_retrieve_urls() -> None:
@@ -165,7 +168,7 @@ def test_retrieve_urls() -> None:
 )
 def test_any_parameters_give_a_query_or_a_documented_refusal(pairs: list[tuple[str, str]]) -> None:
     try:
-        query = query_of(call(*pairs), Level.IMAGE)
+        query = asked_of(call(*pairs), Level.IMAGE).query
     except BadRequest as error:
         assert str(error)  # noqa: PT017 - UnsupportedQuery is one of them
     else:
@@ -213,6 +216,12 @@ def found(client: TestClient, path: str, tag: str = STUDY) -> list[str]:
         ("studies?StudyDate=20200101-20201231", STUDY, ["1.2.6"]),
         ("studies?ModalitiesInStudy=US", STUDY, ["1.2.6"]),
         ("studies?ModalitiesInStudy=US%2CSR", STUDY, ["1.2.3", "1.2.6"]),
+        # PS3.4 C.2.2.2.8: each of the values must be there, in any order, and others may be there too
+        ("studies?ModalitiesInStudy=SR%2CCT&multiplevaluematching=true", STUDY, ["1.2.3"]),
+        ("studies?ModalitiesInStudy=SR%5CCT&multiplevaluematching=true", STUDY, ["1.2.3"]),
+        ("studies?ModalitiesInStudy=US%2CSR&multiplevaluematching=true", STUDY, []),
+        ("studies?ModalitiesInStudy=US&multiplevaluematching=true", STUDY, ["1.2.6"]),
+        ("studies?StudyInstanceUID=1.2.6,1.2.3&multiplevaluematching=true", STUDY, ["1.2.3", "1.2.6"]),
         ("studies?StudyInstanceUID=1.2.6", STUDY, ["1.2.6"]),
         ("studies?StudyInstanceUID=1.2.6,1.2.3", STUDY, ["1.2.3", "1.2.6"]),
         ("studies?StudyInstanceUID=9.9", STUDY, []),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import delete, select, text
 
@@ -12,10 +12,10 @@ from storage.index import migrations
 from storage.index.add import Adding, Duplicates, prepare
 from storage.index.database import CommitUnknown, Database, Rerun
 from storage.index.entries import Added, Counts, Entry, Layout, ObjectRow, Quarantined
-from storage.index.find import find
+from storage.index.find import Found, count, find
 from storage.index.read import Reading
 from storage.index.tables import instance, quarantine
-from storage.types import Dataset, Query
+from storage.types import Query
 
 _RUNS = 5
 
@@ -85,7 +85,7 @@ class Index(Reading):
                 )
             )
 
-    def find(self, query: Query) -> Iterator[Dataset]:
+    def find(self, query: Query) -> Found:
         """The matches of a query, one data set of the DICOM JSON model each, newest study first.
 
         Each has `query.fields` as far as they are known, and always the unique keys of its level and above. Raises
@@ -93,6 +93,13 @@ class Index(Reading):
         iterating. May be left at any point.
         """
         return find(self._database, query)
+
+    def count(self, query: Query, most: int | None = None) -> int | None:
+        """How many matches a query has, whatever its limit and offset; counted up to `most`.
+
+        None when it takes looking at each candidate's data set and `most` is given: a quick answer is wanted then.
+        """
+        return count(self._database, query, most)
 
     def ping(self) -> None:
         """Raises IndexUnavailable unless the database answers."""
@@ -126,6 +133,7 @@ __all__ = (
     "Added",
     "Counts",
     "Entry",
+    "Found",
     "Index",
     "Layout",
     "ObjectRow",

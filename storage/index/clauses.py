@@ -9,9 +9,11 @@ from sqlalchemy import Column as AnyColumn
 from sqlalchemy import ColumnElement, Table, and_, bindparam, false, or_, text, true
 
 from storage.attributes import BY_TAG, TABLE, Attribute
+from storage.index.order import TABLE_OF
 from storage.index.tables import columns_of, instance, series, study
 from storage.matching import (
     STAR,
+    AllOf,
     Condition,
     DateTimeRange,
     Empty,
@@ -23,17 +25,9 @@ from storage.matching import (
     Universal,
 )
 from storage.matching.keys import NO_NUMBER, NO_TEXT, WHOLE
-from storage.types import Level
 
 Clause: TypeAlias = ColumnElement[bool]
 Column: TypeAlias = AnyColumn[Any]
-
-TABLE_OF: dict[Level, Table] = {
-    Level.PATIENT: study,
-    Level.STUDY: study,
-    Level.SERIES: series,
-    Level.IMAGE: instance,
-}
 
 # Columns with a trigram index on SQLite (the table `study_text`); three letters are the least it can look for.
 _TRIGRAMS = frozenset({
@@ -56,6 +50,10 @@ _MODALITIES = TABLE["ModalitiesInStudy"].tag
 _SOP_CLASSES = TABLE["SOPClassesInStudy"].tag
 
 
+# Columns that know every value of an attribute; others have its first one only.
+_SEVERAL = frozenset({_MODALITIES, _SOP_CLASSES})
+
+
 class Clauses:
     """Makes clauses for one database (`sqlite` or not) and one way of matching names."""
 
@@ -67,6 +65,10 @@ class Clauses:
         """The clause for a condition on a top-level attribute, or None when no column can answer it."""
         if isinstance(condition, Universal):
             return true()
+        if isinstance(condition, AllOf):
+            if tag not in _SEVERAL:
+                return None
+            return and_(*(clause for one in condition.each if (clause := self._in_study(tag, one)) is not None))
         if tag in (_MODALITIES, _SOP_CLASSES):
             return self._in_study(tag, condition)
         if tag in _COUNTED:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
+from storage.errors import BadRequest
 from storage.index.answers import Answers, Projection
 from storage.index.database import Database
+from storage.index.order import TABLE_OF, Order
 from storage.index.plan import Plan
 from storage.index.tables import instance, instance_content, series, study
 from storage.matching import matches_dataset
@@ -20,28 +23,45 @@ _FIRST, _GROWTH, _LARGEST = 200, 4, 1600
 # With an instance's whole metadata in each row.
 _LARGEST_WITH_METADATA = 200
 
-# The order of answers: groups of columns, and whether a group runs backwards. The newest study comes first; series and
-# instances follow their numbers, then their UIDs.
-_Order = tuple[tuple[tuple[ColumnElement[Any], ...], bool], ...]
-_STUDIES = (study.c.study_date, study.c.study_time, study.c.study_instance_uid)
-_SERIES = (series.c.series_number, series.c.series_instance_uid)
-_ORDER: dict[Level, _Order] = {
-    Level.PATIENT: (((study.c.patient_id, study.c.issuer_of_patient_id), False),),
-    Level.STUDY: ((_STUDIES, True),),
-    Level.SERIES: ((_STUDIES, True), (_SERIES, False)),
-    Level.IMAGE: (
-        (_STUDIES, True),
-        ((*_SERIES, instance.c.instance_number, instance.c.sop_instance_uid), False),
-    ),
-}
+
+class Found(Iterator[Dataset]):
+    """The answers to a query, one after the other. May be left at any point: between two pages of rows neither
+    connection nor snapshot is held."""
+
+    def __init__(self, search: _Search) -> None:
+        self._search = search
+        self._answers = search.run()
+
+    def __next__(self) -> Dataset:
+        return next(self._answers)
+
+    @property
+    def key(self) -> int | None:
+        """The row of the answer that was given last, for `Query.after`; None before the first."""
+        return self._search.key
+
+    def close(self) -> None:
+        """Look no further."""
+        self._answers.close()
 
 
-def find(database: Database, query: Query) -> Iterator[Dataset]:
-    """The matches of a query in their order. Raises UnsupportedQuery at once; database errors come while iterating.
+def find(database: Database, query: Query) -> Found:
+    """The matches of a query in their order. Raises UnsupportedQuery at once; database errors come while iterating."""
+    return Found(_Search(database, query, Plan(query, sqlite=database.sqlite)))
 
-    May be left at any point: between two pages neither connection nor snapshot is held.
+
+def count(database: Database, query: Query, most: int | None = None) -> int | None:
+    """How many answers a query has, its limit and offset set aside; counted up to `most`.
+
+    None when only looking at every candidate would tell and `most` asks for a quick answer.
     """
-    return _Search(database, query, Plan(query, sqlite=database.sqlite)).run()
+    plan = Plan(query, sqlite=database.sqlite)
+    if plan.exact and query.level is not Level.PATIENT:
+        return _Search(database, query, plan).count(most)
+    if most is not None:
+        return None
+    everything = replace(query, fields=frozenset(), limit=None, offset=0)
+    return sum(1 for _ in find(database, everything))
 
 
 class _Search:
@@ -51,14 +71,17 @@ class _Search:
         self._database = database
         self._query = query
         self._plan = plan
+        self._order = Order(query)
+        self.key: int | None = None
         looked_at = [path[0] for path, _ in plan.rest]
         self._answers = Answers(query.level, Projection(query.fields, query.level), looked_at)
 
-    def run(self) -> Iterator[Dataset]:
+    def run(self) -> Generator[Dataset]:
         """The answers, with offset and limit left to the database where it alone decides what matches."""
         offset, limit = self._query.offset, self._query.limit
         if self._plan.exact:
             for row in self._rows(offset, limit):
+                self.key = row.key
                 yield self._answers.of(self._answers.whole(row))
             return
         found = 0
@@ -69,22 +92,42 @@ class _Search:
             if self._matches(row, whole):
                 found += 1
                 if found > offset:
+                    self.key = row.key
                     yield self._answers.of(whole)
 
     def _rows(self, offset: int, limit: int | None) -> Iterator[Any]:
         largest = _LARGEST_WITH_METADATA if self._answers.needs_metadata else _LARGEST
         size = min(_FIRST if limit is None or limit > largest else limit, largest)
         left = limit
-        after: list[ColumnElement[bool]] = []
+        after = self._beginning()
         while left is None or left > 0:
             size = size if left is None else min(size, left)
-            rows = self._page(self._select(after, size, 0 if after else offset))
+            rows = self._page(self._select(after, size, offset))
             yield from rows
             if len(rows) < size:
                 return
             left = None if left is None else left - size
             size = min(size * _GROWTH, largest)
-            after = [self._after(rows[-1])]
+            after, offset = [self._order.behind(self._order.place(rows[-1]))], 0
+
+    def count(self, most: int | None) -> int:
+        """How many rows match; at most `most`. For plans that are exact."""
+        rows = self._from_tables(select(TABLE_OF[self._query.level].c.pk)).where(
+            *self._plan.where, *self._beginning()
+        )
+        number = select(func.count()).select_from(rows.limit(most).subquery("found"))
+        with self._database.read() as connection:
+            return int(connection.scalar(number) or 0)
+
+    def _beginning(self) -> list[ColumnElement[bool]]:
+        """Where the query says to go on. Raises BadRequest when that row is gone."""
+        if self._query.after is None:
+            return []
+        with self._database.read() as connection:
+            row = connection.execute(self._order.place_of(self._query.after)).one_or_none()
+        if row is None:
+            raise BadRequest("where this page should go on has been removed for good; begin at the first page again")
+        return [self._order.behind(tuple(row))]
 
     def _page(self, query: Select[Any]) -> Sequence[Any]:
         with self._database.read() as connection:
@@ -105,13 +148,15 @@ class _Search:
     def _select(self, after: list[ColumnElement[bool]], size: int, offset: int) -> Select[Any]:
         if self._query.level is Level.PATIENT:
             return self._patients(after, size, offset)
-        query = self._joined().where(*after).order_by(*self._order()).limit(size)
+        query = self._joined().where(*after).order_by(*self._order.by()).limit(size)
         return query.offset(offset) if offset else query
 
     def _joined(self) -> Select[Any]:
         level, answers = self._query.level, self._answers
         columns: list[ColumnElement[Any]] = [
-            *_STUDIES,
+            *self._order.places(),
+            TABLE_OF[level].c.pk.label("key"),
+            study.c.study_instance_uid,
             study.c.pk.label("study_pk"),
             study.c.modalities,
             study.c.sop_classes,
@@ -121,7 +166,7 @@ class _Search:
         if answers.needs_study:
             columns.append(study.c.attributes.label("study_attributes"))
         if level is not Level.STUDY:
-            columns += [*_SERIES, series.c.number_of_instances.label("series_instances")]
+            columns += [series.c.series_instance_uid, series.c.number_of_instances.label("series_instances")]
         if answers.needs_series:
             columns.append(series.c.attributes.label("series_attributes"))
         if level is Level.IMAGE:
@@ -136,14 +181,17 @@ class _Search:
             columns += [instance.c[name] for name in (*names, "bits_allocated", "number_of_frames")]
         if answers.needs_metadata:
             columns.append(instance_content.c.json)
-        query = select(*columns).select_from(study)
-        if level is not Level.STUDY:
-            query = query.join(series, series.c.study_pk == study.c.pk)
-        if level is Level.IMAGE:
-            query = query.join(instance, instance.c.series_pk == series.c.pk)
+        query = self._from_tables(select(*columns))
         if answers.needs_metadata:
             query = query.join(instance_content, instance_content.c.instance_pk == instance.c.pk)
         return query.where(*self._plan.where)
+
+    def _from_tables(self, query: Select[Any]) -> Select[Any]:
+        level = self._query.level
+        query = query.select_from(study)
+        if level in (Level.SERIES, Level.IMAGE):
+            query = query.join(series, series.c.study_pk == study.c.pk)
+        return query.join(instance, instance.c.series_pk == series.c.pk) if level is Level.IMAGE else query
 
     def _patients(self, after: list[ColumnElement[bool]], size: int, offset: int) -> Select[Any]:
         """Patients are the studies that share Patient ID and its issuer; the study that came last describes them."""
@@ -161,6 +209,8 @@ class _Search:
         return (
             select(
                 *keys,
+                *self._order.places(),
+                study.c.pk.label("key"),
                 study.c.attributes.label("study_attributes"),
                 page.c.patient_studies,
                 page.c.patient_series,
@@ -169,18 +219,3 @@ class _Search:
             .join_from(page, study, study.c.pk == page.c.newest)
             .order_by(*keys)
         )
-
-    def _order(self) -> list[ColumnElement[Any]]:
-        groups = _ORDER[self._query.level]
-        return [column.desc() if backwards else column for columns, backwards in groups for column in columns]
-
-    def _after(self, row: Any) -> ColumnElement[bool]:
-        """What comes after `row` in the order: beyond it in some group, and equal to it in all groups before."""
-        alternatives: list[ColumnElement[bool]] = []
-        equal: list[ColumnElement[bool]] = []
-        for columns, backwards in _ORDER[self._query.level]:
-            here = tuple_(*columns)
-            there = tuple_(*(literal(getattr(row, str(column.key)), column.type) for column in columns))
-            alternatives.append(and_(*equal, here < there if backwards else here > there))
-            equal.append(here == there)
-        return or_(*alternatives)

@@ -3,6 +3,7 @@
 from storage.matching.conditions import (
     ONE,
     STAR,
+    AllOf,
     Condition,
     DateTimeRange,
     Empty,
@@ -18,11 +19,14 @@ from storage.matching.conditions import (
     matches,
 )
 from storage.matching.datasets import matches_dataset, values_of
-from storage.matching.parsing import Conditions, combined, parse
+from storage.matching.keys import MULTIPLE
+from storage.matching.parsing import Conditions, combined, parse, parse_all
 
 __all__ = (
+    "MULTIPLE",
     "ONE",
     "STAR",
+    "AllOf",
     "Condition",
     "Conditions",
     "DateTimeRange",
@@ -40,5 +44,6 @@ __all__ = (
     "matches",
     "matches_dataset",
     "parse",
+    "parse_all",
     "values_of",
 )

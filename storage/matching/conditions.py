@@ -101,7 +101,14 @@ class Names:
     fuzzy: tuple[NameFuzzy, ...]
 
 
-Condition: TypeAlias = Universal | Empty | OneOf | Range | MomentRange | DateTimeRange | Names
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Multiple value matching: each of these must be met by some value of the attribute (C.2.2.2.8)."""
+
+    each: tuple[OneOf | Names, ...]
+
+
+Condition: TypeAlias = Universal | Empty | OneOf | Range | MomentRange | DateTimeRange | Names | AllOf
 
 
 def like(pattern: Pattern, text: str) -> bool:
@@ -134,6 +141,8 @@ def matches(condition: Condition, values: Sequence[Any], *, fuzzy: bool = False)
         return True
     if isinstance(condition, Empty):
         return _says_nothing(condition.vr, values)
+    if isinstance(condition, AllOf):
+        return all(matches(one, values, fuzzy=fuzzy) for one in condition.each)
     if isinstance(condition, Names):
         return any(_name_matches(condition, value, fuzzy) for value in values)
     if isinstance(condition, MomentRange):

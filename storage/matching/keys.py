@@ -15,6 +15,8 @@ DECIMAL = frozenset({"DS", "FD", "FL"})
 WILD = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 # VRs whose value may contain a backslash (PS3.5 6.2): never a list.
 UNDIVIDED = frozenset({"LT", "ST", "UR", "UT"})
+# VRs in which several values in a key must all be there, where that is asked for (PS3.4 C.2.2.2.8).
+MULTIPLE = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})
 BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 # What a column holds in place of nothing: text sorts first (and so last where the newest comes first), numbers last.

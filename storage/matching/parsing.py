@@ -10,6 +10,7 @@ from storage.errors import BadRequest, UnsupportedQuery
 from storage.matching.conditions import (
     ONE,
     STAR,
+    AllOf,
     Condition,
     DateTimeRange,
     Empty,
@@ -30,6 +31,7 @@ from storage.matching.times import Moment, Span, date_key, moment, time_span
 # Bounds on what one condition may ask (RELIABILITY 16): clever patterns cost the square of their stars.
 MOST_VALUES = 10_000
 MOST_STARS = 16
+MOST_ALL = 100
 
 _DT = r"\d{4,14}(?:\.\d{1,6})?(?:[+-](?:0\d|1[0-4])\d{2})?"
 _DT_RANGE = re.compile(rf"({_DT})?-({_DT})?")
@@ -62,6 +64,23 @@ def parse(path: tuple[str, ...], vr: str, value: str | Sequence[str]) -> Conditi
     if vr in ("DA", "TM", "DT"):
         return _moments(name, vr, values)
     return _one_of(name, vr, values)
+
+
+def parse_all(path: tuple[str, ...], vr: str, value: str | Sequence[str]) -> Condition:
+    """The condition that each of several values must be there (PS3.4 C.2.2.2.8); one value alone is as in `parse`.
+
+    For attributes of the VRs in `keys.MULTIPLE` that may have more than one value. Raises as `parse` does, and BadRequest
+    for wildcards, which the standard forbids here.
+    """
+    values = list(dict.fromkeys(_values(vr, value)))
+    if len(values) < 2:
+        return parse(path, vr, values)
+    if any("*" in text or "?" in text or text == '""' for text in values):
+        raise BadRequest(f"{name_of(path[-1])}: several values that must all match have no wildcards; write them out")
+    if len(values) > MOST_ALL:
+        raise BadRequest(f"{name_of(path[-1])} lists more than {MOST_ALL} values that must all match; ask for fewer")
+    found = tuple(parse(path, vr, [text]) for text in values)
+    return AllOf(tuple(one for one in found if isinstance(one, OneOf | Names)))
 
 
 def combined(conditions: Conditions) -> Conditions:
