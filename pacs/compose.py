@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from pacs.scp.server import DimseServer
+    from pacs.scp.settings import Load
     from pacs.worker import Worker
 
 # Temporary files that nobody has written to for so long are left from a crash.
@@ -119,7 +120,7 @@ def conformance_statement() -> str:
 
 
 def dimse_server(
-    settings: Settings, archive: Archive, metrics: Metrics, listener: socket.socket
+    settings: Settings, archive: Archive, metrics: Metrics, listener: socket.socket, load: Load | None
 ) -> DimseServer:
     """The DIMSE services on an open socket, not yet started."""
     from pacs.scp.server import DimseServer
@@ -134,7 +135,7 @@ def dimse_server(
         message_idle_seconds=settings.dimse_message_seconds,
         idle_seconds=settings.dimse_idle_seconds,
     )
-    return DimseServer(archive, limits, sock=listener, observer=metrics)
+    return DimseServer(archive, limits, sock=listener, observer=metrics, load=load)
 
 
 def worker(settings: Settings, archive: Archive, metrics: Metrics) -> Worker:

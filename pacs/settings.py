@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=64,
-        description="processes of each kind (web, dimse); empty: one for every two cores, at most four",
+        description="processes of each kind that listens; empty: dimse one for every core, web one for every two, at most four",
     )
     duplicates: Literal["keep", "replace"] = Field(
         default="keep",
@@ -230,9 +230,18 @@ class Settings(BaseSettings):
         return self.store_url or f"file:{self.folder / 'objects'}"
 
     @property
-    def processes(self) -> int:
-        """How many processes of each kind serve."""
-        return self.workers or max(1, min(4, (os.cpu_count() or 1) // 2))
+    def web_processes(self) -> int:
+        """How many processes serve HTTP: its threads wait for disks and codecs, which leave the interpreter to others."""
+        return self.workers or _within_four((os.cpu_count() or 1) // 2)
+
+    @property
+    def dimse_processes(self) -> int:
+        """How many processes serve DIMSE: what receiving computes, it computes in Python."""
+        return self.workers or _within_four(os.cpu_count() or 1)
+
+
+def _within_four(number: int) -> int:
+    return max(1, min(4, number))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from storage.errors import LightboxError, Unavailable
 # four is hardly dearer than one for one; who is alone never waits.
 LINGER_SECONDS = 0.002
 
+# What must be held to commit.
+Turn = Callable[[], contextlib.AbstractContextManager[None]]
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -33,18 +36,21 @@ class _Ticket(Generic[Item, Result]):
 class GroupCommit(Generic[Item, Result]):
     """Turns `commit_many` (one transaction for many items) into a blocking call for one item.
 
-    There is no thread of its own: the first caller to find no transaction running leads, commits everything that is
-    waiting, and wakes the others. Before that it lingers a moment for those who have said that they are `coming`.
+    There is no thread of its own: the first caller to find no transaction running leads: it waits for its `turn` among
+    processes, commits everything that is waiting by then, and wakes the others. Before that it lingers a moment for those
+    who have said that they are `coming`.
     """
 
     def __init__(
         self,
         commit_many: Callable[[Sequence[Item]], Sequence[Result]],
         *,
+        turn: Turn = contextlib.nullcontext,
         largest: int = 64,
         linger_seconds: float = LINGER_SECONDS,
     ) -> None:
         self._commit_many = commit_many
+        self._turn = turn
         self._largest = largest
         self._linger_seconds = linger_seconds
         lock = threading.Lock()
@@ -88,35 +94,34 @@ class GroupCommit(Generic[Item, Result]):
             self._waiting.append(ticket)
             self._arrival.notify()
         while not ticket.done:
-            batch = self._lead_or_wait(ticket)
-            if batch:
-                self._settle(batch)
+            if self._leads(ticket):
+                self._lead()
         if ticket.error is not None:
             raise ticket.error
         assert ticket.result is not None
         return ticket.result
 
-    def _lead_or_wait(self, ticket: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
+    def _leads(self, ticket: _Ticket[Item, Result]) -> bool:
+        """Wait until another has settled `ticket` (False), or until it is its caller's turn to lead (True)."""
         with self._condition:
             while self._leading and not ticket.done:
                 self._condition.wait()
             if ticket.done:
-                return []
+                return False
             self._leading = True
-            self._linger()
-            batch, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
-            return batch
+            return True
 
-    def _linger(self) -> None:
-        until = time.monotonic() + self._linger_seconds
-        while self._coming and len(self._waiting) < self._largest:
-            rest = until - time.monotonic()
-            if rest <= 0 or not self._arrival.wait(rest):
-                return
-
-    def _settle(self, batch: list[_Ticket[Item, Result]]) -> None:
+    def _lead(self) -> None:
+        batch: list[_Ticket[Item, Result]] = []
         try:
-            self._commit(batch)
+            self._linger()
+            with self._turn():
+                batch = self._take()
+                self._commit(batch)
+        except Unavailable as error:
+            # The turn did not come, and those behind us have waited for it as long.
+            batch = batch or self._take()
+            _fail(batch, error)
         finally:
             with self._condition:
                 self._leading = False
@@ -124,13 +129,25 @@ class GroupCommit(Generic[Item, Result]):
                     ticket.done = True
                 self._condition.notify_all()
 
+    def _linger(self) -> None:
+        until = time.monotonic() + self._linger_seconds
+        with self._condition:
+            while self._coming and len(self._waiting) < self._largest:
+                rest = until - time.monotonic()
+                if rest <= 0 or not self._arrival.wait(rest):
+                    return
+
+    def _take(self) -> list[_Ticket[Item, Result]]:
+        with self._condition:
+            batch, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
+            return batch
+
     def _commit(self, batch: list[_Ticket[Item, Result]]) -> None:
         try:
             results = self._commit_many([ticket.item for ticket in batch])
         except Unavailable as error:
-            # The database is away: every item fares alike, and each caller gets an exception of its own.
-            for ticket in batch:
-                ticket.error = type(error)(*error.args)
+            # The database is away: every item fares alike.
+            _fail(batch, error)
         except Exception as error:  # noqa: BLE001 - handed to its caller, never swallowed
             self._commit_singly(batch, error)
         else:
@@ -145,3 +162,9 @@ class GroupCommit(Generic[Item, Result]):
             return
         for ticket in batch:
             self._commit([ticket])
+
+
+def _fail(batch: list[_Ticket[Item, Result]], error: Unavailable) -> None:
+    """Each caller gets an exception of its own."""
+    for ticket in batch:
+        ticket.error = type(error)(*error.args)

@@ -31,9 +31,19 @@ _OFFSETS, _OFFSET_LENGTHS = 0x7FE00001, 0x7FE00002
 # Pixel Data, Float Pixel Data, Double Float Pixel Data.
 PIXEL_TAGS: Final = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
 _SPECIAL: Final = frozenset({_CHARSET, _PIXEL_REPRESENTATION, _PADDING, _OFFSETS, _OFFSET_LENGTHS}) | PIXEL_TAGS
+# Elements in Explicit VR as they were decoded before, by their bytes: most of an image's header is that of the image before
+# it. They are shared by the data sets that they occur in, and so never changed. One table for each character set and byte
+# order; it is emptied when it is full, so that nothing can make it grow.
+_KNOWN: Final[dict[Text, dict[bytes, tuple[str, dict[str, Any]]]]] = {}
+_MOST_KNOWN: Final = 8192
+_LONGEST_KNOWN: Final = 96
 # Palettes are given inline however large: viewers that must fetch them show a black image now and then.
 _PALETTES: Final = frozenset({0x00281201, 0x00281202, 0x00281203, 0x00281221, 0x00281222, 0x00281223})
 _PALETTE_BYTES: Final = 256 << 10
+
+
+def _remembered(text: Text) -> dict[bytes, tuple[str, dict[str, Any]]]:
+    return _KNOWN.setdefault(text, {})
 
 
 class Reader:
@@ -87,6 +97,7 @@ class Reader:
         """Read elements until a sequence begins or the data set ends. The hot loop: one turn an element."""
         data, end, size = self._data, level.end, self._size
         explicit, out, text = level.explicit, level.values, level.text
+        remembered = _remembered(text)
         header, long_length = _HEADERS[explicit, level.little]
         vrs, decoders, keys = EXPLICIT_VRS, DECODERS, KEYS
         pos = self._pos
@@ -133,12 +144,24 @@ class Reader:
                 self._pos = at
                 if self._unusual(level, tag, vr, length):
                     return
-                pos, text = self._pos, level.text
+                pos = self._pos
+                if text is not level.text:
+                    text = level.text
+                    remembered = _remembered(text)
                 continue
             stop = at + length
             if stop > size:
                 pos = self._cut_off(level, tag, vr, at)
                 break
+            raw = b""
+            if explicit and length <= _LONGEST_KNOWN:
+                raw = data[pos:stop].tobytes()
+                found = remembered.get(raw)
+                if found is not None and found[0] not in out:
+                    key, out[key] = found
+                    self._bytes += length
+                    pos = stop
+                    continue
             decoder = decoders.get(vr)
             key = keys.get(tag) or spell(tag)
             if decoder is None:
@@ -151,6 +174,10 @@ class Reader:
                 out[key] = {"vr": vr} if values is None else {"vr": vr, "Value": values}
                 if odd:
                     self.flag(odd, ODD[odd], key)
+                elif raw:
+                    if len(remembered) >= _MOST_KNOWN:
+                        remembered.clear()
+                    remembered[raw] = key, out[key]
             pos = stop
         self._pos = pos
         self._end_data_set(level)

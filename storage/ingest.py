@@ -61,7 +61,7 @@ class Ingest:
         self._limits = limits or Limits()
         self._jobs_for = jobs_for
         self._observe = observe
-        self._commit: GroupCommit[Entry, Added] = GroupCommit(self._add)
+        self._commit: GroupCommit[Entry, Added] = GroupCommit(self._add, turn=index.turn)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
 
     def __call__(

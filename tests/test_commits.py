@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -132,3 +134,55 @@ def test_alone_nobody_lingers() -> None:
     ledger = Ledger()
     with GroupCommit(ledger.commit, linger_seconds=60).coming() as bring:
         assert bring(1) == 2
+
+
+class Door:
+    """A turn that is somebody else's until it is opened, or never comes."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.open = threading.Event()
+        self.knocked = threading.Event()
+        self.error = error
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.knocked.set()
+        assert self.open.wait(5)
+        if self.error is not None:
+            raise self.error
+        yield
+
+
+def behind_the_door(door: Door, ledger: Ledger, items: list[int]) -> list[object]:
+    """What callers get of whom the first waits for the door while the others come."""
+    commit = GroupCommit(ledger.commit, turn=door)
+
+    def call(item: int) -> object:
+        try:
+            return commit(item)
+        except LightboxError as error:
+            return error
+
+    with ThreadPoolExecutor(len(items)) as pool:
+        first = pool.submit(call, items[0])
+        assert door.knocked.wait(5)
+        others = [pool.submit(call, item) for item in items[1:]]
+        waiting = threading.Event()
+        while len(commit._waiting) < len(items):
+            assert not waiting.wait(0.001)
+        door.open.set()
+        return [one.result(5) for one in (first, *others)]
+
+
+def test_what_comes_while_others_have_the_turn_goes_along() -> None:
+    ledger = Ledger()
+    assert behind_the_door(Door(), ledger, [1, 2, 3]) == [2, 4, 6]
+    assert [sorted(batch) for batch in ledger.batches] == [[1, 2, 3]]
+
+
+def test_a_turn_that_does_not_come_is_an_error_for_all_who_wait() -> None:
+    ledger = Ledger()
+    found = behind_the_door(Door(IndexUnavailable("others are writing")), ledger, [1, 2, 3])
+    assert [str(error) for error in found] == ["others are writing"] * 3
+    assert len({id(error) for error in found}) == 3, "each has an exception of its own"
+    assert ledger.batches == []

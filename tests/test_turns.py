@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,41 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 def test_who_waits_too_long_is_told(tmp_path: Path, same_process: bool) -> None:
     here = Turns(tmp_path / "turn", 0.05)
     other = here if same_process else Turns(tmp_path / "turn", 0.05)
-    with here.take(), pytest.raises(IndexUnavailable, match="too long"), other.take():
-        pytest.fail("took a turn that another has")
-    with other.take():
+
+    def take() -> None:
+        with other.take():
+            pass
+
+    with (
+        ThreadPoolExecutor(1) as another_thread,
+        here.take(),
+        pytest.raises(IndexUnavailable, match="too long"),
+    ):
+        another_thread.submit(take).result()
+    take()
+
+
+def test_who_has_it_keeps_it_inside(tmp_path: Path) -> None:
+    here, there = Turns(tmp_path / "turn", 0.05), Turns(tmp_path / "turn", 0.05)
+    with here.take():
+        with here.take():
+            pass
+        with pytest.raises(IndexUnavailable), there.take():
+            pytest.fail("the inner block gave away what the outer one has")
+
+
+def test_where_no_bell_can_be_made_they_look_now_and_then(tmp_path: Path) -> None:
+    (tmp_path / "turn-bell").mkdir()
+    test_one_at_a_time(tmp_path)
+
+
+def test_a_bell_that_nobody_hears_does_not_stop_who_rings(tmp_path: Path) -> None:
+    here = Turns(tmp_path / "turn", 5)
+    with here.take():
         pass
+    for _ in range(70_000):
+        here._ring()
+    test_one_at_a_time(tmp_path)
 
 
 def test_an_error_inside_gives_the_turn_back(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from pacs.scp.settings import DimseSettings, Observer
+from pacs.scp.settings import DimseSettings, Load, Observer
 from pacs.upper_layer import LOCAL_LIMIT_EXCEEDED, Acceptor, Violation
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +27,8 @@ _FAREWELL_SECONDS: Final = 1.0
 _ACCEPTS_AT_ONCE: Final = 64
 # After the system refused another socket (no descriptors left): give others a chance to end.
 _PAUSE_SECONDS: Final = 0.1
+# How long a less busy process is given to accept first: it is awake already, and needs well under a millisecond.
+_DEFERENCE_SECONDS: Final = 0.004
 
 # Takes over a socket whose request is whole, or says that there is no place.
 TakeOver = Callable[[socket.socket, Acceptor, str], bool]
@@ -46,12 +48,20 @@ class Front:
     """Accepts connections on `listener` and gives those that have sent a request to `take_over`."""
 
     def __init__(
-        self, listener: socket.socket, settings: DimseSettings, observer: Observer, take_over: TakeOver
+        self,
+        listener: socket.socket,
+        settings: DimseSettings,
+        observer: Observer,
+        take_over: TakeOver,
+        load: Load,
     ) -> None:
         self._listener = listener
         self._settings = settings
         self._observer = observer
         self._take_over = take_over
+        self._load = load
+        # Whether we have just let others go first: what is still there then is ours, whoever is busier.
+        self._deferred = False
         # In the order of their coming, which is that of their deadlines too.
         self._waiting: dict[socket.socket, _Waiting] = {}
         self._leaving: dict[socket.socket, _Waiting] = {}
@@ -114,12 +124,17 @@ class Front:
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
+            if self._load.busier and not self._deferred:
+                self._deferred = True
+                self._pause(_DEFERENCE_SECONDS)
+                return
+            self._deferred = False
             try:
                 sock, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._pause(error)
+                self._exhausted(error)
                 return
             self._admit(sock, str(address[0]))
 
@@ -137,15 +152,20 @@ class Front:
         self._waiting[sock] = one
         self._per_address[address] += 1
         self._bytes += machine.buffered
+        self._load.add(1)
         self._selector.register(sock, selectors.EVENT_READ, one)
 
-    def _pause(self, error: OSError) -> None:
+    def _exhausted(self, error: OSError) -> None:
         """No descriptor for another socket: the oldest gives up its own, and we look again in a moment."""
         _log.error("front.exhausted", reason=error.strerror or type(error).__name__)
         if self._waiting:
             self._drop(next(iter(self._waiting.values())), "crowded out")
+        self._pause(_PAUSE_SECONDS)
+
+    def _pause(self, seconds: float) -> None:
+        """Accept nothing for so long."""
         self._selector.unregister(self._listener)
-        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+        self._paused_until = time.monotonic() + seconds
 
     # Reading
 
@@ -248,6 +268,7 @@ class Front:
     def _forget(self, one: _Waiting) -> None:
         if self._waiting.pop(one.sock, None) is None:
             return
+        self._load.add(-1)
         self._bytes -= one.machine.buffered
         self._per_address[one.address] -= 1
         if not self._per_address[one.address]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from pacs.scp.settings import DimseSettings, Nobody, Observer
+from pacs.scp.settings import Alone, DimseSettings, Load, Nobody, Observer
 from pacs.scp.transport import Stopping, Transport
 from storage.archive import Archive
 
@@ -12,10 +12,17 @@ from storage.archive import Archive
 class Provider:
     """Shared by all associations of one server. Thread-safe."""
 
-    def __init__(self, archive: Archive, settings: DimseSettings, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        settings: DimseSettings,
+        observer: Observer | None = None,
+        load: Load | None = None,
+    ) -> None:
         self.archive = archive
         self.settings = settings
         self.observer: Observer = observer or Nobody()
+        self.load: Load = load or Alone()
         self.stopping = Stopping()
         self._open: set[Transport] = set()
         self._places = settings.max_associations
@@ -27,7 +34,8 @@ class Provider:
             if not self._places:
                 return False
             self._places -= 1
-            return True
+        self.load.add(1)
+        return True
 
     def opened(self, transport: Transport) -> None:
         """An association is being served on `transport`, in a place that was taken."""
@@ -36,6 +44,7 @@ class Provider:
 
     def closed(self, transport: Transport | None) -> None:
         """It is over; None where it came to nothing."""
+        self.load.add(-1)
         with self._changed:
             if transport:
                 self._open.discard(transport)

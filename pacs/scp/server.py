@@ -15,7 +15,7 @@ from pacs.scp.front import Front
 from pacs.scp.provider import Provider
 from pacs.scp.services import SERVICES, Answer
 from pacs.scp.session import serve
-from pacs.scp.settings import DimseSettings, Observer
+from pacs.scp.settings import DimseSettings, Load, Observer
 from pacs.scp.sop_classes import Kind
 from pacs.upper_layer import Acceptor
 from storage.archive import Archive
@@ -46,7 +46,7 @@ class DimseServer:
     """Serves one archive over DIMSE, from `start` to `stop`.
 
     `sock` is a bound socket of which this server takes possession: one that a parent process has opened, say; without it
-    `start` binds to `settings.host` and `settings.port`.
+    `start` binds to `settings.host` and `settings.port`. `load` is given where several processes share it.
     """
 
     def __init__(
@@ -57,9 +57,10 @@ class DimseServer:
         sock: socket.socket | None = None,
         observer: Observer | None = None,
         services: Mapping[tuple[CommandField, Kind], Answer] = SERVICES,
+        load: Load | None = None,
     ) -> None:
         self._settings = settings or DimseSettings()
-        self._provider = Provider(archive, self._settings, observer)
+        self._provider = Provider(archive, self._settings, observer, load)
         self._services = services
         self._sock = sock
         self._port = None if sock is None else _port_of(sock)
@@ -88,7 +89,9 @@ class DimseServer:
             self._sock = listening_socket(self._settings.host, self._settings.port)
         self._sock.listen(_BACKLOG)
         self._port = _port_of(self._sock)
-        self._front = Front(self._sock, self._settings, self._provider.observer, self._take_over)
+        self._front = Front(
+            self._sock, self._settings, self._provider.observer, self._take_over, self._provider.load
+        )
         self._front.start()
         _log.info("dimse.listening", port=self._port, ae_title=self._settings.ae_title)
 

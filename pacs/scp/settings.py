@@ -88,3 +88,23 @@ class Nobody:
 
     def retrieved(self, operation: str, status: int, seconds: float, completed: int) -> None:
         """See `Observer`."""
+
+
+class Load(Protocol):
+    """How much this server has to do, beside others that share its listening socket (`pacs.serve.loads`)."""
+
+    def add(self, number: int) -> None:
+        """So many more connections and associations than before, or fewer."""
+
+    @property
+    def busier(self) -> bool:
+        """Whether another has less to do, and should be let go first."""
+
+
+class Alone:
+    """The load of a server that shares its socket with nobody."""
+
+    busier = False
+
+    def add(self, number: int) -> None:
+        """See `Load`."""

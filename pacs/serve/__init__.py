@@ -56,7 +56,7 @@ def _kinds(only: Collection[str]) -> list[Kind]:
 
 def _number(kind: Kind, settings: Settings) -> int:
     """How many processes of a kind there are. A worker has threads, and on another machine there may be another."""
-    return settings.processes if kind in _LISTENING else 1
+    return {Kind.WEB: settings.web_processes, Kind.DIMSE: settings.dimse_processes}.get(kind, 1)
 
 
 def _allow_many_files() -> None:

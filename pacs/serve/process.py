@@ -18,6 +18,7 @@ from pacs import compose, logs, settings
 from pacs.data_folder import run_folder
 from pacs.metrics import Metrics
 from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind
+from pacs.serve.loads import Loads
 from pacs.settings import Settings
 from storage.errors import LightboxError
 
@@ -43,8 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.prepare:
             compose.prepare(chosen)
             os.write(options.tell, PREPARED)
-        listener = None if options.socket is None else socket.socket(fileno=options.socket)
-        _serve(options.kind, chosen, listener, _once_ready(options.tell))
+        _serve(options, chosen, _once_ready(options.tell))
     except LightboxError as error:
         sys.stderr.write(f"pacs: {logs.escaped(str(error))}\n")
         return CANNOT_START
@@ -72,15 +72,17 @@ def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
         server.run([listener])
 
 
-def _dimse(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
+def _dimse(chosen: Settings, listener: socket.socket, loads: Loads, ready: Ready) -> None:
     metrics = Metrics()
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: over.set())
     with compose.opened(chosen, metrics) as found:
-        server = compose.dimse_server(chosen, found.archive, metrics, listener)
+        server = compose.dimse_server(chosen, found.archive, metrics, listener, loads)
         server.start()
+        loads.begin()
         ready()
         over.wait()
+        loads.end()
         server.stop(chosen.stop_seconds)
 
 
@@ -96,13 +98,15 @@ def _worker(chosen: Settings, ready: Ready) -> None:
         worker.stop(chosen.stop_seconds)
 
 
-def _serve(kind: str, chosen: Settings, listener: socket.socket | None, ready: Ready) -> None:
-    if listener is None:
+def _serve(options: argparse.Namespace, chosen: Settings, ready: Ready) -> None:
+    if options.kind == Kind.WORKER:
         _worker(chosen, ready)
-    elif kind == Kind.WEB:
+        return
+    listener = socket.socket(fileno=options.socket)
+    if options.kind == Kind.WEB:
         _web(chosen, listener, ready)
     else:
-        _dimse(chosen, listener, ready)
+        _dimse(chosen, listener, Loads(options.loads, options.slot), ready)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -111,6 +115,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parent", type=int, required=True, help="pid of the supervisor")
     parser.add_argument("--lifeline", type=int, required=True, help="pipe that ends when the supervisor does")
     parser.add_argument("--socket", type=int, help="listening socket, for what listens")
+    parser.add_argument("--loads", type=int, help="memory in which processes of a kind tell how busy they are")
+    parser.add_argument("--slot", type=int, default=0, help="which of them this is")
     parser.add_argument("--tell", type=int, required=True, help="pipe to say on how far it is")
     parser.add_argument("--prepare", action="store_true", help="bring the index up to date first")
     parser.add_argument("--after", type=int, help="pipe that ends when the index is up to date")

@@ -18,6 +18,7 @@ import structlog
 
 from pacs import metrics_folder
 from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind
+from pacs.serve.loads import Loads, shared
 from storage.errors import LightboxError
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class _Place:
 
     kind: Kind
     listener: socket.socket | None
+    slot: int
     process: subprocess.Popen[bytes] | None = None
     ready: bool = False
     begun: float = 0.0
@@ -57,7 +59,9 @@ class Supervisor:
         run_folder: Path,
         stop_seconds: float,
     ) -> None:
-        self._places = [_Place(kind, listener) for kind, listener in places]
+        self._places = [_Place(kind, listener, slot) for slot, (kind, listener) in enumerate(places)]
+        self._shared_loads = shared(len(self._places))
+        self._loads = Loads(self._shared_loads, 0)
         self._environment = {**os.environ, **environment}
         self._run_folder = run_folder
         self._stop_seconds = stop_seconds
@@ -108,9 +112,10 @@ class Supervisor:
 
     def _start(self, place: _Place) -> None:
         reading, telling = os.pipe()
-        descriptors = [self._lifeline[0], telling]
+        descriptors = [self._lifeline[0], telling, self._shared_loads]
         command = [sys.executable, "-m", "pacs.serve.process", place.kind.value, f"--parent={os.getpid()}"]
         command += [f"--lifeline={self._lifeline[0]}", f"--tell={telling}"]
+        command += [f"--loads={self._shared_loads}", f"--slot={place.slot}"]
         if place.listener is not None:
             command += [f"--socket={place.listener.fileno()}"]
             descriptors += [place.listener.fileno()]
@@ -161,6 +166,7 @@ class Supervisor:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (place.deaths - 1))
             place.process, place.ready, place.next_start = None, False, now + pause
             metrics_folder.bury(self._run_folder, place.kind, pid)
+            self._loads.bury(place.slot)
             if status != CANNOT_START:
                 _log.error("process.died", kind=place.kind, died=pid, status=status)
 

@@ -14,14 +14,14 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from storage.blobs.folders import Folder, Folders
 from storage.blobs.keys import Present, check_range, checked, is_key
 from storage.blobs.reading import DAMAGED, FileStream, is_sound, read_range
-from storage.blobs.writing import create, give_name, take_over, write
+from storage.blobs.writing import NoUnnamedFiles, create, give_name, take_over, write, write_named_last
 from storage.disk import unavailable
 from storage.errors import ObjectMissing
 from storage.types import Blob, Content
@@ -132,6 +132,11 @@ class FileBlobs:
             present = Present.DAMAGED if replace else self._present(place, content)
             if present is Present.SOUND:
                 return False
+            if present is Present.NOTHING and content.path is None:
+                with contextlib.suppress(NoUnnamedFiles):
+                    if self._in_place(place, lambda folder, own: write_named_last(folder, own, content.view())):
+                        return True
+                    continue
             with self._written(content) as (source, name):
                 if self._name(source, name, place, replace=present is Present.DAMAGED):
                     return True
@@ -177,11 +182,15 @@ class FileBlobs:
 
     def _name(self, source: Folder, name: str, place: str, *, replace: bool) -> bool:
         """Give the temporary file its own name and make that durable; False when another was faster."""
+        return self._in_place(place, lambda folder, own: give_name(source, name, folder, own, replace=replace))
+
+    def _in_place(self, place: str, give: Callable[[Folder, str], None]) -> bool:
+        """Have a file named in its folder, and make that durable; False when another was faster."""
         path, _, own = place.rpartition("/")
         for attempt in itertools.count(1):
             folder = self._folders.get(path)
             try:
-                give_name(source, name, folder, own, replace=replace)
+                give(folder, own)
                 break
             except FileExistsError:
                 return False

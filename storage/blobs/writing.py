@@ -12,6 +12,10 @@ from storage.errors import StoreUnavailable
 
 # A file system without hard links (exFAT, some network shares), or with too many to one file, says one of these.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# Linux has files without a name, and a way to name one by its descriptor where /proc is mounted.
+_OPEN_FILES = "/proc/self/fd"
+_UNNAMED: int | None = getattr(os, "O_TMPFILE", None) if Path(_OPEN_FILES).is_dir() else None
+_NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EISDIR, errno.EINVAL, errno.EPERM})
 
 
 def create(folder: Folder, name: str) -> int:
@@ -23,9 +27,46 @@ def create(folder: Folder, name: str) -> int:
 def write(descriptor: int, view: memoryview) -> None:
     """Write, flush and close. After an error the file is not to be used: the kernel reports a lost write only once."""
     try:
-        while view:
-            view = view[os.write(descriptor, view) :]
-        flush(descriptor)
+        _flushed(descriptor, view)
+    finally:
+        os.close(descriptor)
+
+
+def _flushed(descriptor: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(descriptor, view) :]
+    flush(descriptor)
+
+
+class NoUnnamedFiles(Exception):
+    """The system or its file system has none: a file must be written under a temporary name."""
+
+
+def write_named_last(folder: Folder, own: str, view: memoryview) -> None:
+    """Write and flush a file that has no name, and only then call it `own` in `folder`, never over what is there.
+
+    That is a file's whole way in one step of the folder instead of three, and a crash leaves nothing behind. Raises
+    FileExistsError, FileNotFoundError when the folder is gone, NoUnnamedFiles.
+    """
+    if _UNNAMED is None:
+        raise NoUnnamedFiles
+    try:
+        descriptor = os.open(".", _UNNAMED | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder.descriptor)
+    except OSError as error:
+        if not os.fstat(folder.descriptor).st_nlink:
+            # A folder that is gone says EPERM here.
+            raise FileNotFoundError(errno.ENOENT, "the folder was removed") from error
+        if error.errno in _NO_UNNAMED:
+            raise NoUnnamedFiles from error
+        raise
+    try:
+        _flushed(descriptor, view)
+        # Following the link is what names the file itself (linkat(2)); so a destination folder must be given.
+        os.link(f"{_OPEN_FILES}/{descriptor}", own, dst_dir_fd=folder.descriptor, follow_symlinks=True)
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            raise NoUnnamedFiles from error
+        raise
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -33,6 +34,12 @@ class Index(Reading):
     def database(self) -> Database:
         """The connections, for the job queue and other parts that share them."""
         return self._database
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """For the block this thread is next to write, and nobody else writes; taken anyway by whatever writes, so that it
+        is for those who want to decide what to write when they know that they can. Raises IndexUnavailable.
+        """
+        return self._database.turn()
 
     def add(self, entries: Sequence[Entry], *, duplicates: Duplicates = "keep") -> list[Added]:
         """Index instances in one transaction: all of them are committed on return, or none after an exception.

@@ -106,7 +106,7 @@ class Database:
         with (
             translated(),
             self.engine.connect() as connection,
-            self._turn(),
+            self.turn(),
             self._in_time(connection, patient=patient),
         ):
             connection = connection.execution_options(lightbox_write=True)
@@ -122,7 +122,11 @@ class Database:
             except DBAPIError as error:
                 _uncommitted(error)
 
-    def _turn(self) -> contextlib.AbstractContextManager[None]:
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """The right to write, where only one can (SQLite); a thread that has it keeps it in the blocks inside."""
+        if not self.sqlite:
+            return contextlib.nullcontext()
+        _ = self.engine  # a process that was just forked makes its own first
         return self._turns.take() if self._turns else contextlib.nullcontext()
 
     def _in_time(
