@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -96,7 +96,8 @@ class Refusal(LightboxError):
         self.status = status
 
 
-Send: TypeAlias = Callable[[Located], Outcome]
+# Sends one instance; the second is what will be sent after it, which may be read meanwhile.
+Send: TypeAlias = Callable[[Located, Located | None], Outcome]
 
 
 class Retrieve(ABC):
@@ -149,12 +150,12 @@ class Retrieve(ABC):
     def _send_all(self, selection: Selection, send: Send) -> bool:
         """Whether it was cancelled."""
         association, counts = self.association, self.counts
-        for one in selection.located():
+        for one, following in _with_following(selection.located()):
             if association.cancelled(self.message):
                 return True
             if self.provider.stopping.over:
                 raise association.aborted("stopped", "the server is stopping")
-            counts.add(one.uids.instance, send(one))
+            counts.add(one.uids.instance, send(one, following))
             self.progress()
         return association.cancelled(self.message)
 
@@ -195,6 +196,16 @@ class Retrieve(ABC):
             calling_ae=peer.calling_ae,
             address=peer.address,
         )
+
+
+def _with_following(instances: Iterable[Located]) -> Iterator[tuple[Located, Located | None]]:
+    before: Located | None = None
+    for one in instances:
+        if before is not None:
+            yield before, one
+        before = one
+    if before is not None:
+        yield before, None
 
 
 def refusal(error: BaseException) -> tuple[int, dict[str, Any]]:

@@ -67,14 +67,18 @@ class Delivery:
         self._breaks = 0
         self._repeats = 0
 
-    def send(self, one: Located) -> Outcome:
-        """C-STORE of one instance, with a second try where that makes sense; never raises for what the node does."""
+    def send(self, one: Located, following: Located | None = None) -> Outcome:
+        """C-STORE of one instance, with a second try where that makes sense; never raises for what the node does.
+
+        `following` as in `Sender.send`.
+        """
         for again in (False, True):
             if self._given_up:
                 return self._failed(one, self._given_up)
             place = self._place[one.sop_class_uid]
+            same = following is not None and self._place[following.sop_class_uid] == place
             try:
-                outcome = self._sender(place).send(one, self._originator)
+                outcome = self._sender(place).send(one, following if same else None, self._originator)
             except Ended as error:
                 self._broken(place, error)
                 if again:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from itertools import chain, islice
 from typing import Any, Final
 
 import structlog
@@ -66,20 +67,24 @@ class Sender:
         self._association = association
         self._archive = archive
         self._preferred = preferred
+        # The instance whose beginning has been read already, and how it goes on.
+        self._ahead: tuple[str, Context, Iterator[bytes]] | None = None
         self._contexts: dict[str, dict[str, Context]] = {}
         for context in contexts:
             by_syntax = self._contexts.setdefault(context.abstract_syntax, {})
             by_syntax.setdefault(context.transfer_syntax, context)
 
-    def send(self, one: Located, originator: Mapping[str, Any] | None = None) -> Outcome:
+    def send(
+        self, one: Located, following: Located | None = None, originator: Mapping[str, Any] | None = None
+    ) -> Outcome:
         """C-STORE of one instance; `originator` are the elements of the command that name the C-MOVE behind it.
 
-        What cannot be sent is a failed outcome; Ended is for an association that is over.
+        `following` is what will be sent next: its beginning is read while the peer is at this one. What cannot be sent is a
+        failed outcome; Ended is for an association that is over.
         """
         try:
-            context = self._context(one)
-            data = self._data(one, context.transfer_syntax)
-            response = self._association.request(
+            context, data = self._taken(one)
+            message_id = self._association.begin(
                 context,
                 CommandField.C_STORE,
                 data,
@@ -88,6 +93,9 @@ class Sender:
                 AffectedSOPInstanceUID=one.uids.instance,
                 **(originator or {}),
             )
+            if following is not None:
+                self._prepare(following)
+            response = self._association.response_to(message_id)
         except Ended:
             raise
         except LightboxError as error:
@@ -102,6 +110,23 @@ class Sender:
             reason = f"the peer answered {response.status:04X} {said}".rstrip()
             return replace(self._failed(one, response.status, reason), from_peer=True)
         return outcome
+
+    def _prepare(self, one: Located) -> None:
+        """Read the beginning of an instance; what goes wrong is told when it is its turn."""
+        try:
+            context = self._context(one)
+            data = self._data(one, context.transfer_syntax)
+            begun = chain(list(islice(data, 1)), data)
+        except Exception:  # noqa: BLE001 - tried, and told, again when it is its turn
+            return
+        self._ahead = one.uids.instance, context, begun
+
+    def _taken(self, one: Located) -> tuple[Context, Iterator[bytes]]:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == one.uids.instance:
+            return ahead[1], ahead[2]
+        context = self._context(one)
+        return context, self._data(one, context.transfer_syntax)
 
     def _context(self, one: Located) -> Context:
         accepted = self._contexts.get(one.sop_class_uid)
