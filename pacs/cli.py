@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from pacs.commands import about, entities, images, running, upkeep
+from pacs.commands import about, entities, images, remote, running, upkeep
 from pacs.logs import escaped
 from pacs.settings import SettingsError
 from storage.errors import LightboxError
@@ -54,6 +54,9 @@ app.command("verify")(upkeep.verify)
 app.command("rebuild-index")(upkeep.rebuild_index)
 app.command("migrate")(upkeep.migrate)
 app.add_typer(entities.app, name="ae")
+app.command("send")(remote.send)
+app.command("find")(remote.find)
+app.command("fetch")(remote.fetch)
 app.command("viewer")(running.viewer)
 app.command("settings")(about.settings)
 app.command("version")(about.version)

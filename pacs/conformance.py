@@ -30,9 +30,9 @@ prints this page, and a test fails when it says something else. "Not yet" means 
 
 _OVERVIEW: Final = (
     ("Verification (C-ECHO)", "yes", "`pacs ae echo`", ""),
-    ("Storage (C-STORE)", "yes", "for C-MOVE", "every storage SOP class, private ones too, in any transfer syntax"),
-    ("Query (C-FIND)", "yes", "no", "patient root, study root, patient/study only"),
-    ("Retrieve (C-MOVE, C-GET)", "yes", "not yet", "patient root, study root, patient/study only"),
+    ("Storage (C-STORE)", "yes", "C-MOVE, `pacs send`", "every storage SOP class, private ones too, in any transfer syntax"),
+    ("Query (C-FIND)", "yes", "`pacs find`", "patient root, study root, patient/study only"),
+    ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`", "patient root, study root, patient/study only"),
     ("Storage commitment", "not yet", "not yet", ""),
     ("Modality worklist, MPPS, UPS", "not yet", "not yet", ""),
     ("Instance availability, media creation, print", "no", "no", ""),
@@ -53,7 +53,11 @@ _FIND_FLAGS: Final = (
 _AS_SCU: Final = f"""\
 C-ECHO by `pacs ae echo TITLE`: one association, one presentation context, Verification.
 
-C-STORE to the destination of a C-MOVE, which must be a known node (`pacs ae add`), else A801. A presentation context for each SOP
+C-FIND by `pacs find AE`: patient root at PATIENT level, else study root; identifiers in {UTF_8}. C-GET and C-MOVE by `pacs fetch AE`,
+study root. For C-GET the SOP classes are asked for by C-FIND first (SOP Classes in Study), and a context proposed for each of
+them and each transfer syntax; where the node does not say them, the common storage classes in uncompressed syntaxes.
+
+C-STORE by `pacs send AE`, and to the destination of a C-MOVE, which must be a known node (`pacs ae add`), else A801. A presentation context for each SOP
 class and each transfer syntax in which something of it is stored, and for Explicit and Implicit VR Little Endian; more than
 {MOST_CONTEXTS} make another association. Move Originator AE Title and Message ID name the request. The associations of a
 move are kept to its end. One that breaks is asked for again, and the instance in hand sent a second time; after
@@ -123,7 +127,7 @@ def _associations(settings: DimseSettings) -> str:
         ("called AE title", called),
         ("calling AE title", "any that is not blank"),
         ("associations at a time", f"{settings.max_associations} in each process; then A-ASSOCIATE-RJ"),
-        ("initiated", "by `pacs ae echo`, and to the destination of a C-MOVE"),
+        ("initiated", "by `pacs ae echo`, `send`, `find` and `fetch`, and to the destination of a C-MOVE"),
         ("largest PDU received", f"{settings.max_pdu_bytes} bytes"),
         ("asynchronous operations", "none: 1, 1 is answered"),
         ("A-ASSOCIATE-RQ", f"within {settings.request_seconds:g} s, at most {settings.max_request_bytes} bytes"),

@@ -188,7 +188,7 @@ def test_counts_and_final_status(
         # A SOP class that was not proposed; no role as provider; a syntax into which this cannot be brought.
         ([(PDF, EXPLICIT)], True, 0, "no context for SOP class"),
         ([(CT, EXPLICIT)], False, 0, "no context for SOP class"),
-        ([(CT, JPEG_LS)], True, 1, "does not take transfer syntax"),
+        ([(CT, JPEG_LS)], True, 1, "takes no transfer syntax"),
         ([(CT, EXPLICIT), (CT, JPEG_LS)], True, 2, ""),
     ],
 )

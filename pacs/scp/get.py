@@ -10,6 +10,7 @@ from pacs.scp.association import Association, Message
 from pacs.scp.provider import Provider
 from pacs.scp.sop_classes import Kind, kind_of
 from pacs.scp.suboperations import Retrieve, Send
+from pacs.scu.sources import Stored
 from pacs.scu.storing import Sender
 
 
@@ -26,7 +27,7 @@ class _Get(Retrieve):
     def sending(self, kinds: Iterable[tuple[str, str]]) -> AbstractContextManager[Send]:
         contexts = (one for one in self.association.contexts.values() if one.peer_provides)
         storing = (one for one in contexts if kind_of(one.abstract_syntax) is Kind.STORAGE)
-        return nullcontext(Sender(self.association, self.provider.archive, storing).send)
+        return nullcontext(Sender(self.association, Stored(self.provider.archive), storing).send)
 
     def progress(self) -> None:
         """Goes out together with the next instance."""

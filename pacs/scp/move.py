@@ -12,7 +12,8 @@ from pacs.scp.suboperations import Refusal, Retrieve, RetrieveStatus, Send
 from pacs.scp.transport import Stopping
 from pacs.scu.associating import Destination
 from pacs.scu.delivery import Delivery
-from storage.index.ae import ae_title_of
+from pacs.scu.nodes import destination_of
+from pacs.scu.sources import Stored
 
 
 class _OnlyWhenOver(Stopping):
@@ -45,8 +46,8 @@ class _Move(Retrieve):
     @contextmanager
     def _delivering(self, destination: Destination, kinds: Iterable[tuple[str, str]]) -> Iterator[Send]:
         stopping = _OnlyWhenOver(self.provider.stopping)
-        archive, originator = self.provider.archive, self._originator()
-        with Delivery(archive, destination, kinds, originator=originator, stopping=stopping) as delivery:
+        source, originator = Stored(self.provider.archive), self._originator()
+        with Delivery(source, destination, kinds, originator=originator, stopping=stopping) as delivery:
             yield delivery.send
 
     def progress(self) -> None:
@@ -55,18 +56,17 @@ class _Move(Retrieve):
     def _destination(self) -> Destination:
         """Read anew for each move: a node that was just added is known."""
         title = str(self.message.command.get("MoveDestination") or "")
-        known = ae_title_of(self.provider.archive.index, title)
-        if known is None:
-            text = f"unknown AE {title}: register it with pacs ae add"
-            raise Refusal(RetrieveStatus.UNKNOWN_DESTINATION, text)
         settings = self.provider.settings
-        return Destination(
-            known.title,
-            known.host,
-            known.port,
+        found = destination_of(
+            self.provider.archive.index,
+            title,
             calling_ae=settings.ae_title,
             answer_seconds=settings.answer_seconds,
         )
+        if found is None:
+            text = f"unknown AE {title}: register it with pacs ae add"
+            raise Refusal(RetrieveStatus.UNKNOWN_DESTINATION, text)
+        return found
 
     def _originator(self) -> dict[str, object]:
         """PS3.7 9.1.1.1: who has asked for it, and by which message."""

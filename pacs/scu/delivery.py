@@ -7,8 +7,10 @@ and what is left counts as failed without being tried.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final
 
@@ -25,8 +27,8 @@ from pacs.scu.associating import (
     Requested,
     associate,
 )
+from pacs.scu.sources import Source
 from pacs.scu.storing import Outcome, Result, Sender
-from storage.archive import Archive
 from storage.errors import LightboxError
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from storage.types import Located
@@ -42,11 +44,11 @@ _REPEAT_SECONDS = 1.0
 
 
 class Delivery:
-    """Sends stored instances to one node; used by one thread. Use as a context manager."""
+    """Sends instances to one node; used by one thread. Use as a context manager."""
 
     def __init__(
         self,
-        archive: Archive,
+        source: Source,
         destination: Destination,
         kinds: Iterable[tuple[str, str]],
         *,
@@ -54,7 +56,7 @@ class Delivery:
         stopping: Stopping | None = None,
     ) -> None:
         """`kinds`: SOP class and transfer syntax of all that will be sent; `originator`: see `Sender.send`."""
-        self._archive = archive
+        self._source = source
         self._destination = destination
         self._originator = originator
         self._stopping = stopping
@@ -120,7 +122,7 @@ class Delivery:
         except LightboxError as error:
             self._refused[place] = error
             raise
-        sender = Sender(association, self._archive, association.contexts.values(), self._destination.syntaxes)
+        sender = Sender(association, self._source, association.contexts.values(), self._destination.syntaxes)
         self._open[place] = association, sender
         return sender
 
@@ -156,6 +158,37 @@ class Delivery:
     def _failed(self, one: Located, reason: str) -> Outcome:
         _log.warning("delivery.failed", instance=one.uids.instance, to=self._destination.title, reason=reason)
         return Outcome(Status.PROCESSING_FAILURE, reason)
+
+
+def deliver(
+    source: Source,
+    destination: Destination,
+    kinds: Iterable[tuple[str, str]],
+    instances: Iterable[Located],
+    *,
+    parallel: int = 1,
+    watch: Callable[[Located, Outcome], None] = lambda _one, _outcome: None,
+) -> None:
+    """Send `instances`, which are of `kinds`, on `parallel` associations side by side.
+
+    They are taken from the iterator as they are sent. `watch` is told of each, never twice at a time.
+    """
+    kinds, left, lock = set(kinds), iter(instances), threading.Lock()
+
+    def work() -> None:
+        with Delivery(source, destination, kinds) as delivery:
+            while True:
+                with lock:
+                    one = next(left, None)
+                if one is None:
+                    return
+                outcome = delivery.send(one)
+                with lock:
+                    watch(one, outcome)
+
+    with ThreadPoolExecutor(parallel, "deliver") as pool:
+        for done in [pool.submit(work) for _ in range(parallel)]:
+            done.result()
 
 
 def plan(kinds: Iterable[tuple[str, str]], preferred: tuple[str, ...] = ()) -> list[list[Proposal]]:

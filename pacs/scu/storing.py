@@ -18,8 +18,9 @@ from pacs.dimse import CommandField, Status
 from pacs.scp.association import Association
 from pacs.scp.negotiation import Context
 from pacs.scp.transport import Ended
-from storage.archive import Archive
+from pacs.scu.sources import Source
 from storage.errors import LightboxError, NotAcceptable, statuses
+from storage.transfer_syntaxes import lookup
 from storage.types import Located
 
 _log = structlog.get_logger(__name__)
@@ -59,13 +60,13 @@ class Sender:
     def __init__(
         self,
         association: Association,
-        archive: Archive,
+        source: Source,
         contexts: Iterable[Context],
         preferred: tuple[str, ...] = (),
     ) -> None:
         """`preferred`: transfer syntaxes that the peer likes better than the stored one, the best first."""
         self._association = association
-        self._archive = archive
+        self._source = source
         self._preferred = preferred
         # The instance whose beginning has been read already, and how it goes on.
         self._ahead: tuple[str, Context, Iterator[bytes]] | None = None
@@ -135,10 +136,15 @@ class Sender:
         stored = one.transfer_syntax_uid
         if not self._preferred and stored in accepted:
             return accepted[stored]
-        raise NotAcceptable(f"the peer does not take transfer syntax {stored} of SOP class {one.sop_class_uid}")
+        targets = self._source.targets(one)
+        for syntax in (*self._preferred, *targets):
+            if syntax in accepted and syntax in targets:
+                return accepted[syntax]
+        name = lookup(stored).name
+        raise NotAcceptable(f"the peer takes no transfer syntax into which {name} can be brought without loss")
 
-    def _data(self, one: Located, _syntax: str) -> Iterator[bytes]:
-        return self._archive.blobs.stream(one.object_key, one.dataset_offset)
+    def _data(self, one: Located, syntax: str) -> Iterator[bytes]:
+        return self._source.data(one, syntax)
 
     def _failed(self, one: Located, status: int, reason: str) -> Outcome:
         _log.warning(

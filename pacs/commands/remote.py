@@ -1,0 +1,267 @@
+"""`pacs send`, `pacs find` and `pacs fetch`: images to other DICOM nodes, and what those have."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pacs.commands.console import AsJson, begin, print_json, progress, say
+from pacs.logs import escaped
+from storage.errors import BadRequest, LightboxError, NotFound
+from storage.types import Dataset, Level, Located, Scope
+
+if TYPE_CHECKING:
+    from pacs.scu.associating import Destination
+    from pacs.scu.sources import Source
+    from pacs.scu.storing import Outcome
+    from pacs.settings import Settings
+    from storage.archive import Archive
+
+Title = Annotated[str, typer.Argument(metavar="AE", help="AE title of the node; pacs ae list shows those there are.")]
+# Failures shown, and those that --json has.
+_SHOWN, _KEPT = 10, 10_000
+# What is asked for of each level where nothing is said: enough to recognise it and to go on with it.
+_RETURNED: dict[Level, tuple[str, ...]] = {
+    Level.PATIENT: ("PatientID", "PatientName", "PatientBirthDate"),
+    Level.STUDY: ("PatientID", "PatientName", "StudyDate", "ModalitiesInStudy", "StudyDescription", "StudyInstanceUID"),
+    Level.SERIES: ("Modality", "SeriesNumber", "SeriesDescription", "StudyInstanceUID", "SeriesInstanceUID"),
+    Level.IMAGE: ("InstanceNumber", "SOPClassUID", "SeriesInstanceUID", "SOPInstanceUID"),
+}
+
+
+def send(
+    title: Title,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", exists=True, readable=True, help="DICOM files and folders of them."),
+    ] = None,
+    study: Annotated[list[str] | None, typer.Option(help="Study Instance UID of a stored study; may be repeated.")] = None,
+    series: Annotated[
+        list[str] | None, typer.Option(help="Only these series of the study, by their UID; may be repeated.")
+    ] = None,
+    parallel: Annotated[int, typer.Option(help="Associations side by side.", min=1, max=16)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Send files or stored studies to a node by C-STORE: as they are stored where it takes that, never made lossy."""
+    from pacs import compose
+    from pacs.scu.sources import Files, Stored
+
+    if bool(paths) == bool(study):
+        raise BadRequest("give either files or --study")
+    settings = begin()
+    with compose.opened(settings, migrate=True) as found:
+        archive, destination = found.archive, _destination(settings, found.archive, title)
+        sent = _Sent()
+        if paths:
+            # Once to know what to ask for, and once to send.
+            kinds = Counter((one.sop_class_uid, one.transfer_syntax_uid) for one in _located(paths, _Sent()))
+            _deliver(Files(), destination, kinds, _located(paths, sent), parallel, sent)
+        else:
+            within: list[str | None] = [*(series or [])] or [None]
+            scopes = [Scope(uid, one) for uid in study or [] for one in within]
+            stored = (one for scope in scopes for one in archive.index.locate(scope))
+            _deliver(Stored(archive), destination, _stored(archive, scopes), stored, parallel, sent)
+    sent.tell(title, as_json=as_json)
+    sys.exit(0 if sent.clean else 1)
+
+
+def find(
+    title: Title,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY[=VALUE]", help="Keywords to match (PatientID=123, StudyDate=20240101-), or to have returned."),
+    ] = None,
+    level: Annotated[Level, typer.Option(help="Query/Retrieve level.", case_sensitive=False)] = Level.STUDY,
+    limit: Annotated[int, typer.Option(help="Answers at most; the rest is cancelled.", min=1)] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a node what it has, by C-FIND."""
+    from pacs import compose
+    from pacs.scu import querying
+
+    settings = begin()
+    wanted = _keys([*_RETURNED[level], *(keys or [])])
+    with compose.opened(settings, migrate=True) as found:
+        destination = _destination(settings, found.archive, title)
+    matches = querying.find(destination, level, wanted, most=limit)
+    if as_json:
+        print_json(list(matches))
+        return
+    found_any = False
+    for match in matches:
+        found_any = True
+        say(escaped("  ".join(text for tag in wanted if (text := _text(match, tag)))))
+    if not found_any:
+        say("Nothing found.")
+
+
+def fetch(
+    title: Title,
+    study: Annotated[list[str], typer.Option(help="Study Instance UID; may be repeated.")],
+    series: Annotated[list[str] | None, typer.Option(help="Only these series; may be repeated.")] = None,
+    move: Annotated[
+        bool,
+        typer.Option(help="By C-MOVE to this archive, which must be running and known there, instead of by C-GET."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring studies from a node into this archive, by C-GET or C-MOVE."""
+    from pacs import compose
+    from pacs.scu import querying
+
+    settings = begin()
+    level = Level.SERIES if series else Level.STUDY
+    uids = {"StudyInstanceUID": study, "SeriesInstanceUID": series or []}
+    keys: Dataset = {tag: element for tag, element in _uids(uids).items() if element["Value"]}
+    with compose.opened(settings, migrate=True) as found, progress() as bar:
+        destination = _destination(settings, found.archive, title)
+        task = bar.add_task(f"From {title}", total=None)
+
+        def watch(now: querying.Progress) -> None:
+            done = now.completed + now.failed + now.warning
+            bar.update(task, completed=done, total=done + now.remaining)
+
+        if move:
+            ended = querying.move(destination, level, keys, settings.ae_title, watch)
+        else:
+            ended = querying.get(destination, level, keys, found.archive, watch)
+    if as_json:
+        print_json(ended._asdict())
+    else:
+        say(f"{ended.completed} fetched, {ended.failed} failed, {ended.warning} with warnings")
+    sys.exit(0 if ended.completed and not ended.failed else 1)
+
+
+class _Sent:
+    """What has become of what was to be sent."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.failures: list[tuple[str, str]] = []
+
+    def add(self, one: Located, outcome: Outcome) -> None:
+        """One C-STORE is over."""
+        self.counts[outcome.result.name.lower()] += 1
+        if outcome.reason:
+            self._note(one.uids.instance, outcome.reason)
+
+    def refuse(self, path: Path, reason: str) -> None:
+        """A file that cannot be sent."""
+        self.counts["failed"] += 1
+        self._note(str(path), reason)
+
+    def _note(self, name: str, reason: str) -> None:
+        if len(self.failures) < _KEPT:
+            self.failures.append((name, reason))
+
+    @property
+    def clean(self) -> bool:
+        return not self.counts["failed"] and self.counts.total() > 0
+
+    def tell(self, title: str, *, as_json: bool) -> None:
+        """Print it."""
+        names = ("completed", "warning", "failed")
+        if as_json:
+            failures = [{"instance": name, "reason": reason} for name, reason in self.failures]
+            print_json({**{name: self.counts[name] for name in names}, "failures": failures})
+            return
+        counts = (f"{self.counts[name]} {name}" for name in names if self.counts[name])
+        say(f"To {title}: {', '.join(counts) or 'nothing to send'}")
+        for name, reason in self.failures[:_SHOWN]:
+            say(f"  {escaped(name)}: {escaped(reason)}")
+        if self.counts["failed"] > _SHOWN:
+            say(f"  and {self.counts['failed'] - _SHOWN} more")
+
+
+def _destination(settings: Settings, archive: Archive, title: str) -> Destination:
+    from pacs.scu.nodes import destination_of
+
+    found = destination_of(archive.index, title, calling_ae=settings.ae_title)
+    if found is None:
+        raise NotFound(f"there is no node {title!r}: pacs ae add {title} HOST PORT")
+    return found
+
+
+def _deliver(
+    source: Source,
+    destination: Destination,
+    kinds: Counter[tuple[str, str]],
+    instances: Iterable[Located],
+    parallel: int,
+    sent: _Sent,
+) -> None:
+    from pacs.scu.delivery import deliver
+
+    with progress() as bar:
+        task = bar.add_task(f"To {destination.title}", total=kinds.total())
+
+        def watch(one: Located, outcome: Outcome) -> None:
+            sent.add(one, outcome)
+            bar.advance(task)
+
+        deliver(source, destination, kinds, instances, parallel=parallel, watch=watch)
+
+
+def _stored(archive: Archive, scopes: list[Scope]) -> Counter[tuple[str, str]]:
+    """How many of each kind there are in all scopes; each must have some."""
+    found: Counter[tuple[str, str]] = Counter()
+    for scope in scopes:
+        kinds = archive.index.kinds(scope)
+        if not kinds:
+            raise NotFound(f"nothing is stored of study {scope.study}" + (f", series {scope.series}" if scope.series else ""))
+        found.update(kinds)
+    return found
+
+
+def _located(paths: list[Path], sent: _Sent) -> Iterator[Located]:
+    from pacs.candidates import Unreadable, candidates, is_directory, looks_like_dicom
+    from pacs.scu.sources import located
+
+    for candidate in candidates(paths):
+        if isinstance(candidate, Unreadable):
+            sent.refuse(Path(), str(candidate))
+            continue
+        path = Path(candidate.name)
+        if not path.is_file():
+            sent.refuse(path, "it is in a zip archive: unpack that, or import it and send the study")
+            continue
+        head = next(candidate.pieces(), b"")
+        if is_directory(head) or not (looks_like_dicom(head) or candidate.called_dicom):
+            continue
+        try:
+            yield located(path)
+        except LightboxError as error:
+            sent.refuse(path, str(error))
+
+
+def _keys(given: list[str]) -> dict[str, dict[str, object]]:
+    """KEY=VALUE as a data set; a value may list several with backslashes."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    keys: dict[str, dict[str, object]] = {}
+    for one in given:
+        keyword, _, value = one.partition("=")
+        tag = tag_for_keyword(keyword)
+        if tag is None:
+            raise BadRequest(f"there is no attribute {keyword!r}; use keywords of the standard, as PatientID")
+        vr = dictionary_VR(tag).split(" or ")[0]
+        values: list[object] = [{"Alphabetic": value}] if vr == "PN" else list(value.split("\\"))
+        keys[f"{tag:08X}"] = {"vr": vr, "Value": values} if value else {"vr": vr}
+    return keys
+
+
+def _uids(values: dict[str, list[str]]) -> dict[str, dict[str, list[str] | str]]:
+    from storage.attributes import tag_of
+
+    return {tag_of(keyword): {"vr": "UI", "Value": uids} for keyword, uids in values.items()}
+
+
+def _text(match: Dataset, tag: str) -> str:
+    from pacs.scp.identifiers import text_values
+
+    return "\\".join(text_values(match.get(tag, {})))

@@ -1,0 +1,78 @@
+"""Where the bytes of what is sent come from: the archive, or files that are not in it."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from storage.archive import Archive
+from storage.disk import unavailable
+from storage.errors import NotDicom
+from storage.scanner import scan
+from storage.types import Located
+
+_PIECE: Final = 1 << 20
+
+
+class Source(Protocol):
+    """Where instances lie."""
+
+    def targets(self, one: Located) -> tuple[str, ...]:
+        """Transfer syntaxes in which its data set can be had without loss, the stored one first."""
+
+    def data(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
+        """Its data set in one of them, in pieces of at most about 1 MiB. Raises LightboxError."""
+
+
+class Stored:
+    """What is in the archive."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def targets(self, one: Located) -> tuple[str, ...]:
+        return (one.transfer_syntax_uid,)
+
+    def data(self, one: Located, _transfer_syntax_uid: str) -> Iterator[bytes]:
+        return self._archive.blobs.stream(one.object_key, one.dataset_offset)
+
+
+class Files:
+    """Files outside the archive, which go as they are; `located` makes of a path what can be sent."""
+
+    def targets(self, one: Located) -> tuple[str, ...]:
+        return (one.transfer_syntax_uid,)
+
+    def data(self, one: Located, _transfer_syntax_uid: str) -> Iterator[bytes]:
+        try:
+            with Path(one.object_key).open("rb", buffering=0) as file:
+                file.seek(one.dataset_offset)
+                while piece := file.read(_PIECE):
+                    yield piece
+        except OSError as error:
+            raise unavailable(error, f"read {one.object_key}") from error
+
+
+def located(path: Path) -> Located:
+    """What `Files` needs to know of a file. Raises what the scanner refuses, NotDicom for an empty one."""
+    try:
+        with path.open("rb") as file:
+            # Not closed here: what the scanner raises may still hold a view of it.
+            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        found, size = scan(memoryview(view)), len(view)
+    except ValueError as error:
+        raise NotDicom("the file is empty") from error
+    except OSError as error:
+        raise unavailable(error, f"read {path}") from error
+    return Located(
+        uids=found.uids,
+        sop_class_uid=found.sop_class_uid,
+        transfer_syntax_uid=found.transfer_syntax_uid,
+        object_key=str(path),
+        size=size,
+        sha256="",
+        dataset_offset=found.dataset_offset,
+        number_of_frames=found.frames.count,
+    )

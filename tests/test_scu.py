@@ -1,0 +1,290 @@
+"""The archive as user: plans of contexts, C-ECHO, C-FIND, C-MOVE, C-GET and C-STORE against another Lightbox, pynetdicom and DCMTK."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from typer.testing import CliRunner
+
+from pacs.cli import app
+from pacs.scu import delivery, querying
+from pacs.scu.associating import (
+    Destination,
+    NothingAccepted,
+    NotReached,
+    Proposal,
+    Rejection,
+    associate,
+)
+from pacs.scu.delivery import plan
+from storage.archive import Archive
+from storage.index.ae import AeTitle, add_ae_title
+from storage.types import Level, Scope
+from tests.support.archive import close_archive, ingest, open_archive
+from tests.support.dimse_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION
+from tests.support.dimse_server import Serving, serving
+from tests.support.made import instance
+from tests.support.storage_scp import node
+
+STUDY_UID = "0020000D"
+JPEG_LS = "1.2.840.10008.1.2.4.80"
+MR = "1.2.840.10008.5.1.4.1.1.4"
+
+
+def uids(*values: str) -> dict[str, Any]:
+    return {STUDY_UID: {"vr": "UI", "Value": list(values)}}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "preferred", "expected"),
+    [
+        ([], (), [[]]),
+        ([(CT, EXPLICIT)], (), [[(CT, EXPLICIT), (CT, IMPLICIT)]]),
+        ([(CT, IMPLICIT)], (), [[(CT, IMPLICIT), (CT, EXPLICIT)]]),
+        ([(CT, JPEG_LS)], (), [[(CT, JPEG_LS), (CT, EXPLICIT), (CT, IMPLICIT)]]),
+        ([(CT, EXPLICIT)], (JPEG_LS,), [[(CT, JPEG_LS), (CT, EXPLICIT), (CT, IMPLICIT)]]),
+        ([(MR, EXPLICIT), (CT, EXPLICIT)], (), [[(one, two) for one in (CT, MR) for two in (EXPLICIT, IMPLICIT)]]),
+    ],
+)
+def test_plan(kinds: list[tuple[str, str]], preferred: tuple[str, ...], expected: list[list[tuple[str, str]]]) -> None:
+    assert plan(kinds, preferred) == [[Proposal(one, (two,)) for one, two in proposals] for proposals in expected]
+
+
+def test_a_plan_of_many_classes_keeps_each_on_one_association() -> None:
+    planned = plan([(f"1.2.{number}", JPEG_LS) for number in range(100)])
+    assert [len(one) for one in planned] == [126, 126, 48]
+    places = {(one.abstract_syntax, n) for n, proposals in enumerate(planned) for one in proposals}
+    assert len(places) == 100
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Archive]:
+    """Another archive."""
+    opened = open_archive(tmp_path / "there")
+    yield opened
+    close_archive(opened)
+
+
+@pytest.fixture
+def other(there: Archive) -> Iterator[Serving]:
+    with serving(there, ae_title="OTHER") as running:
+        yield running
+
+
+def to(server: Serving, title: str = "OTHER", **more: Any) -> Destination:
+    return Destination(title, "127.0.0.1", server.port, calling_ae="LIGHTBOX", **more)
+
+
+def fill(archive: Archive, *files: bytes) -> None:
+    for data in files:
+        ingest(archive, data)
+
+
+def test_echo(other: Serving) -> None:
+    querying.echo(to(other))
+    other.told.wait("ended", "released")
+
+
+@pytest.mark.parametrize(
+    ("destination", "error", "said"),
+    [
+        ({"title": "WRONG"}, Rejection, "it is not called WRONG"),
+        ({"host": "no-such-host.invalid"}, NotReached, "cannot be reached"),
+        ({"port": 1}, NotReached, "cannot be reached"),
+    ],
+)
+def test_what_cannot_be_reached_says_why(
+    other: Serving, destination: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    given = {"title": "OTHER", "host": "127.0.0.1", "port": other.port, **destination}
+    with pytest.raises(error, match=said):
+        querying.echo(Destination(**given, calling_ae="LIGHTBOX"))
+
+
+def test_no_context_accepted(other: Serving) -> None:
+    with pytest.raises(NothingAccepted, match=r"1\.2\.840\.10008\.5\.1\.1\.9"):
+        associate(to(other), [Proposal("1.2.840.10008.5.1.1.9", (IMPLICIT,))])
+
+
+def test_what_is_no_dicom_node() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        destination = Destination("WEB", "127.0.0.1", listener.getsockname()[1], "LIGHTBOX", answer_seconds=0.3)
+        with pytest.raises(NotReached, match="gave no answer"):
+            associate(destination, [Proposal(VERIFICATION, (IMPLICIT,))])
+
+
+def test_find(other: Serving, there: Archive) -> None:
+    fill(there, *(instance(1, study=f"1.2.{n}", series=f"1.2.{n}.1", PatientName="Yamada^Tarou=山田^太郎") for n in range(5)))
+    name = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Yamada*"}]}}
+    found = list(querying.find(to(other), Level.STUDY, {**name, STUDY_UID: {"vr": "UI"}}))
+    assert sorted(one[STUDY_UID]["Value"][0] for one in found) == [f"1.2.{n}" for n in range(5)]
+    assert found[0]["00100010"]["Value"][0]["Ideographic"] == "山田^太郎"
+    assert len(list(querying.find(to(other), Level.STUDY, name, most=2))) == 2
+    for _ in range(2):
+        other.told.wait("ended", "released")
+
+
+def test_find_failed(other: Serving) -> None:
+    with pytest.raises(querying.Failed, match="OTHER answers the C-FIND with A900"):
+        list(querying.find(to(other), Level.SERIES, {}))
+
+
+def test_an_iterator_that_is_left_ends_the_association(other: Serving, there: Archive) -> None:
+    fill(there, *(instance(1, study=f"1.2.{n}", series=f"1.2.{n}.1") for n in range(5)))
+    matches = querying.find(to(other), Level.STUDY, {STUDY_UID: {"vr": "UI"}})
+    next(matches)
+    matches.close()  # type: ignore[attr-defined]
+    other.told.wait("ended", "aborted by peer")
+
+
+def test_get(other: Serving, there: Archive, archive: Archive) -> None:
+    files = [instance(1), instance(2), instance(1, series="1.2.3.5", syntax=IMPLICIT)]
+    fill(there, *files)
+    seen: list[int] = []
+    ended = querying.get(to(other), Level.STUDY, uids("1.2.3"), archive, lambda now: seen.append(now.completed))
+    assert (ended.status, ended.completed, ended.failed) == (0, 3, 0)
+    assert seen == [1, 2, 3, 3]
+    assert archive.index.counts().instances == 3
+    theirs = {one.uids.instance: one for one in there.index.locate(Scope("1.2.3"))}
+    for one in archive.index.locate(Scope("1.2.3")):
+        assert one.transfer_syntax_uid == theirs[one.uids.instance].transfer_syntax_uid, "as it is stored there"
+        ours = archive.blobs.read(one.object_key, one.dataset_offset)
+        assert ours == there.blobs.read(theirs[one.uids.instance].object_key, theirs[one.uids.instance].dataset_offset)
+
+
+def test_get_from_a_node_that_says_nothing_of_its_classes(archive: Archive) -> None:
+    """pynetdicom as provider: no C-FIND, and the common classes are asked for."""
+    dataset = dcmread(BytesIO(instance()))
+
+    def handle(_event: Any) -> Iterator[Any]:
+        yield 1
+        yield 0xFF00, dataset
+
+    entity: Any = ApplicationEntity
+    entity = entity(ae_title="OTHER")
+    entity.add_supported_context("1.2.840.10008.5.1.4.1.2.2.3")
+    entity.add_supported_context(CT, EXPLICIT, scu_role=True, scp_role=True)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_GET, handle)])
+    try:
+        destination = Destination("OTHER", "127.0.0.1", server.socket.getsockname()[1], "LIGHTBOX")
+        ended = querying.get(destination, Level.STUDY, uids("1.2.3"), archive)
+    finally:
+        server.shutdown()
+    assert (ended.status, ended.completed) == (0, 1)
+    assert archive.index.counts().instances == 1
+
+
+def test_move(other: Serving, there: Archive) -> None:
+    fill(there, instance(1), instance(2))
+    with node() as target:
+        add_ae_title(there.index, AeTitle("NODE", "127.0.0.1", target.port))
+        ended = querying.move(to(other), Level.STUDY, uids("1.2.3"), "NODE")
+        assert (ended.status, ended.completed, sorted(target.uids)) == (0, 2, ["1.2.3.4.1", "1.2.3.4.2"])
+    with pytest.raises(querying.Failed, match="A801 unknown AE NOBODY"):
+        querying.move(to(other), Level.STUDY, uids("1.2.3"), "NOBODY")
+
+
+# Commands
+
+
+class Pacs:
+    """Runs commands against an archive of this test's own."""
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+        assert done.exit_code == status, f"{done.exit_code}: {done.stdout}{done.stderr}"
+        return done.stdout or done.stderr
+
+    def json(self, *arguments: str, status: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", status=status))
+
+
+@pytest.fixture
+def pacs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pacs]:
+    for name in list(os.environ):
+        if name.startswith("PACS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PACS_DATA_DIR", str(tmp_path / "data"))
+    umask = os.umask(0o022)
+    yield Pacs()
+    os.umask(umask)
+
+
+@pytest.fixture
+def known(pacs: Pacs, other: Serving) -> None:
+    pacs("ae", "add", "OTHER", "127.0.0.1", str(other.port))
+
+
+@pytest.mark.usefixtures("known")
+def test_send_files_find_and_fetch(pacs: Pacs, there: Archive, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(1, 6):
+        (folder / f"IM{number}").write_bytes(instance(number))
+    (folder / "notes.txt").write_text("no image")
+    assert pacs.json("send", "OTHER", str(folder), "--parallel", "2") == {
+        "completed": 5,
+        "warning": 0,
+        "failed": 0,
+        "failures": [],
+    }
+    assert there.index.counts().instances == 5
+    (found,) = pacs.json("find", "OTHER", "PatientID=P1", "StudyDate=20240101-20240103", "AccessionNumber")
+    assert found["00080050"]["Value"] == ["A1"]
+    assert "1.2.3" in pacs("find", "OTHER", "PatientName=M?ller*")
+    assert pacs("find", "OTHER", "PatientID=NOBODY") == "Nothing found.\n"
+    assert pacs.json("find", "OTHER", "StudyInstanceUID=1.2.3", "--level", "series")[0]["0020000E"]["Value"] == ["1.2.3.4"]
+    assert pacs("fetch", "OTHER", "--study", "1.2.3") == "5 fetched, 0 failed, 0 with warnings\n"
+    assert pacs.json("fetch", "OTHER", "--study", "1.2.3", "--series", "1.2.3.4")["completed"] == 5
+    # What is here now can be sent on.
+    assert pacs.json("send", "OTHER", "--study", "1.2.3")["completed"] == 5
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("send", "NOBODY", "--study", "1.2"), 1, "there is no node 'NOBODY': pacs ae add NOBODY HOST PORT"),
+        (("send", "OTHER", "--study", "9.9"), 1, "nothing is stored of study 9.9"),
+        (("send", "OTHER"), 1, "give either files or --study"),
+        (("find", "OTHER", "Nonsense=1"), 1, "there is no attribute 'Nonsense'"),
+        (("fetch", "OTHER", "--study", "9.9"), 1, "0 fetched, 0 failed"),
+        (("fetch", "OTHER", "--study", "9.9", "--move"), 1, "A801 unknown AE LIGHTBOX"),
+    ],
+)
+def test_what_cannot_be_done(pacs: Pacs, arguments: tuple[str, ...], status: int, said: str) -> None:
+    assert said in pacs(*arguments, status=status)
+
+
+@pytest.mark.usefixtures("known")
+def test_files_that_cannot_be_sent_are_named(pacs: Pacs, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "good.dcm").write_bytes(instance())
+    (folder / "empty.dcm").write_bytes(b"")
+    (folder / "broken.dcm").write_bytes(bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0")
+    sent = pacs.json("send", "OTHER", str(folder), status=1)
+    assert (sent["completed"], sent["failed"]) == (1, 2)
+    assert sorted(Path(one["instance"]).name for one in sent["failures"]) == ["broken.dcm", "empty.dcm"]
+
+
+def test_a_node_that_is_full(pacs: Pacs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(delivery, "_REPEAT_SECONDS", 0.01)
+    file = tmp_path / "one.dcm"
+    file.write_bytes(instance())
+    with node(title="FULL") as full:
+        full.behave = lambda _event, _number: 0xA700
+        pacs("ae", "add", "FULL", "127.0.0.1", str(full.port))
+        sent = pacs.json("send", "FULL", str(file), status=1)
+    assert "A700" in sent["failures"][0]["reason"]
+    assert len(full.requests) == 2, "asked once more"
