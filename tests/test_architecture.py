@@ -42,6 +42,8 @@ PURE = (
     "pacs.scp.sop_classes",
     "pacs.upper_layer",
     "dicomweb.media_types",
+    "dicomweb.native_private",
+    "dicomweb.native_xml",
     "dicomweb.negotiation",
     "dicomweb.ranges",
     "dicomweb.rendering",
