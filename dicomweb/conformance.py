@@ -37,7 +37,7 @@ HANDLERS: dict[str, tuple[str, str]] = {
 _SEARCH: dict[str, str] = {
     "accept": "8.3.3.1: supersedes the Accept header",
     "charset": "8.3.3.2: taken and ignored, answers are always in UTF-8",
-    "limit": "8.3.4.4: whole number; without it there is no limit unless one is set (`PACS_SEARCH_MAX_RESULTS`). When more matches than are returned, a Warning 299 says how many more (counted up to 1000), and a Link header leads to the next page",
+    "limit": "8.3.4.4: whole number; without it there is no limit unless one is set (`PACS_SEARCH_MAX_RESULTS`). When more matches than are returned, a Warning 299 says how many more (counted up to 100), and a Link header leads to the next page",
     "offset": "8.3.4.4: whole number; matches that are skipped",
     "includefield": "8.3.4.3: keywords, tags or paths with dots, repeated or separated by commas, or `all`; of attributes of a lower level nothing is returned",
     "fuzzymatching": "8.3.4.2: `true`: names by their words in any order, without accents, by beginning or sound",
@@ -73,7 +73,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("9", "URI service (WADO-URI)", "not yet", ""),
     ("10.4", "Retrieve", "partly", "see the resources; no bulkdata of whole studies, series or instances, no pixeldata, no rendered volumes; no application/zip"),
     ("10.5", "Store", "partly", "Part 10 files; not metadata with separate bulk data in JSON or XML (415)"),
-    ("10.6", "Search", "partly", "all six resources; JSON, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
+    ("10.6", "Search", "partly", "all six resources; JSON, XML, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
     ("10", "Delete", "not yet", "405"),
     ("11", "Worklist service (UPS-RS)", "not yet", ""),
     ("12", "Non-patient instances", "not yet", ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dicomweb.media_types import CSV, DICOM, DICOM_JSON, JSON, OCTETS, RELATED, MediaType
+from dicomweb.media_types import CSV, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTETS, RELATED, MediaType
 from storage.errors import NotAcceptable
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax
 
@@ -31,7 +31,7 @@ class Offer:
 
 
 METADATA = (Offer(DICOM_JSON), Offer(JSON))
-SEARCH = (*METADATA, Offer(CSV))
+SEARCH = (*METADATA, Offer(DICOM_XML, related=True), Offer(CSV))
 STORE = METADATA
 # PS3.18 8.7.4, table 8.7.4-1: what a still picture can be rendered to; JPEG is the default.
 PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"))

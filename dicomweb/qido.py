@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -52,9 +53,12 @@ class Search:
             return Answer(304, headers)
         found = search_pages.page(self._index, asked, self._most)
         headers |= self._about(call, found)
-        if found.empty and self._empty_status == 204:
+        # A multipart without parts is none.
+        if found.empty and (self._empty_status == 204 or offer.related):
             return Answer(204, headers)
-        return Answer(200, headers | _content(offer, self._level), self._body(call, asked, found, offer))
+        boundary = uuid.uuid4().hex
+        body = self._body(call, asked, found, offer, boundary)
+        return Answer(200, headers | _content(offer, self._level, boundary), body)
 
     def _about(self, call: Call, found: Page) -> dict[str, str]:
         """What is said of a page beside its answers."""
@@ -72,12 +76,14 @@ class Search:
         above = [f"{name}/{call.path[one]}" for one, name in (("study", "studies"), ("series", "series")) if one in call.path]
         return "/".join((call.root, *above, _NAMES[self._level]))
 
-    def _body(self, call: Call, asked: Asked, found: Page, offer: Offer) -> tuple[bytes, ...] | Iterator[bytes]:
+    def _body(
+        self, call: Call, asked: Asked, found: Page, offer: Offer, boundary: str
+    ) -> tuple[bytes, ...] | Iterator[bytes]:
         empty: dict[str, dict[str, Any]] = {}
         for level in open_levels(call, self._level):
             empty |= {tag: {"vr": vr} for tag, vr in attributes.empty_fields(level).items()}
         answers = self._complete(found.answers, empty, call.root)
-        return settled(WRITERS[offer.media_type](answers, asked.query))
+        return settled(WRITERS[offer.media_type](answers, asked.query, boundary))
 
     def _complete(self, answers: Iterable[Dataset], empty: Dataset, root: str) -> Iterator[Dataset]:
         """Answers with what they carry in any case, in the order of the tags (PS3.18 F.2.2)."""
@@ -101,11 +107,11 @@ def _etag(state: int, call: Call, offer: Offer) -> str:
     return f'W/"{state:x}-{hashlib.sha256(asked).hexdigest()[:16]}"'
 
 
-def _content(offer: Offer, level: Level) -> dict[str, str]:
+def _content(offer: Offer, level: Level, boundary: str) -> dict[str, str]:
     if offer.media_type == CSV:
         name = f'attachment; filename="{_NAMES[level]}.csv"'
         return {"Content-Type": f"{CSV}; charset=utf-8; header=present", "Content-Disposition": name}
-    return {"Content-Type": offer.media_type}
+    return {"Content-Type": f"{offer}; boundary={boundary}" if offer.related else offer.media_type}
 
 
 def _uid(row: Any, tag: str) -> str:

@@ -1,4 +1,4 @@
-"""What the answers of a search are written as: DICOM JSON, and a table for people in CSV. Pure."""
+"""What the answers of a search are written as: DICOM JSON, the Native DICOM Model in XML, and a table for people."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 
 import orjson
 
-from dicomweb.media_types import CSV, DICOM_JSON, JSON
+from dicomweb.media_types import CSV, DICOM_JSON, DICOM_XML, JSON
+from dicomweb.multipart import closing, part_head
+from dicomweb.native_xml import to_xml
 from storage.attributes import TABLE, name_of
 from storage.types import Dataset, Query
 
-# What turns answers into the pieces of a body, for a query whose columns a table may need to know.
-Writer = Callable[[Iterable[Dataset], Query], Iterator[bytes]]
+# What turns answers into the pieces of a body: for a query, whose columns a table needs to know, and with a boundary, which
+# multipart needs.
+Writer = Callable[[Iterable[Dataset], Query, str], Iterator[bytes]]
 
 # Rows of a table that are written at once.
 _ROWS = 100
@@ -24,7 +27,7 @@ _FORMULA = re.compile(r"[=+\-@\t\r\n]|\s+[=+\-@]")
 _NUMBERS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
 
 
-def as_json(answers: Iterable[Dataset], _query: Query) -> Iterator[bytes]:
+def as_json(answers: Iterable[Dataset], _query: Query, _boundary: str) -> Iterator[bytes]:
     """One array of the DICOM JSON model (PS3.18 F.2); an empty one when nothing was found."""
     before = b"["
     for answer in answers:
@@ -33,7 +36,16 @@ def as_json(answers: Iterable[Dataset], _query: Query) -> Iterator[bytes]:
     yield b"]" if before == b"," else b"[]"
 
 
-def as_csv(answers: Iterable[Dataset], query: Query) -> Iterator[bytes]:
+def as_xml(answers: Iterable[Dataset], _query: Query, boundary: str) -> Iterator[bytes]:
+    """Each answer as a document in a part of its own (PS3.18 8.6.1.2.1, 10.6.3.3)."""
+    headers, first = {"Content-Type": DICOM_XML}, True
+    for answer in answers:
+        yield part_head(boundary, headers, first=first) + to_xml(answer)
+        first = False
+    yield closing(boundary)
+
+
+def as_csv(answers: Iterable[Dataset], query: Query, _boundary: str) -> Iterator[bytes]:
     """A line of keywords, then a line for each answer (RFC 4180), in UTF-8 with the mark by which spreadsheets know it.
 
     Dates and times are written as ISO 8601 has them, several values are separated by backslashes, sequences are JSON. Text
@@ -51,7 +63,7 @@ def as_csv(answers: Iterable[Dataset], query: Query) -> Iterator[bytes]:
     yield _taken(buffer)
 
 
-WRITERS: dict[str, Writer] = {DICOM_JSON: as_json, JSON: as_json, CSV: as_csv}
+WRITERS: dict[str, Writer] = {DICOM_JSON: as_json, JSON: as_json, DICOM_XML: as_xml, CSV: as_csv}
 
 
 def _columns(query: Query) -> Sequence[str]:

@@ -19,7 +19,7 @@ from storage.types import Dataset, Level, Query
 # Answers of a page that are held in memory, at about a kilobyte each; a larger page is streamed.
 _HELD = 1000
 # How far the answers behind a page are counted for its warning: a page must not cost what all of them would.
-_COUNTED = 1000
+_COUNTED = 100
 # What does not change which answers there are, or in which order.
 _NOT_THE_SEARCH = frozenset({"accept", "charset", "limit", "offset", "includefield", "totalcount", "cursor"})
 

@@ -47,7 +47,6 @@ PURE = (
     "dicomweb.negotiation",
     "dicomweb.ranges",
     "dicomweb.rendering",
-    "dicomweb.search_formats",
 )
 # In a pure package, but not pure: a table that lies in a file for administrators to change (read once), and the one
 # function that has frames decoded in worker processes before the rest begins.

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from starlette.testclient import TestClient
 
 from dicomweb import search_pages
+from dicomweb.native_xml import from_xml
 from dicomweb.settings import WebSettings
 from storage.archive import Archive
 from storage.attributes import tag_of
@@ -243,6 +244,20 @@ def test_only_what_was_asked_of_a_sequence(archive: Archive) -> None:
         assert row["00081032"]["Value"] == [{"00080104": {"vr": "LO", "Value": ["Head"]}}]
         row = client.get("studies?includefield=ProcedureCodeSequence").json()[0]
         assert row["00081032"]["Value"][0]["00080100"]["Value"] == ["1"]
+
+
+# --- XML ----------------------------------------------------------------------------------------------------------
+
+
+def test_documents_in_xml_say_what_json_says(client: TestClient) -> None:
+    """PS3.18 10.6.3.3: each answer is a part of its own."""
+    path, accept = "studies?limit=3&includefield=StudyDescription", {"Accept": 'multipart/related; type="application/dicom+xml"'}
+    answer = client.get(path, headers=accept)
+    assert answer.headers["content-type"].startswith('multipart/related; type="application/dicom+xml"; boundary=')
+    found = web.parts(answer)
+    assert [part.content_type for part in found] == ["application/dicom+xml"] * 3
+    assert [from_xml(part.content) for part in found] == client.get(path).json()
+    assert client.get("studies?PatientID=none", headers=accept).status_code == 204
 
 
 # --- tables for people --------------------------------------------------------------------------------------------

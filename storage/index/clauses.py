@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy import Column as AnyColumn
-from sqlalchemy import ColumnElement, Table, and_, bindparam, false, or_, text, true
+from sqlalchemy import ColumnElement, Table, and_, bindparam, false, or_, select, text, true
+from sqlalchemy import column as named
 
 from storage.attributes import BY_TAG, TABLE, Attribute
+from storage.index.frequency import Common, unlooked
 from storage.index.order import TABLE_OF
-from storage.index.tables import columns_of, instance, series, study
+from storage.index.tables import Key, columns_of, instance, series, study
 from storage.matching import (
     STAR,
     AllOf,
@@ -25,6 +27,7 @@ from storage.matching import (
     Universal,
 )
 from storage.matching.keys import NO_NUMBER, NO_TEXT, WHOLE
+from storage.types import DEFAULT_PARTITION
 
 Clause: TypeAlias = ColumnElement[bool]
 Column: TypeAlias = AnyColumn[Any]
@@ -55,11 +58,18 @@ _SEVERAL = frozenset({_MODALITIES, _SOP_CLASSES})
 
 
 class Clauses:
-    """Makes clauses for one database (`sqlite` or not) and one way of matching names."""
+    """Makes clauses for one database (`sqlite` or not), one way of matching names, and one `partition`.
 
-    def __init__(self, *, sqlite: bool, fuzzy: bool) -> None:
+    `common` says whether something is found so often that looking it up in an index would not pay.
+    """
+
+    def __init__(
+        self, *, sqlite: bool, fuzzy: bool, partition: str = DEFAULT_PARTITION, common: Common = unlooked
+    ) -> None:
         self._sqlite = sqlite
         self._fuzzy = fuzzy
+        self._partition = partition
+        self._common = common
 
     def of(self, tag: str, condition: Condition) -> Clause | None:
         """The clause for a condition on a top-level attribute, or None when no column can answer it."""
@@ -138,7 +148,14 @@ class Clauses:
         if len(pattern) == 1:
             return column == first
         begins = and_(column >= first, column < first + _LAST)
+        if self._sqlite and column.table is study and self._often(column, begins):
+            # The same, but not to be looked up in the column's index.
+            begins = and_(column.concat("") >= first, column.concat("") < first + _LAST)
         return begins if pattern[1:] == (STAR,) else and_(begins, self._wild(column, pattern))
+
+    def _often(self, column: Column, clause: Clause) -> bool:
+        rows = select(column).where(study.c.partition == self._partition, clause)
+        return self._common(rows, False)
 
     def _wild(self, column: Column, pattern: Pattern) -> Clause:
         if self._sqlite:
@@ -157,7 +174,10 @@ class Clauses:
         matched = text("SELECT rowid FROM study_text WHERE study_text MATCH :phrase").bindparams(
             bindparam("phrase", f"{{{' '.join(names)}}} : ({phrases})", unique=True)
         )
-        return study.c.pk.in_(matched.columns(study.c.pk).scalar_subquery())
+        rowids = matched.columns(named("rowid", Key))
+        if self._common(select(rowids.subquery("matched").c.rowid), False):
+            return true()
+        return study.c.pk.in_(rowids.scalar_subquery())
 
     def _in_study(self, tag: str, condition: Condition) -> Clause | None:
         """ModalitiesInStudy and SOPClassesInStudy: several values, of which any may match."""
@@ -167,11 +187,18 @@ class Clauses:
         if not isinstance(condition, OneOf):
             return None
         if tag == _MODALITIES:
-            modality = self._one_of(series.c.modality, condition)
-            return series.select().with_only_columns(series.c.pk).where(
-                series.c.study_pk == study.c.pk, series.c.deleted_at.is_(None), series.c.modality != NO_TEXT, modality
-            ).correlate(study).exists()  # fmt: skip
+            return self._some_series(self._one_of(series.c.modality, condition))
         return or_(*(self._wild(column, (STAR, f"\\{key}\\", STAR)) for key in condition.keys))
+
+    def _some_series(self, modality: Clause) -> Clause:
+        """A common modality is looked for in each study, a rare one leads to its studies."""
+        of_series = select(series.c.study_pk).where(
+            series.c.deleted_at.is_(None), series.c.modality != NO_TEXT, modality
+        )
+        entries = select(series.c.study_pk).where(series.c.partition == self._partition, modality)
+        if self._sqlite and not self._common(entries, True):
+            return study.c.pk.in_(of_series.where(series.c.partition == self._partition))
+        return of_series.where(series.c.study_pk == study.c.pk).correlate(study).exists()
 
 
 def _range(column: Column, condition: Range) -> Clause:

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_
 from storage.errors import BadRequest
 from storage.index.answers import Answers, Projection
 from storage.index.database import Database
+from storage.index.frequency import Frequency, unlooked
 from storage.index.order import TABLE_OF, Order
 from storage.index.plan import Plan
 from storage.index.tables import instance, instance_content, series, study
@@ -47,7 +48,7 @@ class Found(Iterator[Dataset]):
 
 def find(database: Database, query: Query) -> Found:
     """The matches of a query in their order. Raises UnsupportedQuery at once; database errors come while iterating."""
-    return Found(_Search(database, query, Plan(query, sqlite=database.sqlite)))
+    return Found(_Search(database, query, _plan(database, query)))
 
 
 def count(database: Database, query: Query, most: int | None = None) -> int | None:
@@ -55,13 +56,19 @@ def count(database: Database, query: Query, most: int | None = None) -> int | No
 
     None when only looking at every candidate would tell and `most` asks for a quick answer.
     """
-    plan = Plan(query, sqlite=database.sqlite)
+    plan = _plan(database, query)
     if plan.exact and query.level is not Level.PATIENT:
         return _Search(database, query, plan).count(most)
     if most is not None:
         return None
     everything = replace(query, fields=frozenset(), limit=None, offset=0)
     return sum(1 for _ in find(database, everything))
+
+
+def _plan(database: Database, query: Query) -> Plan:
+    # In an order of its own nothing can be walked: there all that matches is sorted, and should be as little as can be.
+    looks = database.sqlite and not query.order and query.level is not Level.PATIENT
+    return Plan(query, sqlite=database.sqlite, common=Frequency(database).common if looks else unlooked)
 
 
 class _Search:
@@ -112,9 +119,7 @@ class _Search:
 
     def count(self, most: int | None) -> int:
         """How many rows match; at most `most`. For plans that are exact."""
-        rows = self._from_tables(select(TABLE_OF[self._query.level].c.pk)).where(
-            *self._plan.where, *self._beginning()
-        )
+        rows = self._keys().where(*self._beginning())
         number = select(func.count()).select_from(rows.limit(most).subquery("found"))
         with self._database.read() as connection:
             return int(connection.scalar(number) or 0)
@@ -131,7 +136,19 @@ class _Search:
 
     def _page(self, query: Select[Any]) -> Sequence[Any]:
         with self._database.read() as connection:
-            return connection.execute(query).all()
+            if not self._sorts:
+                return connection.execute(query).all()
+            keys = connection.scalars(query).all()
+            if not keys:
+                return ()
+            own = TABLE_OF[self._query.level].c.pk
+            rows = {row.key: row for row in connection.execute(self._joined().where(own.in_(keys)))}
+            return [rows[key] for key in keys]
+
+    @property
+    def _sorts(self) -> bool:
+        """Whether rows may have to be sorted: then only their keys are, and what is large is read for one page."""
+        return self._query.level is not Level.PATIENT and (self._plan.narrowed or bool(self._query.order))
 
     def _matches(self, row: Any, whole: Dataset) -> bool:
         fuzzy = self._query.fuzzy
@@ -148,7 +165,8 @@ class _Search:
     def _select(self, after: list[ColumnElement[bool]], size: int, offset: int) -> Select[Any]:
         if self._query.level is Level.PATIENT:
             return self._patients(after, size, offset)
-        query = self._joined().where(*after).order_by(*self._order.by()).limit(size)
+        query = self._keys() if self._sorts else self._joined().where(*self._plan.where)
+        query = query.where(*after).order_by(*self._order.by()).limit(size)
         return query.offset(offset) if offset else query
 
     def _joined(self) -> Select[Any]:
@@ -184,7 +202,10 @@ class _Search:
         query = self._from_tables(select(*columns))
         if answers.needs_metadata:
             query = query.join(instance_content, instance_content.c.instance_pk == instance.c.pk)
-        return query.where(*self._plan.where)
+        return query
+
+    def _keys(self) -> Select[Any]:
+        return self._from_tables(select(TABLE_OF[self._query.level].c.pk)).where(*self._plan.where)
 
     def _from_tables(self, query: Select[Any]) -> Select[Any]:
         level = self._query.level

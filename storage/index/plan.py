@@ -11,6 +11,7 @@ from sqlalchemy.sql.expression import false as never
 from storage.attributes import BY_TAG, TABLE, above, level_of, name_of
 from storage.errors import UnsupportedQuery
 from storage.index.clauses import Clause, Clauses
+from storage.index.frequency import Common, unlooked
 from storage.index.tables import instance, series, study
 from storage.matching import Condition, matches
 from storage.types import Level, Query
@@ -37,9 +38,11 @@ class Plan:
     UnsupportedQuery for what can be neither.
     """
 
-    def __init__(self, query: Query, *, sqlite: bool) -> None:
+    def __init__(self, query: Query, *, sqlite: bool, common: Common = unlooked) -> None:
         self._level = query.level
-        self._clauses = Clauses(sqlite=sqlite, fuzzy=query.fuzzy)
+        self._clauses = Clauses(
+            sqlite=sqlite, fuzzy=query.fuzzy, partition=query.partition, common=common
+        )
         self._partition = query.partition
         self._below: dict[Level, list[Clause]] = {}
         self._below_by_uid = False

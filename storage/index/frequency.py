@@ -1,0 +1,46 @@
+"""Whether what a search asks for is common: then walking the answers in their order finds a page soonest, else an index does.
+
+PostgreSQL keeps statistics of its own. SQLite's are made up (see the migrations), so that plans never change; it is asked
+before a search, at the price of counting a few thousand entries of an index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Select, func, select, text
+
+from storage.index.database import Database
+
+# Whether there are many of such rows; the second value is the answer where nobody looks.
+Common = Callable[[Select[Any], bool], bool]
+
+# Answers that a page is taken to have.
+_PAGE = 100
+_LEAST = 500
+
+
+def unlooked(_rows: Select[Any], otherwise: bool) -> bool:
+    """For plans that are made without a database."""
+    return otherwise
+
+
+class Frequency:
+    """Looks how common rows are, once for each question of one search."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def common(self, rows: Select[Any], _otherwise: bool) -> bool:
+        """Whether there are more of `rows` than it is worth to fetch and sort for one page.
+
+        Of n studies m are found: by an index m rows are fetched and sorted; in their order n/m are passed over for each
+        answer of a page. The two cost the same where m is the root of n times the page.
+        """
+        with self._database.read() as connection:
+            studies = connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'study'")) or 0
+            most = max(_LEAST, math.isqrt(_PAGE * studies))
+            found = connection.scalar(select(func.count()).select_from(rows.limit(most).subquery()))
+        return bool(found is not None and found >= most)
