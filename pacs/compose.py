@@ -15,7 +15,7 @@ from pacs.observed import CountedBlobs, Observed
 from pacs.settings import Settings, SettingsError, is_loopback
 from storage.archive import Archive
 from storage.blobs import open_blobs
-from storage.index import open_index
+from storage.index import open_index, watch
 from storage.ingest import Ingest
 from storage.jobs import JobQueue
 
@@ -48,7 +48,7 @@ def opened(settings: Settings, metrics: Metrics | None = None, *, migrate: bool 
     metrics = metrics or Metrics()
     folder = make(settings)
     with contextlib.ExitStack() as closing:
-        closing.callback(metrics.watch_databases())
+        closing.callback(watch(metrics.database_failed))
         try:
             blobs = open_blobs(
                 settings.blobs_url,

@@ -6,17 +6,13 @@ before its first import; see `pacs.metrics_folder`. Without it (tests, the comma
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import psycopg
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
-from sqlalchemy.engine import Engine, ExceptionContext
-from sqlalchemy.event import listen, remove
 
 from pacs.metrics_folder import files_of_all
 from storage.errors import LightboxError
@@ -135,23 +131,8 @@ class Metrics:
         self._store_errors.labels(operation, type(error).__name__).inc()
 
     def database_failed(self, error: BaseException) -> None:
-        """A statement or connection failed in the database."""
+        """A statement or connection failed in the database (a watcher of storage.index)."""
         self._database_errors.labels(type(error).__name__).inc()
-
-    def watch_databases(self) -> Callable[[], None]:
-        """Count the errors of every SQLAlchemy engine of this process; returns what ends it."""
-
-        def count(context: ExceptionContext) -> None:
-            error = context.original_exception
-            # Lost races are part of the trade: the index runs the transaction again.
-            if not isinstance(
-                error,
-                sqlite3.IntegrityError | psycopg.errors.IntegrityError | psycopg.errors.TransactionRollback,
-            ):
-                self.database_failed(error)
-
-        listen(Engine, "handle_error", count)
-        return lambda: remove(Engine, "handle_error", count)
 
     def page(self) -> bytes:
         """Everything in Prometheus's text format."""

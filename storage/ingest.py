@@ -11,7 +11,7 @@ from typing import Literal
 
 from storage.commits import GroupCommit
 from storage.errors import Conflict, LightboxError, Mismatch, NotFound
-from storage.index import Added, Entry, Index
+from storage.index import Added, Entry, Index, Ready, ready
 from storage.scanner import Limits, Scan, scan
 from storage.types import Blobs, Content, Job, Located, Outcome, Scope, Source, Stored, Uids
 
@@ -61,7 +61,7 @@ class Ingest:
         self._limits = limits or Limits()
         self._jobs_for = jobs_for
         self._observe = observe
-        self._commit: GroupCommit[Entry, Added] = GroupCommit(self._add, turn=index.turn)
+        self._commit: GroupCommit[Ready, Added] = GroupCommit(self._add, turn=index.turn)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
 
     def __call__(
@@ -121,7 +121,7 @@ class Ingest:
         )
         with self._commit.coming() as commit:
             written = self._blobs.put(entry.object_key, content)
-            added = commit(entry)
+            added = commit(ready(entry))
         if not written and not self._still_there(entry):
             # The object was there before us, without a row perhaps, and a sweep of orphans took it meanwhile.
             written = self._blobs.put(entry.object_key, content)
@@ -159,7 +159,7 @@ class Ingest:
             return False
         return at == len(view)
 
-    def _add(self, entries: Sequence[Entry]) -> Sequence[Added]:
+    def _add(self, entries: Sequence[Ready]) -> Sequence[Added]:
         return self._index.add(entries, duplicates=self._duplicates)
 
     def _still_there(self, entry: Entry) -> bool:

@@ -26,6 +26,9 @@ from pacs.metrics_folder import bury, forget, process_folder
 from pacs.observed import CountedBlobs, Observed
 from pacs.scp.settings import Observer
 from storage.errors import IndexUnavailable, ObjectMissing, StoreFull
+from storage.index import open_index, watch
+from storage.index.database import Rerun
+from storage.index.prepared import Prepared
 from storage.types import Blob, Blobs, Content
 
 KEY = "0123456789abcdef/0123456789abcdef/" + "0" * 64 + ".dcm"
@@ -174,22 +177,29 @@ def test_failures_of_the_store_are_counted_and_passed_on(figures: Metrics) -> No
     assert b'operation="read"' not in page
 
 
-def test_failures_of_the_database_are_counted(figures: Metrics) -> None:
-    done = figures.watch_databases()
+def test_failures_of_the_database_are_counted(figures: Metrics, tmp_path: Path) -> None:
+    index = open_index(f"sqlite:///{tmp_path / 'index.sqlite'}")
+    done = watch(figures.database_failed)
+    wrong = Prepared(sqlalchemy.text("SELECT * FROM nowhere"))
+    twice = Prepared(sqlalchemy.text("INSERT INTO counter (name, value) VALUES ('change', 0)"))
     try:
-        engine = sqlalchemy.create_engine("sqlite://")
-        with engine.connect() as connection:
-            connection.execute(sqlalchemy.text("CREATE TABLE t (a INTEGER UNIQUE)"))
-            connection.execute(sqlalchemy.text("INSERT INTO t VALUES (1)"))
-            with pytest.raises(sqlalchemy.exc.IntegrityError):
-                connection.execute(sqlalchemy.text("INSERT INTO t VALUES (1)"))
-            with pytest.raises(sqlalchemy.exc.OperationalError):
-                connection.execute(sqlalchemy.text("SELECT * FROM nowhere"))
-        engine.dispose()
+        for asked in (
+            lambda connection: connection.execute(sqlalchemy.text("SELECT * FROM nowhere")),
+            lambda connection: wrong.run(connection, {}),
+        ):
+            with pytest.raises(IndexUnavailable), index.database.read() as connection:
+                asked(connection)
+        for lost in (
+            lambda connection: connection.execute(sqlalchemy.text("INSERT INTO counter VALUES ('change', 0)")),
+            lambda connection: twice.run(connection, {}),
+        ):
+            with pytest.raises(Rerun), index.database.write() as connection:
+                lost(connection)
     finally:
         done()
+        index.close()
     page = figures.page()
-    assert value(page, 'lightbox_database_errors_total{error="OperationalError"}') == 1
+    assert value(page, 'lightbox_database_errors_total{error="OperationalError"}') == 2
     assert b"IntegrityError" not in page
 
 

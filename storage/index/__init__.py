@@ -10,11 +10,12 @@ from sqlalchemy import delete, select, text
 
 from storage.errors import IndexUnavailable
 from storage.index import migrations
-from storage.index.add import Adding, Duplicates, prepare
-from storage.index.database import CommitUnknown, Database, Rerun
+from storage.index.add import Adding, Duplicates
+from storage.index.database import CommitUnknown, Database, Rerun, watch
 from storage.index.entries import Added, Counts, Entry, Layout, ObjectRow, Quarantined
 from storage.index.find import Found, count, find
 from storage.index.read import Reading
+from storage.index.ready import Ready, ready
 from storage.index.tables import instance, quarantine
 from storage.types import Query
 
@@ -41,24 +42,25 @@ class Index(Reading):
         """
         return self._database.turn()
 
-    def add(self, entries: Sequence[Entry], *, duplicates: Duplicates = "keep") -> list[Added]:
+    def add(self, entries: Sequence[Entry | Ready], *, duplicates: Duplicates = "keep") -> list[Added]:
         """Index instances in one transaction: all of them are committed on return, or none after an exception.
 
         Same UID and same bytes: ALREADY. Other bytes, or another study or series: by `keep` the newcomer is quarantined
-        (outcome None), by `replace` an instance of the same series becomes REPLACED and its older version history.
+        (outcome None), by `replace` an instance of the same series becomes REPLACED and its older version history. Entries that were made
+        `ready` before hold up nobody else.
         """
         if not entries:
             return []
-        contents = prepare(entries)
+        instances = [one if isinstance(one, Ready) else ready(one) for one in entries]
         for _ in range(_RUNS):
             added: list[Added] = []
             try:
                 with self._database.write() as connection:
-                    added = Adding(connection, duplicates, time.time_ns() // 1000, contents).add(entries)
+                    added = Adding(connection, duplicates, time.time_ns() // 1000).add(instances)
             except Rerun:
                 continue
             except CommitUnknown:
-                if not self._happened(entries, added):
+                if not self._happened([one.entry for one in instances], added):
                     raise
             return added
         raise IndexUnavailable("the transaction lost to others again and again; send again later")
@@ -145,5 +147,8 @@ __all__ = (
     "Layout",
     "ObjectRow",
     "Quarantined",
+    "Ready",
     "open_index",
+    "ready",
+    "watch",
 )

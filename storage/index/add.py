@@ -7,70 +7,68 @@ held until the commit, so that the feed has no gaps and is in the order of the c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Connection, Row, Table, update
+from sqlalchemy import Connection, Table, update
 
-from storage.index import rows, statements
+from storage.index import statements
 from storage.index.entries import Added, Entry
 from storage.index.parents import HeldSeries, Parents
+from storage.index.ready import Ready, received
+from storage.index.ready import flags as flags_bytes
 from storage.index.tables import change, instance, instance_content, instance_history, job
 from storage.types import Flag, Outcome
 
 Duplicates = Literal["keep", "replace"]
 _Values = dict[str, Any]
-_Existing = Row[*tuple[Any, ...]]
+_Existing = Any
 
 
 class Adding:
-    """One transaction of `Index.add`. Call `add` once, inside it.
+    """One transaction of `Index.add`. Call `add` once, inside it. `now` is in microseconds."""
 
-    `now` is in microseconds; `contents` is what `prepare` made of the entries before the transaction began.
-    """
-
-    def __init__(
-        self, connection: Connection, duplicates: Duplicates, now: int, contents: Mapping[int, _Values]
-    ) -> None:
+    def __init__(self, connection: Connection, duplicates: Duplicates, now: int) -> None:
         self._connection = connection
-        self._contents = contents
         self._dialect = connection.dialect.name
         self._duplicates: Duplicates = duplicates
         self._now = now
         self._changes: list[_Values] = []
         self._jobs: list[_Values] = []
 
-    def add(self, entries: Sequence[Entry]) -> list[Added]:
-        """What became of each entry, in their order."""
+    def add(self, instances: Sequence[Ready]) -> list[Added]:
+        """What became of each, in their order."""
         results: dict[int, Added] = {}
-        for numbered in _rounds(entries):
-            added = self._round([entry for _, entry in numbered])
+        for numbered in _rounds(instances):
+            added = self._round([one for _, one in numbered])
             results.update(zip((number for number, _ in numbered), added, strict=True))
         self._write_feed()
-        return [results[number] for number in range(len(entries))]
+        return [results[number] for number in range(len(instances))]
 
-    def _round(self, entries: list[Entry]) -> list[Added]:
+    def _round(self, instances: list[Ready]) -> list[Added]:
+        entries = [one.entry for one in instances]
         existing = self._existing(entries)
         before = [existing.get(entry.scan.uids.instance) for entry in entries]
         outcomes = [self._outcome(entry, old) for entry, old in zip(entries, before, strict=True)]
         parents = Parents(self._connection, entries[0].partition, self._now)
-        parents.hold([e for e, outcome in zip(entries, outcomes, strict=True) if outcome in _TAKEN])
+        parents.hold([one for one, outcome in zip(instances, outcomes, strict=True) if outcome in _TAKEN])
         keys = self._new_keys(
             sum(1 for o, old in zip(outcomes, before, strict=True) if o in _TAKEN and old is None)
         )
         added: list[Added] = []
         fresh: list[tuple[_Values, _Values]] = []
-        for entry, old, outcome in zip(entries, before, outcomes, strict=True):
+        for one, old, outcome in zip(instances, before, outcomes, strict=True):
+            entry = one.entry
             flags: tuple[Flag, ...] = ()
             if outcome in _TAKEN:
                 parent = parents.of(entry)
-                flags = parent.describe(entry)
+                flags = parent.describe(one)
                 _count(parent, entry, old)
                 if old is None:
-                    fresh.append(self._new_instance(next(keys), parent.pk, entry, flags))
+                    fresh.append(self._new_instance(next(keys), parent.pk, one, flags))
                 else:
-                    self._overwrite(old, parent.pk, entry, flags)
+                    self._overwrite(old, parent.pk, one, flags)
                 self._follow(entry, "instance-stored" if outcome is Outcome.STORED else "instance-replaced")
             elif outcome is None and old is not None:
                 self._quarantine(entry, old)
@@ -100,21 +98,19 @@ class Adding:
     def _new_keys(self, number: int) -> Iterator[int]:
         if not number:
             return iter(())
-        last = (
-            statements.NEW_KEYS[self._dialect].run(self._connection, {"number": number}).scalars().all()
-        )
+        last = [row[0] for row in statements.NEW_KEYS[self._dialect].run(self._connection, {"number": number})]
         return iter(range(last[0] + 1, last[0] + 1 + number)) if self._dialect == "sqlite" else iter(last)
 
     def _new_instance(
-        self, pk: int, series_pk: int, entry: Entry, flags: tuple[Flag, ...]
+        self, pk: int, series_pk: int, one: Ready, flags: tuple[Flag, ...]
     ) -> tuple[_Values, _Values]:
-        row = {"pk": pk, "series_pk": series_pk, "revision": 1, **_instance_values(entry, flags)}
-        return row, {"instance_pk": pk, **self._contents[id(entry)]}
+        keys = {"pk": pk, "series_pk": series_pk, "revision": 1, "flags": flags_bytes(one.entry, flags)}
+        return {**one.instance, **keys}, {**one.content, "instance_pk": pk}
 
-    def _overwrite(self, old: _Existing, series_pk: int, entry: Entry, flags: tuple[Flag, ...]) -> None:
+    def _overwrite(self, old: _Existing, series_pk: int, one: Ready, flags: tuple[Flag, ...]) -> None:
         """Another version takes the row; what was there is history."""
         history = _object_values(old) | {
-            "partition": entry.partition,
+            "partition": one.entry.partition,
             "study_instance_uid": old.study_instance_uid,
             "series_instance_uid": old.series_instance_uid,
             "sop_instance_uid": old.sop_instance_uid,
@@ -122,17 +118,17 @@ class Adding:
             "reason": "replaced" if old.deleted_at is None else "deleted",
         }
         self._write(instance_history, [history])
-        values = {"series_pk": series_pk, "revision": old.revision + 1, **_instance_values(entry, flags)}
+        keys = {"series_pk": series_pk, "revision": old.revision + 1, "flags": flags_bytes(one.entry, flags)}
         self._connection.execute(
-            update(instance).where(instance.c.pk == old.pk).values(deleted_at=None, **values)
+            update(instance).where(instance.c.pk == old.pk).values(deleted_at=None, **one.instance, **keys)
         )
         content = update(instance_content).where(instance_content.c.instance_pk == old.pk)
-        self._connection.execute(content.values(self._contents[id(entry)]))
+        self._connection.execute(content.values(one.content))
 
     def _quarantine(self, entry: Entry, old: _Existing) -> None:
         uids = entry.scan.uids
         elsewhere = (old.study_instance_uid, old.series_instance_uid) != (uids.study, uids.series)
-        row = _received_values(entry) | {
+        row = received(entry) | {
             "study_instance_uid": uids.study,
             "series_instance_uid": uids.series,
             "sop_instance_uid": uids.instance,
@@ -165,7 +161,7 @@ class Adding:
         self._write(job, self._jobs)
         if self._changes:
             number = len(self._changes)
-            last: int = statements.TAKE_CHANGES.run(self._connection, {"number": number}).scalar_one()
+            ((last,),) = statements.TAKE_CHANGES.run(self._connection, {"number": number})
             for sequence, row in enumerate(self._changes, last - number + 1):
                 row["sequence"] = sequence
             self._write(change, self._changes)
@@ -178,21 +174,16 @@ class Adding:
 _TAKEN = frozenset({Outcome.STORED, Outcome.REPLACED})
 
 
-def prepare(entries: Sequence[Entry]) -> dict[int, _Values]:
-    """Compressed metadata and places of frames by `id(entry)`: work that must not be done while others wait for a lock."""
-    return {id(entry): _content_values(entry) for entry in entries}
-
-
-def _rounds(entries: Sequence[Entry]) -> Iterator[list[tuple[int, Entry]]]:
-    """The entries with their numbers, in rounds of one partition each in which no UID comes twice. Nearly always one."""
-    rest = list(enumerate(entries))
+def _rounds(instances: Sequence[Ready]) -> Iterator[list[tuple[int, Ready]]]:
+    """The instances with their numbers, in rounds of one partition each in which no UID comes twice. Nearly always one."""
+    rest = list(enumerate(instances))
     while rest:
-        partition = rest[0][1].partition
-        taken: dict[str, tuple[int, Entry]] = {}
-        later: list[tuple[int, Entry]] = []
+        partition = rest[0][1].entry.partition
+        taken: dict[str, tuple[int, Ready]] = {}
+        later: list[tuple[int, Ready]] = []
         for numbered in rest:
-            uid = numbered[1].scan.uids.instance
-            if numbered[1].partition != partition or uid in taken:
+            uid = numbered[1].entry.scan.uids.instance
+            if numbered[1].entry.partition != partition or uid in taken:
                 later.append(numbered)
             else:
                 taken[uid] = numbered
@@ -205,42 +196,6 @@ def _count(parent: HeldSeries, entry: Entry, old: _Existing | None) -> None:
         parent.count(entry.scan.sop_class_uid, instances=0, size=entry.size - old.size)
     else:
         parent.count(entry.scan.sop_class_uid, instances=1, size=entry.size)
-
-
-def _received_values(entry: Entry) -> _Values:
-    return {
-        "partition": entry.partition,
-        "transfer_syntax_uid": entry.scan.transfer_syntax_uid,
-        "object_key": entry.object_key,
-        "sha256": entry.sha256,
-        "size": entry.size,
-        "source": orjson.dumps(entry.source),
-        "received_at": rows.microseconds(entry.received_at),
-    }
-
-
-def _instance_values(entry: Entry, flags: tuple[Flag, ...]) -> _Values:
-    scan = entry.scan
-    all_flags = (*scan.flags, *flags)
-    return {
-        **rows.columns(rows.INSTANCE_COLUMNS, scan.dataset),
-        **_received_values(entry),
-        "sop_instance_uid": scan.uids.instance,
-        "sop_class_uid": scan.sop_class_uid,
-        "dataset_offset": scan.dataset_offset,
-        "inflated": scan.inflated,
-        "frame_count": scan.frames.count,
-        "flags": orjson.dumps(all_flags) if all_flags else None,
-    }
-
-
-def _content_values(entry: Entry) -> _Values:
-    scan = entry.scan
-    return {
-        "json": rows.compress(scan.json),
-        "frames": scan.frames.to_bytes(),
-        "bulk": rows.bulk_bytes(scan.bulk),
-    }
 
 
 def _object_values(old: _Existing) -> _Values:

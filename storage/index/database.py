@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,33 +151,53 @@ class Database:
                 self._turns.close()
 
 
+_watchers: Final[list[Callable[[BaseException], None]]] = []
+
+
+def watch(watcher: Callable[[BaseException], None]) -> Callable[[], None]:
+    """Have `watcher` told of every failure of a database of this process, lost races excluded; returns what ends that."""
+    _watchers.append(watcher)
+    return lambda: _watchers.remove(watcher)
+
+
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """The one place where the database's errors become ours."""
+    """The one place where the database's errors become ours: SQLAlchemy's, and SQLite's own (see `prepared`)."""
     try:
         yield
     except PoolTimeout as error:
+        _tell(error)
         raise IndexUnavailable("every connection to the database is in use; send again later") from error
     except IntegrityError as error:
         raise Rerun from error
     except DBAPIError as error:
-        raise _ours(error) from error
+        raise _ours(error, error.orig, broken=error.connection_invalidated) from error
+    except sqlite3.IntegrityError as error:
+        raise Rerun from error
+    except sqlite3.Error as error:
+        raise _ours(error, error) from error
 
 
-def _ours(error: DBAPIError) -> Exception:
-    cause = error.orig
-    if isinstance(cause, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
+def _ours(error: Exception, cause: BaseException | None, *, broken: bool = False) -> Exception:
+    if isinstance(cause, psycopg.errors.TransactionRollback):
         return Rerun()
+    _tell(cause or error)
     if isinstance(cause, psycopg.errors.DiskFull) or _sqlite_code(cause) == sqlite3.SQLITE_FULL:
         return StoreFull("the database has no room on its disk; free space and send again")
     if isinstance(cause, psycopg.errors.QueryCanceled) or _sqlite_code(cause) == sqlite3.SQLITE_INTERRUPT:
         return IndexUnavailable("the database took too long over this; ask for less, or send again later")
-    if isinstance(cause, sqlite3.DatabaseError | psycopg.OperationalError | psycopg.InterfaceError) or (
-        error.connection_invalidated or isinstance(cause, psycopg.InternalError)
+    if broken or isinstance(
+        cause,
+        sqlite3.DatabaseError | psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError,
     ):
         # Only the kind of failure: the driver's text may quote values.
         return IndexUnavailable(f"the database does not answer ({type(cause).__name__}); send again later")
     return error
+
+
+def _tell(error: BaseException) -> None:
+    for watcher in _watchers:
+        watcher(error)
 
 
 def _sqlite_code(cause: BaseException | None) -> int:
@@ -188,6 +208,7 @@ def _sqlite_code(cause: BaseException | None) -> int:
 def _uncommitted(error: DBAPIError) -> None:
     if isinstance(error.orig, psycopg.errors.IntegrityError | psycopg.errors.TransactionRollback):
         raise Rerun from error
+    _tell(error.orig or error)
     raise CommitUnknown("the connection to the database broke in mid-commit; send again") from error
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Table, update
+from sqlalchemy import Connection, Table, update
 
 from storage.attributes import tag_of
 from storage.index import rows, statements
 from storage.index.entries import Entry
+from storage.index.ready import Part, Ready
 from storage.index.tables import series, study
 from storage.matching.keys import key_of
 from storage.types import Flag
@@ -19,19 +20,46 @@ from storage.types import Flag
 _MODALITY = tag_of("Modality")
 
 
+class Kept:
+    """What a study or a series keeps of its instances, as it was read; `changed` when an instance has filled some of it."""
+
+    __slots__ = ("_attributes", "_encoded", "changed")
+
+    def __init__(self, encoded: bytes) -> None:
+        self._encoded: bytes | None = encoded
+        self._attributes: dict[str, Mapping[str, Any]] | None = None
+        self.changed = False
+
+    @property
+    def attributes(self) -> dict[str, Mapping[str, Any]]:
+        """In the DICOM JSON model, decoded when somebody looks."""
+        if self._attributes is None:
+            self._attributes = orjson.loads(self._encoded or b"{}")
+        return self._attributes
+
+    def learn(self, part: Part, whole: str) -> tuple[Flag, ...]:
+        """Fill what was not known yet from an instance; flags for where it contradicts what was."""
+        if part.encoded == self._encoded:
+            # Nearly always: the instances of a series agree about it to the letter.
+            return ()
+        filled, flags = rows.merge(self.attributes, part.attributes, whole)
+        if filled:
+            self.changed, self._encoded = True, None
+        return tuple(flags)
+
+
 @dataclass(slots=True)
 class HeldStudy:
     """A study's row while this transaction holds it. Modalities and SOP classes are sets of one text each."""
 
     pk: int
-    attributes: dict[str, Mapping[str, Any]]
+    kept: Kept
     modalities: set[str]
     sop_classes: set[str]
     number_of_series: int
     number_of_instances: int
     size: int
     revision: int
-    filled: bool = False
 
 
 @dataclass(slots=True)
@@ -40,21 +68,15 @@ class HeldSeries:
 
     pk: int
     study: HeldStudy
-    attributes: dict[str, Mapping[str, Any]]
+    kept: Kept
     number_of_instances: int
     size: int
     revision: int
     counted: bool
-    filled: bool = False
 
-    def describe(self, entry: Entry) -> tuple[Flag, ...]:
+    def describe(self, one: Ready) -> tuple[Flag, ...]:
         """Fill what study and series did not know yet from an instance; flags for where it contradicts them."""
-        dataset = entry.scan.dataset
-        filled, flags = rows.merge(self.study.attributes, rows.subset(dataset, rows.STUDY_TAGS), "study")
-        self.study.filled |= filled
-        filled, more = rows.merge(self.attributes, rows.subset(dataset, rows.SERIES_TAGS), "series")
-        self.filled |= filled
-        return (*flags, *more)
+        return (*self.study.kept.learn(one.study, "study"), *self.kept.learn(one.series, "series"))
 
     def count(self, sop_class_uid: str, *, instances: int, size: int) -> None:
         """Add to the counters of series and study."""
@@ -65,6 +87,7 @@ class HeldSeries:
         self.study.sop_classes.add(sop_class_uid)
         if not self.counted:
             self.counted = True
+            self.kept.changed = True
             self.study.number_of_series += 1
 
 
@@ -78,11 +101,11 @@ class Parents:
         self._studies: dict[str, HeldStudy] = {}
         self._series: dict[tuple[int, str], HeldSeries] = {}
 
-    def hold(self, entries: Sequence[Entry]) -> None:
-        """Find, or make, the rows that the entries belong to, and lock their studies until the commit."""
-        self._hold_studies({entry.scan.uids.study: entry for entry in entries})
+    def hold(self, instances: Sequence[Ready]) -> None:
+        """Find, or make, the rows that the instances belong to, and lock their studies until the commit."""
+        self._hold_studies({one.entry.scan.uids.study: one for one in instances})
         wanted = {
-            (self._studies[entry.scan.uids.study].pk, entry.scan.uids.series): entry for entry in entries
+            (self._studies[one.entry.scan.uids.study].pk, one.entry.scan.uids.series): one for one in instances
         }
         self._hold_series(wanted)
 
@@ -94,12 +117,12 @@ class Parents:
     def write_back(self) -> None:
         """Write counters, and what was filled, of everything that is held."""
         for held in self._series.values():
-            if held.filled:
-                self._fill(series, held.pk, held.attributes)
-            held.study.modalities |= _modality(held)
+            if held.kept.changed:
+                self._fill(series, held.pk, held.kept.attributes)
+                held.study.modalities |= _modality(held.kept)
         for one in self._studies.values():
-            if one.filled:
-                self._fill(study, one.pk, one.attributes)
+            if one.kept.changed:
+                self._fill(study, one.pk, one.kept.attributes)
         if self._studies:
             statements.UPDATE_STUDY.run_many(
                 self._connection, [self._study_values(one) for one in self._studies.values()]
@@ -108,7 +131,7 @@ class Parents:
                 self._connection, [self._series_values(one) for one in self._series.values()]
             )
 
-    def _hold_studies(self, wanted: Mapping[str, Entry]) -> None:
+    def _hold_studies(self, wanted: Mapping[str, Ready]) -> None:
         found = self._find_studies(wanted)
         missing = sorted(wanted.keys() - {row.study_instance_uid for row in found})
         if missing:
@@ -119,12 +142,12 @@ class Parents:
         for row in found:
             self._studies[row.study_instance_uid] = _held_study(row)
 
-    def _find_studies(self, uids: Sequence[str] | Mapping[str, Entry]) -> Sequence[Row[*tuple[Any, ...]]]:
+    def _find_studies(self, uids: Sequence[str] | Mapping[str, Ready]) -> Sequence[Any]:
         return statements.STUDIES.run(
             self._connection, {"in_partition": self._partition, "uids": list(uids)}
-        ).all()
+        )
 
-    def _hold_series(self, wanted: Mapping[tuple[int, str], Entry]) -> None:
+    def _hold_series(self, wanted: Mapping[tuple[int, str], Ready]) -> None:
         studies = {one.pk: one for one in self._studies.values()}
         for row in self._find_series(wanted):
             key = (row.study_pk, row.series_instance_uid)
@@ -144,38 +167,36 @@ class Parents:
                 self._series[key].counted = False
 
     def _find_series(
-        self, keys: Sequence[tuple[int, str]] | Mapping[tuple[int, str], Entry]
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        self, keys: Sequence[tuple[int, str]] | Mapping[tuple[int, str], Ready]
+    ) -> Sequence[Any]:
         """Rows of these series; perhaps also of others with such a UID in another of the studies."""
         return statements.SERIES.run(
             self._connection,
             {"studies": list({study_pk for study_pk, _ in keys}), "uids": list({uid for _, uid in keys})},
-        ).all()
+        )
 
-    def _new_study(self, uid: str, entry: Entry) -> dict[str, Any]:
-        attributes = rows.subset(entry.scan.dataset, rows.STUDY_TAGS)
+    def _new_study(self, uid: str, one: Ready) -> dict[str, Any]:
         return {
-            **rows.columns(rows.STUDY_COLUMNS, attributes),
-            **self._new_parent(attributes),
+            **rows.columns(rows.STUDY_COLUMNS, one.study.attributes),
+            **self._new_parent(one.study),
             "study_instance_uid": uid,
             "modalities": "",
             "sop_classes": "",
             "number_of_series": 0,
         }
 
-    def _new_series(self, key: tuple[int, str], entry: Entry) -> dict[str, Any]:
-        attributes = rows.subset(entry.scan.dataset, rows.SERIES_TAGS)
+    def _new_series(self, key: tuple[int, str], one: Ready) -> dict[str, Any]:
         return {
-            **rows.columns(rows.SERIES_COLUMNS, attributes),
-            **self._new_parent(attributes),
+            **rows.columns(rows.SERIES_COLUMNS, one.series.attributes),
+            **self._new_parent(one.series),
             "study_pk": key[0],
             "series_instance_uid": key[1],
         }
 
-    def _new_parent(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    def _new_parent(self, part: Part) -> dict[str, Any]:
         return {
             "partition": self._partition,
-            "attributes": orjson.dumps(attributes),
+            "attributes": part.encoded,
             "number_of_instances": 0,
             "size": 0,
             "revision": 0,
@@ -225,16 +246,16 @@ def unlisted(text: str) -> list[str]:
     return text.strip("\\").split("\\") if text else []
 
 
-def _modality(held: HeldSeries) -> set[str]:
-    values = held.attributes.get(_MODALITY, {}).get("Value")
+def _modality(kept: Kept) -> set[str]:
+    values = kept.attributes.get(_MODALITY, {}).get("Value")
     key = key_of("CS", values[0]) if values else None
     return {str(key)} if key else set()
 
 
-def _held_study(row: Row[*tuple[Any, ...]]) -> HeldStudy:
+def _held_study(row: Any) -> HeldStudy:
     return HeldStudy(
         pk=row.pk,
-        attributes=orjson.loads(row.attributes),
+        kept=Kept(row.attributes),
         modalities=set(unlisted(row.modalities)),
         sop_classes=set(unlisted(row.sop_classes)),
         number_of_series=row.number_of_series,
@@ -244,11 +265,11 @@ def _held_study(row: Row[*tuple[Any, ...]]) -> HeldStudy:
     )
 
 
-def _held_series(row: Row[*tuple[Any, ...]], parent: HeldStudy) -> HeldSeries:
+def _held_series(row: Any, parent: HeldStudy) -> HeldSeries:
     return HeldSeries(
         pk=row.pk,
         study=parent,
-        attributes=orjson.loads(row.attributes),
+        kept=Kept(row.attributes),
         number_of_instances=row.number_of_instances,
         size=row.size,
         revision=row.revision,

@@ -1,15 +1,18 @@
 """Statements compiled once per engine and run by the driver: what ingest does for every instance.
 
 SQLAlchemy's own execution looks up its cache, binds and wraps at each call, which costs more than most of these
-statements do. It is built for statements that change; these do not.
+statements do. It is built for statements that change; these do not. On SQLite the driver itself is asked; on PostgreSQL,
+where a connection can break, SQLAlchemy stays between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, CursorResult, Insert
+from sqlalchemy import Connection, Insert
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 
@@ -22,6 +25,8 @@ class _Ready(NamedTuple):
     order: tuple[str, ...] | None
     # What the statement itself says: `name = 'change'`, `times + 1`.
     constants: dict[str, Any]
+    # Whether the driver's connection is asked without SQLAlchemy between.
+    direct: bool
 
 
 class Prepared:
@@ -33,14 +38,21 @@ class Prepared:
     def __init__(self, statement: ClauseElement, *lists: str) -> None:
         self._statement = statement
         self._lists = lists
+        columns: Iterable[Any] = getattr(statement, "exported_columns", None) or ()
+        names = [column.name for column in columns]
+        self._row: Callable[..., Any] = namedtuple("Row", names) if names else lambda *row: row
         self._ready: dict[tuple[Any, ...], _Ready] = {}
 
-    def run(self, connection: Connection, values: Values) -> CursorResult[Any]:
-        """Run it once."""
+    def run(self, connection: Connection, values: Values) -> Sequence[Any]:
+        """Run it once; its rows, with the names of its columns, or none where it returns none."""
         if self._lists:
             values = self._flat(values)
         ready = self._made(connection, values)
-        return connection.exec_driver_sql(ready.sql, _given(ready, values))
+        if not ready.direct:
+            result = connection.exec_driver_sql(ready.sql, _given(ready, values))
+            return result.all() if result.returns_rows else ()
+        cursor = _driver(connection).execute(ready.sql, _given(ready, values))
+        return [self._row(*row) for row in cursor] if cursor.description else ()
 
     def run_many(self, connection: Connection, rows: Sequence[Values]) -> None:
         """Run it for each of the rows, which have the same keys; for statements that return nothing."""
@@ -48,7 +60,11 @@ class Prepared:
             self.run(connection, rows[0])
             return
         ready = self._made(connection, rows[0])
-        connection.exec_driver_sql(ready.sql, [_given(ready, row) for row in rows])
+        given = [_given(ready, row) for row in rows]
+        if ready.direct:
+            _driver(connection).executemany(ready.sql, given)
+        else:
+            connection.exec_driver_sql(ready.sql, given)
 
     def _flat(self, values: Values) -> dict[str, Any]:
         """Lists as the compiler spells them out: `uids` becomes `uids_1`, `uids_2`, and so on."""
@@ -89,10 +105,17 @@ class Prepared:
         # With its lists spelled out a statement is bound to the values that it was compiled with; it has no others.
         found = {} if self._lists else compiled.construct_params(_check=False)
         constants = {name: value for name, value in found.items() if name not in values}
-        return _Ready(str(compiled), order, constants)
+        return _Ready(str(compiled), order, constants, connection.dialect.name == "sqlite")
 
 
 def _given(ready: _Ready, values: Values) -> Any:
     if ready.constants:
         values = {**ready.constants, **values}
     return values if ready.order is None else tuple([values[name] for name in ready.order])
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    """SQLite's own connection. Its errors become ours where SQLAlchemy's do (`storage.index.database`)."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
