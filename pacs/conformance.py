@@ -9,6 +9,7 @@ from pydicom.uid import UID
 
 from pacs.dimse import CommandField, Status
 from pacs.scp import negotiation, sop_classes
+from pacs.scp.commitment import AT_ONCE
 from pacs.scp.identifiers import UTF_8
 from pacs.scp.services import SERVICES
 from pacs.scp.session import REJECTED
@@ -17,6 +18,7 @@ from pacs.scp.sop_classes import SOP_CLASSES, Kind
 from pacs.scp.suboperations import MOST_NAMED, RetrieveStatus
 from pacs.scu.associating import MOST_CONTEXTS
 from pacs.scu.delivery import MOST_BREAKS, MOST_REPEATS
+from storage import commitment
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
 from storage.conformance import table
@@ -33,7 +35,7 @@ _OVERVIEW: Final = (
     ("Storage (C-STORE)", "yes", "C-MOVE, `pacs send`", "every storage SOP class, private ones too, in any transfer syntax"),
     ("Query (C-FIND)", "yes", "`pacs find`", "patient root, study root, patient/study only"),
     ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`", "patient root, study root, patient/study only"),
-    ("Storage commitment", "not yet", "not yet", ""),
+    ("Storage commitment", "yes", "not yet", "push model"),
     ("Modality worklist, MPPS, UPS", "not yet", "not yet", ""),
     ("Instance availability, media creation, print", "no", "no", ""),
     ("DICOMweb: store, search, retrieve", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS"),
@@ -111,6 +113,7 @@ def _dimse(settings: DimseSettings) -> str:
         ("Associations (PS3.8)", _associations(settings)),
         ("Rejections (PS3.8 9.3.4)", _rejections()),
         ("SOP classes as SCP", _sop_classes()),
+        ("Storage commitment (PS3.4 J)", _commitment()),
         ("Extended negotiation (PS3.7 D.3.3)", _extended()),
         ("As SCU", _AS_SCU),
     )
@@ -127,7 +130,7 @@ def _associations(settings: DimseSettings) -> str:
         ("called AE title", called),
         ("calling AE title", "any that is not blank"),
         ("associations at a time", f"{settings.max_associations} in each process; then A-ASSOCIATE-RJ"),
-        ("initiated", "by `pacs ae echo`, `send`, `find` and `fetch`, and to the destination of a C-MOVE"),
+        ("initiated", "by `pacs ae echo`, `send`, `find` and `fetch`; for C-MOVE, and reports of storage commitment"),
         ("largest PDU received", f"{settings.max_pdu_bytes} bytes"),
         ("asynchronous operations", "none: 1, 1 is answered"),
         ("A-ASSOCIATE-RQ", f"within {settings.request_seconds:g} s, at most {settings.max_request_bytes} bytes"),
@@ -170,6 +173,17 @@ context for each transfer syntax to get instances as they are stored.
 
 Operations: {services}, and C-CANCEL of C-FIND, C-MOVE and C-GET, looked for between two answers. Any other command is answered
 {Status.UNRECOGNIZED_OPERATION:04X}, one on the wrong context {Status.SOP_CLASS_NOT_SUPPORTED:04X}."""
+
+
+def _commitment() -> str:
+    rows = ((f"{failure:04X}", meaning) for failure, meaning in commitment.MEANINGS.items())
+    return f"""N-ACTION is answered 0000 when the request is in the job queue, which outlasts a crash. Every instance is looked up and read
+again from the store; committed to are those whose size, SHA-256 and SOP class are as received. N-EVENT-REPORT goes out on the same
+association, if the requester has kept it and asks for at most {AT_ONCE} instances or is no known node; else on a new one to the
+node of the requester's AE title (`pacs ae add`), with role selection (SCU 0, SCP 1), three times with growing pauses; then an
+administrator finds it among the dead jobs. Retrieve AE Title is this archive's.
+
+{table(("failure reason", "meaning"), rows)}"""
 
 
 def _name(field: CommandField) -> str:

@@ -37,9 +37,11 @@ class CountedBlobs:
         """See `storage.types.Blobs`."""
         return self._counted("read", self._blobs.read, key, offset, length)
 
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def stream(
+        self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
+    ) -> Iterator[bytes]:
         """See `storage.types.Blobs`."""
-        return self._counted("stream", self._blobs.stream, key, offset, length)
+        return self._counted("stream", self._blobs.stream, key, offset, length, fresh=fresh)
 
     def delete(self, key: str) -> None:
         """See `storage.types.Blobs`."""

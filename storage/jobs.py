@@ -69,6 +69,18 @@ class JobQueue:
             if rows:
                 connection.execute(insert(job), rows)
 
+    def begin(self, one: Job, worker: str, *, lease: float = LEASE_SECONDS) -> Claimed:
+        """Add a job that the caller does at once itself, and that is not lost if it does not come to that.
+
+        The caller says `done`, or `fail`, after which workers have all their tries; where it dies, they have them when its
+        lease ends.
+        """
+        now = self._now()
+        values = job_values(one.kind, one.payload, now, now + round(lease * 1e6))
+        with self._database.write() as connection:
+            added = insert(job).values({**values, "state": RUNNING, "worker": worker}).returning(job.c.pk)
+            return Claimed(connection.execute(added).scalar_one(), one.kind, one.payload, 0, worker)
+
     def claim(
         self, worker: str, *, kinds: Sequence[str] | None = None, limit: int = 1, lease: float = LEASE_SECONDS
     ) -> list[Claimed]:
@@ -106,7 +118,7 @@ class JobQueue:
         text = error[:_LONGEST_ERROR]
         if not retry or claimed.attempt >= TRIES:
             return self._settle(claimed, state=DEAD, error=text, updated_at=now)
-        wait = WAIT_SECONDS * 2 ** (claimed.attempt - 1)
+        wait = WAIT_SECONDS * 2.0 ** (claimed.attempt - 1)
         return self._settle(
             claimed, state=WAITING, error=text, not_before=now + round(wait * 1e6), updated_at=now
         )

@@ -31,7 +31,7 @@ class OneObject:
         self.reads.append((offset, length))
         return self.data[offset:][:length]
 
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def stream(self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False) -> Iterator[bytes]:
         data = self.read(key, offset, length)
         return (data[at : at + 1000] for at in range(0, len(data), 1000))
 

@@ -154,7 +154,7 @@ class FullStore:
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         raise ObjectMissing("not there")
 
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def stream(self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False) -> Iterator[bytes]:
         return iter([b"abc"])
 
     def delete(self, key: str) -> None:

@@ -19,6 +19,7 @@ from pacs.scp.settings import DimseSettings
 from pacs.scp.sop_classes import SOP_CLASSES, Kind, SopClass
 from storage.archive import Archive
 from storage.errors import BadRequest, Conflict, IndexUnavailable, LimitExceeded, NotFound
+from tests.support.dimse_server import wait_until
 
 PUSH = str(UnifiedProcedureStepPush)
 INSTANCE = "1.2.3.4"
@@ -169,4 +170,5 @@ def test_an_event_after_the_response_on_the_same_association(archive: Archive, s
     assert client.send_n_action(labelled(), 1, PUSH, INSTANCE)[0].Status == 0
     service.answer = Answer()
     assert client.send_n_set(labelled(), PUSH, INSTANCE)[0].Status == 0
-    assert (answers, events) == ([0], [(1, INSTANCE)])
+    wait_until(lambda: answers == [0])
+    assert events == [(1, INSTANCE)]

@@ -251,7 +251,7 @@ def test_a_data_set_that_nobody_wants_is_passed_over(server: Serving) -> None:
         with_data = peer.command({0x002: VERIFICATION, 0x100: 0x0030, 0x110: 1, 0x800: 0})
         client.send(peer.message(1, with_data, bytes(100_000)))
         assert peer.status_of(client.answer()[0]) == 0x0212
-        unknown = peer.command({0x100: 0x0130, 0x110: 1, 0x800: 0})
+        unknown = peer.command({0x100: 0x0666, 0x110: 1, 0x800: 0})
         client.send(peer.message(1, unknown, bytes(100_000)))
         assert peer.status_of(client.answer()[0]) == 0x0211
         client.send(peer.message(1, peer.cancel_rq()))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pacs.processing import commitment_report
+from pacs.scp import commitment
 from pacs.settings import Settings
 from pacs.worker import Periodic, Run
 from storage.archive import Archive
@@ -28,7 +30,7 @@ class Work:
 
 
 # Kind of job -> what runs it.
-KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {}
+KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {commitment.KIND: commitment_report.run}
 # (name, seconds between two runs, what runs); each worker process does them.
 PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = ()
 

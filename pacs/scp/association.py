@@ -294,10 +294,22 @@ class Association:
 
     def cancelled(self, message: Message) -> bool:
         """Whether the peer has sent a C-CANCEL for `message`, or wants release; looks, and does not wait."""
-        if self._is_over(message):
-            return True
-        if self._ahead or not (count := self._transport.receive_now(self._machine.space())):
-            return False
+        if not self._is_over(message):
+            self._look()
+        return self._is_over(message)
+
+    def is_ending(self) -> bool:
+        """Whether the peer wants release; looks, and does not wait."""
+        self._look()
+        return self._release_asked
+
+    def _is_over(self, message: Message) -> bool:
+        return self._release_asked or message.id in self._cancels
+
+    def _look(self) -> None:
+        """Take what has come, up to a message that waits for its turn."""
+        if self._ahead or self._release_asked or not (count := self._transport.receive_now(self._machine.space())):
+            return
         self._machine.filled(count)
         while not self._ahead and (event := self._next_event()) is not None:
             if isinstance(event, ReleaseRequested):
@@ -306,10 +318,6 @@ class Association:
                 self._not_data(event)
             elif (other := self._command(event)) is not None:
                 self._keep(other)
-        return self._is_over(message)
-
-    def _is_over(self, message: Message) -> bool:
-        return self._release_asked or message.id in self._cancels
 
     def _keep(self, other: Message) -> None:
         """What came in the middle of an operation: a cancel, or what waits until that is over."""

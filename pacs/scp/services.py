@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from pacs.dimse import CommandField
-from pacs.scp import echo, find, get, move, store
+from pacs.scp import commitment, echo, find, get, move, store
 from pacs.scp.association import Association, Message
+from pacs.scp.normalized import answering
 from pacs.scp.provider import Provider
 from pacs.scp.sop_classes import Kind
 
@@ -21,4 +22,5 @@ SERVICES: Final[Mapping[tuple[CommandField, Kind], Answer]] = {
     (CommandField.C_FIND, Kind.FIND): find.answer,
     (CommandField.C_MOVE, Kind.MOVE): move.answer,
     (CommandField.C_GET, Kind.GET): get.answer,
+    (CommandField.N_ACTION, Kind.COMMITMENT): answering(commitment.ask),
 }

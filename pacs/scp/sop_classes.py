@@ -78,6 +78,7 @@ SOP_CLASSES: Final[dict[str, SopClass]] = {
     row.uid: row
     for row in (
         SopClass(VERIFICATION, Kind.VERIFICATION, syntaxes=None),
+        SopClass(COMMITMENT, Kind.COMMITMENT),
         SopClass(PATIENT_ROOT_FIND, Kind.FIND, PLAIN, _PATIENT_ROOT, FIND_INFORMATION),
         SopClass(STUDY_ROOT_FIND, Kind.FIND, PLAIN, _STUDY_ROOT, FIND_INFORMATION),
         SopClass(PATIENT_STUDY_ONLY_FIND, Kind.FIND, PLAIN, _PATIENT_STUDY_ONLY, FIND_INFORMATION),

@@ -80,9 +80,14 @@ class FileBlobs:
         finally:
             os.close(descriptor)
 
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def stream(
+        self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
+    ) -> Iterator[bytes]:
         check_range(offset, length)
-        return FileStream(self._open(key), key, offset, length)
+        stream = FileStream(self._open(key), key, offset, length)
+        if fresh:
+            stream.forget_cached()
+        return stream
 
     def delete(self, key: str) -> None:
         path = self.path(key)

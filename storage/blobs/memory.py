@@ -37,7 +37,9 @@ class MemoryBlobs:
         data = self._get(key)
         return data[offset:] if length is None else data[offset : offset + length]
 
-    def stream(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def stream(
+        self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
+    ) -> Iterator[bytes]:
         data = self.read(key, offset, length)
         return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
 

@@ -73,6 +73,11 @@ class FileStream:
             self._left -= len(piece)
         return piece
 
+    def forget_cached(self) -> None:
+        """Have the system read from the medium: what it has cached of the file is dropped, where it lets us."""
+        if self._descriptor is not None and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         """Close the file; whoever goes on reading is at the end."""
         if self._descriptor is not None:

@@ -1,0 +1,83 @@
+"""Storage commitment between an association and the archive: what an N-EVENT-REPORT says, and sending it (PS3.4 J.3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from pacs.dimse import CommandField, Status
+from pacs.scp.association import Association
+from pacs.scp.identifiers import Encoder
+from pacs.scp.sop_classes import COMMITMENT, COMMITMENT_INSTANCE, PLAIN
+from pacs.scu.associating import Destination, NothingAccepted, Proposal, associate
+from pacs.upper_layer import Role
+from storage.attributes import tag_of
+from storage.commitment import Checked, Reference
+from storage.errors import LightboxError
+from storage.types import Dataset
+
+TRANSACTION: Final = tag_of("TransactionUID")
+REFERENCED: Final = tag_of("ReferencedSOPSequence")
+SOP_CLASS: Final = tag_of("ReferencedSOPClassUID")
+SOP_INSTANCE: Final = tag_of("ReferencedSOPInstanceUID")
+_FAILED: Final = tag_of("FailedSOPSequence")
+_REASON: Final = tag_of("FailureReason")
+_RETRIEVE_AE: Final = tag_of("RetrieveAETitle")
+# Event types of table J.3-3.
+SUCCESSFUL, FAILURES_EXIST = 1, 2
+
+
+class ReportRefused(LightboxError):
+    """The requester answers its report with a failure."""
+
+
+def report(transaction: str, checked: Iterable[Checked], retrieve_ae: str) -> tuple[int, Dataset]:
+    """The event type and its information (table J.3-2): what is committed to, and what is not and why."""
+    committed: list[Dataset] = []
+    failed: list[Dataset] = []
+    for one in checked:
+        item = dict(_item(one.reference))
+        if one.failure is None:
+            committed.append(item)
+        else:
+            failed.append({**item, _REASON: {"vr": "US", "Value": [int(one.failure)]}})
+    dataset: dict[str, Any] = {
+        TRANSACTION: {"vr": "UI", "Value": [transaction]},
+        _RETRIEVE_AE: {"vr": "AE", "Value": [retrieve_ae]},
+    }
+    if committed:
+        dataset[REFERENCED] = {"vr": "SQ", "Value": committed}
+    if failed:
+        dataset[_FAILED] = {"vr": "SQ", "Value": failed}
+    return (FAILURES_EXIST if failed else SUCCESSFUL), dataset
+
+
+def _item(reference: Reference) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield SOP_CLASS, {"vr": "UI", "Value": [reference.sop_class_uid]}
+    yield SOP_INSTANCE, {"vr": "UI", "Value": [reference.sop_instance_uid]}
+
+
+def send_report(association: Association, event: int, dataset: Dataset) -> None:
+    """N-EVENT-REPORT on an association that has a context for it. Raises ReportRefused, NothingAccepted; Ended."""
+    contexts = [one for one in association.contexts.values() if one.abstract_syntax == COMMITMENT]
+    if not contexts:
+        raise NothingAccepted("the requester does not take reports of storage commitment on an association of ours")
+    context = contexts[0]
+    response = association.request(
+        context,
+        CommandField.N_EVENT_REPORT,
+        [Encoder(context.transfer_syntax).encode(dataset)],
+        AffectedSOPClassUID=COMMITMENT,
+        AffectedSOPInstanceUID=COMMITMENT_INSTANCE,
+        EventTypeID=event,
+    )
+    association.drain(response)
+    if response.status != Status.SUCCESS and response.status >> 12 != 0xB:
+        raise ReportRefused(f"the requester answers its report with {response.status:04X}; ask what it did not like")
+
+
+def report_to(destination: Destination, event: int, dataset: Dataset) -> None:
+    """The same on a new association, on which we are the provider (PS3.7 D.3.3.4). Raises NotReached and Rejection too."""
+    role = Role(COMMITMENT, scu=False, scp=True)
+    with associate(destination, [Proposal(COMMITMENT, PLAIN)], roles=[role]) as association:
+        send_report(association, event, dataset)
