@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 from dicomweb import negotiation
 from dicomweb.app import RESOURCES, Resource
+from dicomweb.assembly import METADATA_BYTES, WAITING_BYTES
 from dicomweb.bulkdata import DOCUMENT_TYPES
-from dicomweb.media_types import DICOM, OCTETS, RELATED
+from dicomweb.codestreams import FRAMES, VIDEOS
+from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, OCTETS, RELATED
 from dicomweb.negotiation import Offer
 from dicomweb.qido import PARAMETERS as SEARCH_PARAMETERS
 from dicomweb.rendering import presets
@@ -72,7 +74,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.11", "Security and privacy", "not yet", "no authentication; see Security"),
     ("9", "URI service (WADO-URI)", "not yet", ""),
     ("10.4", "Retrieve", "partly", "see the resources; no bulkdata of whole studies, series or instances, no pixeldata, no rendered volumes; no application/zip"),
-    ("10.5", "Store", "partly", "Part 10 files; not metadata with separate bulk data in JSON or XML (415)"),
+    ("10.5", "Store", "supported", "Part 10 files, and metadata with bulk data in JSON and XML; nothing is coerced, so no Original Attributes Sequence; no image/gif, image/png to be made into pixel data (table 10.5.2-1)"),
     ("10.6", "Search", "partly", "all six resources; JSON, XML, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
     ("10", "Delete", "not yet", "405"),
     ("11", "Worklist service (UPS-RS)", "not yet", ""),
@@ -128,8 +130,8 @@ def _media_types() -> str:
         ("instances", _offers(negotiation.instances(["{as stored}"], single=True))),
         ("metadata", _offers(negotiation.METADATA)),
         ("searches", _offers(negotiation.SEARCH)),
-        ("answer of store", f"`{negotiation.STORE[0]}`, whatever is accepted"),
-        ("body of store", f'`{DICOM}`, `{RELATED}; type="{DICOM}"`'),
+        ("answer of store", _offers(negotiation.STORE) + "; the first where none is accepted"),
+        ("body of store", f'`{DICOM}`, `{RELATED}; type="{DICOM}"`; `{RELATED}` with type="{DICOM_JSON}" or "{DICOM_XML}"; without bulk data these also alone'),
         ("rendered, thumbnails", _offers(negotiation.PICTURES) + "; several frames in multipart/related"),
         ("bulk data", _offers(bulk) + f"; videos also as video/mpeg or video/mp4, documents as {', '.join(sorted(DOCUMENT_TYPES))}"),
     )
@@ -166,8 +168,18 @@ def _store(settings: WebSettings) -> str:
     return (
         "200 when all instances were stored, 202 when some were or when one has a warning, 409 when none was, or 413, 503 or"
         " 507 where that is the reason for all; 400 and 415 for a body that cannot be read. Failure Reasons (0008,1197) are the C-STORE statuses of the table of"
-        f" errors. Warning Reasons (0008,1196): {warnings}. At most {settings.parts.parts} parts in a request,"
-        f" {'of any total size' if most is None else f'{most} bytes'}; compressed bodies (Content-Encoding) are refused."
+        f" errors. Warning Reasons (0008,1196): {warnings}. What each is about, and which attribute, is in the Warning header. At most"
+        f" {settings.parts.parts} parts in a request, {'of any total size' if most is None else f'{most} bytes'}; compressed bodies (Content-Encoding)"
+        " are refused. Of a body that breaks off, the instances that are complete are stored.\n\n"
+        "Metadata and bulk data: the metadata in one JSON array or in one XML document to an instance, normally first; each"
+        " bulk data in a part whose Content-Location is its BulkDataURI (compared by path and query) or whose Content-ID is its"
+        " `cid:`; nothing is fetched from anywhere. Stored in Explicit VR Little Endian, text in UTF-8, or in the transfer"
+        " syntax of the frames: each in a part of its own, all with the same Content-Location, in order, of type"
+        f" {', '.join(f'`{one}`' for one in sorted(FRAMES))}; a video in one part as {', '.join(f'`{one}`' for one in sorted(VIDEOS))}."
+        " What a JPEG, JPEG-LS or JPEG 2000 stream is, it says itself; `transfer-syntax` in the part's Content-Type, or (0002,0010),"
+        " (0008,3002) in the metadata, must agree with it. The Image Pixel module is taken from the stream where the metadata has none,"
+        " the Basic or Extended Offset Table is made, MIME Type and Length of an Encapsulated Document are filled in. At most"
+        f" {METADATA_BYTES >> 20} MiB of metadata to an instance, {WAITING_BYTES >> 20} MiB waiting for bulk data at any time."
     )
 
 

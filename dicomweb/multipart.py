@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,16 @@ class PartLimits:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The beginning of a part: its Content-Type as sent, empty when it has none."""
+    """The beginning of a part: its Content-Type, Content-Location and Content-ID as sent, empty where it has none."""
 
     content_type: str
+    location: str = ""
+    identifier: str = ""
+
+    @classmethod
+    def of(cls, header: Callable[[str, str], str]) -> Part:
+        """From its headers, by name and default."""
+        return cls(header("Content-Type", ""), header("Content-Location", ""), header("Content-ID", "").strip("<> "))
 
 
 class _Parser(push.PushMultipartParser):  # type: ignore[misc]
@@ -81,7 +88,7 @@ class PartReader:
             return
         try:
             for event in self._parser.parse(data):
-                yield Part(event.header("Content-Type", "")) if isinstance(event, push.MultipartSegment) else event
+                yield Part.of(event.header) if isinstance(event, push.MultipartSegment) else event
         except push.ParserLimitReached as error:
             raise LimitExceeded(
                 f"the request has more than {self._limits.parts} parts, or a part has more than"

@@ -32,7 +32,7 @@ class Offer:
 
 METADATA = (Offer(DICOM_JSON), Offer(JSON))
 SEARCH = (*METADATA, Offer(DICOM_XML, related=True), Offer(CSV))
-STORE = METADATA
+STORE = (*METADATA, Offer(DICOM_XML))
 # PS3.18 8.7.4, table 8.7.4-1: what a still picture can be rendered to; JPEG is the default.
 PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"))
 PDF = (Offer("application/pdf"),)

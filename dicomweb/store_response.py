@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydicom.datadict import keyword_for_tag
+
 from dicomweb import errors
 from storage.errors import LightboxError, statuses
-from storage.types import Stored
+from storage.types import Flag, Stored
 
 # PS3.18 annex I, table I.1-2: what a flag of the scanner means as Warning Reason (0008,1196). B007: the data set does
 # not match its SOP class, here because the picture that it promises is not, or not all, in it. Other flags are for the
@@ -61,13 +63,28 @@ def response(outcomes: Sequence[Outcome], root: str) -> dict[str, Any]:
 
 
 def warning_header(outcomes: Iterable[Outcome]) -> str:
-    """Why instances failed, in words, once per reason (RFC 7234 5.5; PS3.18 10.5.3 allows it beside the reasons)."""
-    counted = Counter(
-        str(outcome.error) if isinstance(outcome.error, LightboxError) else "processing failure"
-        for outcome in outcomes
-        if isinstance(outcome, Failed)
-    )
+    """Why instances failed, and what is odd about those that were stored, in words, once per reason (RFC 7234 5.5).
+
+    Table I.1-1 has numbers only; the attribute that a number is about is named here.
+    """
+    counted = Counter(text for outcome in outcomes for text in _texts(outcome))
     return ", ".join(f'299 lightbox "{times} x {_quotable(text)}"' for text, times in counted.most_common(4))
+
+
+def _texts(outcome: Outcome) -> Iterator[str]:
+    if isinstance(outcome, Failed):
+        yield str(outcome.error) if isinstance(outcome.error, LightboxError) else "processing failure"
+        return
+    flag = _warned(outcome)
+    if flag is not None:
+        yield f"stored with a warning: {flag.text}{_named(flag.tag)}"
+
+
+def _named(tag: str) -> str:
+    """The attribute of a flag, by keyword and tag; nothing where it is about none."""
+    if not tag:
+        return ""
+    return f" ({keyword_for_tag(int(tag, 16))} {tag[:4]},{tag[4:]})".replace("( ", "(")
 
 
 def _quotable(text: str) -> str:
@@ -97,7 +114,13 @@ def _failed_item(failed: Failed) -> dict[str, Any]:
 
 
 def _warning(stored: Stored) -> int:
-    return next((WARNING_REASONS[flag.code] for flag in stored.flags if flag.code in WARNING_REASONS), 0)
+    flag = _warned(stored)
+    return WARNING_REASONS[flag.code] if flag is not None else 0
+
+
+def _warned(stored: Stored) -> Flag | None:
+    """The flag that makes a warning of a success (table I.1-1 has room for one)."""
+    return next((flag for flag in stored.flags if flag.code in WARNING_REASONS), None)
 
 
 def _element(vr: str, value: str | int) -> dict[str, Any]:

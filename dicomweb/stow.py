@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 
 import anyio
 import orjson
 from anyio import to_thread
 from starlette.types import Receive
 
-from dicomweb import errors
+from dicomweb import negotiation
+from dicomweb.assembly import Assembly
 from dicomweb.errors import WebRefusal
 from dicomweb.exchange import Answer, Call
-from dicomweb.media_types import DICOM, DICOM_JSON, RELATED, MediaType, parse_media_type
+from dicomweb.intake import Intake
+from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, JSON, RELATED, MediaType, parse_media_type
 from dicomweb.multipart import Part, PartReader, boundary_of
+from dicomweb.native_xml import to_xml
 from dicomweb.request_body import batches
 from dicomweb.settings import WebSettings
 from dicomweb.store_response import Failed, Outcome, response, status_for, warning_header
 from storage.archive import Archive
-from storage.errors import BadRequest, LightboxError, LimitExceeded, NotDicom
-from storage.scanner import scan
-from storage.spool import Spool
+from storage.errors import BadRequest, LightboxError, LimitExceeded, NotAcceptable
 from storage.types import Source, Stored
+
+# Metadata that refers to bulk data in parts of its own (PS3.18 10.5.1); without any, it may come alone.
+METADATA = frozenset({DICOM_JSON, DICOM_XML, JSON})
 
 
 class Store:
@@ -37,128 +39,117 @@ class Store:
 
     async def __call__(self, call: Call, receive: Receive) -> Answer:
         """Store every part; answer per instance. Raises BadRequest, LimitExceeded or WebRefusal when none arrived."""
-        reader = self._reader(call)
+        content_type = self._checked(call)
         source = Source("stow", address=call.client)
         intake = Intake(self._archive, source, call.path.get("study"), self._settings.store_in_flight)
+        body = Body(self._archive, intake, content_type, self._settings)
         broken: LightboxError | None = None
         try:
             try:
                 async for batch in batches(receive, self._settings):
-                    await to_thread.run_sync(_take, intake, reader, batch, limiter=self._threads)
-                _finish(intake, reader)
+                    await to_thread.run_sync(body.take, batch, limiter=self._threads)
+                await to_thread.run_sync(body.finish, limiter=self._threads)
             except LightboxError as error:
                 broken = error
+                await to_thread.run_sync(body.abandon, limiter=self._threads)
             outcomes = await to_thread.run_sync(intake.finish, limiter=self._threads)
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(intake.close, limiter=self._threads)
+                await to_thread.run_sync(body.close, limiter=self._threads)
         return _answered(call, outcomes, broken, self._settings.retry_after)
 
-    def _reader(self, call: Call) -> PartReader | None:
-        """A reader for multipart bodies, None for a single instance. Raises WebRefusal 415, LimitExceeded."""
+    def _checked(self, call: Call) -> MediaType:
+        """The Content-Type of a body that can be stored. Raises WebRefusal 415, LimitExceeded."""
         content_type = _content_type(call)
         if call.headers.get("content-encoding", "identity") != "identity":
             raise _unsupported("a compressed body (Content-Encoding)")
         length, most = call.headers.get("content-length", ""), self._settings.max_request_bytes
         if most is not None and length.isdigit() and int(length) > most:
             raise LimitExceeded(f"the body of {length} bytes is larger than the limit of {most}; send fewer instances at a time")
-        if content_type.type == DICOM:
-            return None
-        if content_type.type == RELATED and content_type.inner in ("", DICOM):
-            return PartReader(boundary_of(content_type), self._settings.parts)
+        kinds = {DICOM, *METADATA}
+        if content_type.type in kinds or (content_type.type == RELATED and content_type.inner in {"", *kinds}):
+            return content_type
         raise _unsupported(f"{content_type.type} {content_type.inner}".strip())
 
 
-class Intake:
-    """Instances on their way from a request into the archive: one being spooled, a few being stored.
+class Body:
+    """The body of a request on its way into an intake: Part 10 files as they are, or metadata and bulk data put together.
 
-    Blocking; used by one thread at a time. Memory does not grow with the request: `in_flight` bounds the spools.
+    Blocking; used by one thread at a time. Raises BadRequest for a multipart Content-Type without a boundary.
     """
 
-    def __init__(self, archive: Archive, source: Source, study: str | None, in_flight: int) -> None:
+    def __init__(self, archive: Archive, intake: Intake, content_type: MediaType, settings: WebSettings) -> None:
         self._archive = archive
-        self._source = source
-        self._study = study
-        self._in_flight = in_flight
-        self._spool: Spool | None = None
-        self._error: LightboxError | None = None
-        self._storing: deque[tuple[Spool, Future[Stored]]] = deque()
-        self._outcomes: list[Outcome] = []
+        self._intake = intake
+        self._content_type = content_type
+        self._most = settings.parts.parts
+        related = content_type.type == RELATED
+        self._reader = PartReader(boundary_of(content_type), settings.parts) if related else None
+        self._assembly: Assembly | None = None
+        self._begun = False
 
-    def begin(self) -> None:
-        """An instance begins."""
-        self._spool, self._error = self._archive.spool(), None
-
-    def write(self, data: bytes | bytearray) -> None:
-        """Its bytes. What the spool refuses is this instance's failure; the rest of its bytes is dropped."""
-        if self._spool is None:
-            self.begin()
-        if self._spool is None or self._error is not None:
+    def take(self, batch: bytearray) -> None:
+        """The next bytes."""
+        if self._reader is None:
+            if not self._begun:
+                self._begun = True
+                self._begin(Part(self._content_type.type))
+            self._write(batch)
             return
-        try:
-            self._spool.write(data)
-        except LightboxError as error:
-            self._error = error
+        for event in self._reader.feed(batch):
+            if isinstance(event, Part):
+                self._begin(event)
+            elif event is None:
+                self._end()
+            else:
+                self._write(event)
 
-    def end(self) -> None:
-        """It is complete: hand it on, waiting only when too many are on their way."""
-        spool, self._spool = self._spool, None
-        if spool is None:
-            return
-        if self._error is None:
-            self._storing.append((spool, self._archive.ingest.submit(spool, self._source, expect_study=self._study)))
+    def finish(self) -> None:
+        """The body is complete. Raises BadRequest when it is not."""
+        if self._reader is None:
+            self._end()
         else:
-            self._settle_all()
-            self._outcomes.append(_failed(spool, self._error))
-            spool.close()
-        while len(self._storing) >= self._in_flight:
-            self._settle()
+            self._reader.finish()
+        if self._assembly is not None:
+            self._assembly.finish()
 
-    def finish(self) -> list[Outcome]:
-        """The outcome of every complete instance, in the order of arrival."""
-        self._settle_all()
-        return self._outcomes
+    def abandon(self) -> None:
+        """The body broke off: what is not complete will not be."""
+        if self._assembly is not None:
+            self._assembly.finish()
 
     def close(self) -> None:
-        """Let go of everything; what is being stored is waited for, because it holds its spool."""
-        self._settle_all()
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
+        """Let go of everything."""
+        if self._assembly is not None:
+            self._assembly.close()
+        self._intake.close()
 
-    def _settle_all(self) -> None:
-        while self._storing:
-            self._settle()
-
-    def _settle(self) -> None:
-        spool, future = self._storing.popleft()
-        try:
-            self._outcomes.append(future.result())
-        except Exception as error:  # noqa: BLE001 - one instance's failure is its answer, not its neighbours'
-            errors.note(error, "store")
-            self._outcomes.append(_failed(spool, error))
-        finally:
-            spool.close()
-
-
-def _take(intake: Intake, reader: PartReader | None, batch: bytearray) -> None:
-    if reader is None:
-        intake.write(batch)
-        return
-    for event in reader.feed(batch):
-        if isinstance(event, Part):
-            intake.begin()
-        elif event is None:
-            intake.end()
+    def _begin(self, part: Part) -> None:
+        if self._assembly is None and self._metadata(part):
+            self._assembly = Assembly(
+                self._intake, self._archive.spool_folder, self._archive.max_object_bytes, self._content_type, most_instances=self._most
+            )
+        if self._assembly is None:
+            self._intake.begin()
         else:
-            intake.write(event)
+            self._assembly.begin(part)
 
+    def _metadata(self, part: Part) -> bool:
+        """Whether metadata and bulk data come: the request says so, or its first part where the request does not."""
+        said = self._content_type.inner if self._content_type.type == RELATED else self._content_type.type
+        return said in METADATA or (not said and part.content_type.partition(";")[0].strip().lower() in METADATA)
 
-def _finish(intake: Intake, reader: PartReader | None) -> None:
-    if reader is None:
-        intake.end()
-    else:
-        reader.finish()
+    def _write(self, data: bytes | bytearray) -> None:
+        if self._assembly is None:
+            self._intake.write(data)
+        else:
+            self._assembly.write(data)
+
+    def _end(self) -> None:
+        if self._assembly is None:
+            self._intake.end()
+        else:
+            self._assembly.end()
 
 
 def _content_type(call: Call) -> MediaType:
@@ -172,19 +163,9 @@ def _unsupported(what: str) -> WebRefusal:
     return WebRefusal(
         415,
         f"this server does not store {what}",
-        f'send {RELATED}; type="{DICOM}"; boundary=…, one Part 10 file to a part, or one file as {DICOM}',
+        f'send {RELATED}; type="{DICOM}"; boundary=…, one Part 10 file to a part, or one file as {DICOM},'
+        f' or metadata and bulk data as {RELATED}; type="{DICOM_JSON}" or "{DICOM_XML}"',
     )
-
-
-def _failed(spool: Spool, error: BaseException) -> Failed:
-    """The failure with the UIDs of the data set where these can be read (PS3.18 10.5.3.2)."""
-    if isinstance(error, NotDicom) or not spool.size:
-        return Failed(error)
-    try:
-        found = scan(spool.view())
-    except LightboxError:
-        return Failed(error)
-    return Failed(error, found.sop_class_uid, found.uids.instance)
 
 
 def _answered(call: Call, outcomes: Sequence[Outcome], broken: LightboxError | None, retry_after: int) -> Answer:
@@ -194,7 +175,8 @@ def _answered(call: Call, outcomes: Sequence[Outcome], broken: LightboxError | N
         if not any(isinstance(outcome, Stored) for outcome in outcomes):
             raise broken
         outcomes = [*outcomes, Failed(broken)]
-    headers = {"Content-Type": DICOM_JSON, "Cache-Control": "no-store"}
+    media_type = _media_type(call)
+    headers = {"Content-Type": media_type, "Cache-Control": "no-store"}
     warning = warning_header(outcomes)
     if warning:
         headers["Warning"] = warning
@@ -203,4 +185,13 @@ def _answered(call: Call, outcomes: Sequence[Outcome], broken: LightboxError | N
         headers["Retry-After"] = str(retry_after)
     if isinstance(broken, WebRefusal):
         headers.update(broken.headers)
-    return Answer(status, headers, (orjson.dumps(response(outcomes, call.root)),))
+    module = response(outcomes, call.root)
+    return Answer(status, headers, (to_xml(module) if media_type == DICOM_XML else orjson.dumps(module),))
+
+
+def _media_type(call: Call) -> str:
+    """XML where it is preferred; JSON otherwise, also to those who accept neither: their instances are stored all the same."""
+    try:
+        return negotiation.choose(call.accepted(), negotiation.STORE).media_type
+    except (BadRequest, NotAcceptable):
+        return DICOM_JSON

@@ -11,10 +11,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from dicomweb.errors import WebRefusal
+from dicomweb.intake import Intake
+from dicomweb.native_xml import from_xml
 from dicomweb.request_body import batches
 from dicomweb.settings import WebSettings
 from dicomweb.store_response import Failed, Outcome, response, status_for, warning_header
-from dicomweb.stow import Intake
 from storage import errors
 from storage.archive import Archive
 from storage.types import Flag, Scope, Source, Stored, Uids
@@ -111,7 +112,8 @@ def test_nothing_stored_is_409(client: TestClient) -> None:
         ("nonsense", b"x", 415),
         ("text/plain", b"x", 415),
         ("multipart/form-data; boundary=b", b"x", 415),
-        ('multipart/related; type="application/dicom+json"; boundary=b', b"x", 415),
+        ('multipart/related; type="application/dicom+json"; boundary=b', b"x", 400),
+        ('multipart/related; type="image/jpeg"; boundary=b', b"x", 415),
         ('multipart/related; type="application/dicom"', b"x", 400),
         ('multipart/related; type="application/dicom"; boundary=b', b"", 400),
         ('multipart/related; type="application/dicom"; boundary=b', b"--b--", 400),
@@ -328,3 +330,20 @@ def test_cut_pixel_data_is_stored_with_a_warning(client: TestClient) -> None:
     answer = web.stow(client, [made.instance()[:-10], made.instance(2)])
     assert answer.status_code == 202
     assert [item.get("00081196") for item in items(answer, REFERENCED)] == [0xB007, None]
+
+
+def test_the_answer_in_xml(client: TestClient) -> None:
+    """PS3.18 10.5.3: the Store Instances Response Module in the Native DICOM Model, where it is preferred."""
+    body, headers = web.related([made.instance(1), b"no DICOM"])
+    answer = client.post("studies", content=body, headers={**headers, "Accept": "application/dicom+xml, application/dicom+json;q=0.5"})
+    assert (answer.status_code, answer.headers["content-type"]) == (202, "application/dicom+xml")
+    in_json = client.post("studies", content=body, headers={**headers, "Accept": "text/html"})
+    assert in_json.headers["content-type"] == "application/dicom+json"
+    assert from_xml(answer.content) == in_json.json()
+
+
+def test_a_warning_names_the_attribute(client: TestClient) -> None:
+    """Accepted with the picture that is there; the sender is told which attribute is wrong (PS3.18 10.5.3, I.2.1)."""
+    answer = web.stow(client, [made.instance(1, PixelData=b"\0\0")])
+    assert (answer.status_code, items(answer, REFERENCED)[0]["00081196"]) == (202, 0xB007)
+    assert "(PixelData 7FE0,0010)" in answer.headers["warning"]

@@ -1,0 +1,102 @@
+"""Instances on their way from a request into the archive: spooled as they arrive, stored several at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+
+from dicomweb import errors
+from dicomweb.store_response import Failed, Outcome
+from storage.archive import Archive
+from storage.errors import LightboxError, NotDicom
+from storage.scanner import scan
+from storage.spool import Spool
+from storage.types import Source, Stored
+
+
+class Intake:
+    """Instances on their way from a request into the archive: one being spooled, a few being stored.
+
+    Blocking; used by one thread at a time. Memory does not grow with the request: `in_flight` bounds the spools.
+    """
+
+    def __init__(self, archive: Archive, source: Source, study: str | None, in_flight: int) -> None:
+        self._archive = archive
+        self._source = source
+        self._study = study
+        self._in_flight = in_flight
+        self._spool: Spool | None = None
+        self._error: LightboxError | None = None
+        self._storing: deque[tuple[Spool, Future[Stored]]] = deque()
+        self._outcomes: list[Outcome] = []
+
+    def begin(self) -> None:
+        """An instance begins."""
+        self._spool, self._error = self._archive.spool(), None
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Its bytes. What the spool refuses is this instance's failure; the rest of its bytes is dropped."""
+        if self._spool is None:
+            self.begin()
+        if self._spool is None or self._error is not None:
+            return
+        try:
+            self._spool.write(data)
+        except LightboxError as error:
+            self._error = error
+
+    def end(self) -> None:
+        """It is complete: hand it on, waiting only when too many are on their way."""
+        spool, self._spool = self._spool, None
+        if spool is None:
+            return
+        if self._error is None:
+            self._storing.append((spool, self._archive.ingest.submit(spool, self._source, expect_study=self._study)))
+        else:
+            self._settle_all()
+            self._outcomes.append(_failed(spool, self._error))
+            spool.close()
+        while len(self._storing) >= self._in_flight:
+            self._settle()
+
+    def fail(self, failed: Failed) -> None:
+        """An instance of which nothing could be spooled."""
+        self._settle_all()
+        self._outcomes.append(failed)
+
+    def finish(self) -> list[Outcome]:
+        """The outcome of every complete instance, in the order of arrival."""
+        self._settle_all()
+        return self._outcomes
+
+    def close(self) -> None:
+        """Let go of everything; what is being stored is waited for, because it holds its spool."""
+        self._settle_all()
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    def _settle_all(self) -> None:
+        while self._storing:
+            self._settle()
+
+    def _settle(self) -> None:
+        spool, future = self._storing.popleft()
+        try:
+            self._outcomes.append(future.result())
+        except Exception as error:  # noqa: BLE001 - one instance's failure is its answer, not its neighbours'
+            errors.note(error, "store")
+            self._outcomes.append(_failed(spool, error))
+        finally:
+            spool.close()
+
+
+def _failed(spool: Spool, error: BaseException) -> Failed:
+    """The failure with the UIDs of the data set where these can be read (PS3.18 10.5.3.2)."""
+    if isinstance(error, NotDicom) or not spool.size:
+        return Failed(error)
+    try:
+        found = scan(spool.view())
+    except LightboxError:
+        return Failed(error)
+    return Failed(error, found.sop_class_uid, found.uids.instance)
