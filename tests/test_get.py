@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import build_role
 
 from storage.archive import Archive
 from storage.types import Scope
+from tests.support import dimse_peer as peer
 from tests.support.archive import Store
-from tests.support.dimse_peer import CT, EXPLICIT, IMPLICIT
+from tests.support.corpus import CorpusFile, examples
+from tests.support.dimse_peer import CT, EXPLICIT, IMPLICIT, Peer
 from tests.support.dimse_server import Serving, serving
-from tests.support.made import PDF, encapsulated, instance
+from tests.support.made import PDF, encapsulated, instance, written
 
 PATIENT, STUDY, PATIENT_STUDY = (f"1.2.840.10008.5.1.4.1.2.{number}.3" for number in (1, 2, 3))
 JPEG_LS = "1.2.840.10008.1.2.4.80"
@@ -285,6 +290,82 @@ def test_getscu(server: Serving, tmp_path: Path, archive: Archive, arguments: tu
     for one in read:
         (located,) = archive.index.locate(Scope(one.StudyInstanceUID, one.SeriesInstanceUID, one.SOPInstanceUID))
         assert one.PixelData in archive.blobs.read(located.object_key)
+
+
+RLE = "1.2.840.10008.1.2.5"
+
+
+@pytest.mark.parametrize("asked", [EXPLICIT, IMPLICIT, RLE])
+def test_compressed_comes_as_the_peer_takes_it(server: Serving, store: Store, asked: str) -> None:
+    """As it is stored where the peer takes that, else decoded; the pixels are the same."""
+    plain = dcmread(BytesIO(instance(frames=2)))
+    expected = plain.pixel_array
+    plain.compress(RLE)
+    store(written(plain, RLE))
+    with user(server, [(CT, asked)]) as one:
+        assert one.get(STUDY, QueryRetrieveLevel="STUDY", StudyInstanceUID="1.2.3")[-1][0] == 0
+    (received,) = one.received
+    received.file_meta = plain.file_meta
+    received.file_meta.TransferSyntaxUID = asked
+    assert (received.pixel_array == expected).all()
+
+
+def test_a_frame_that_cannot_be_decoded_fails_alone(server: Serving, store: Store) -> None:
+    """The second frame is broken: that is known before the first byte goes out, and the next instance is sent."""
+    plain = dcmread(BytesIO(instance(frames=1)))
+    plain.compress(RLE)
+    (good,) = generate_frames(plain.PixelData, number_of_frames=1)
+    store(encapsulated([good, b"\0\0broken"], RLE))
+    store(instance(2))
+    with user(server) as one:
+        status, last, failed = one.get(STUDY, QueryRetrieveLevel="STUDY", StudyInstanceUID="1.2.3")[-1]
+    assert (status, last.NumberOfCompletedSuboperations, one.uids) == (0xB000, 1, ["1.2.3.4.2"])
+    assert failed.FailedSOPInstanceUIDList == "1.2.3.4.1"
+
+
+@pytest.mark.parametrize("file", examples(), ids=lambda file: file.row["transfer_syntax_uid"])
+def test_the_corpus_comes_back_byte_for_byte(server: Serving, store: Store, archive: Archive, file: CorpusFile) -> None:
+    """In the stored syntax, of every transfer syntax there is."""
+    store(file.path)
+    (row,) = archive.index.objects(0, 2)
+    (located,) = archive.index.instances([row.instance])
+    model, sop_class = STUDY, located.sop_class_uid
+    contexts = [(1, model, (IMPLICIT,)), (3, sop_class, (located.transfer_syntax_uid,))]
+    role = peer.item(0x54, len(sop_class).to_bytes(2, "big") + sop_class.encode() + b"\0\1")
+    keys = {0x00080018: row.instance, 0x00080052: "IMAGE"}
+    identifier = b"".join(peer.element(tag, value) for tag, value in sorted(keys.items()))
+    command: dict[int, bytes | str | int] = {0x002: model, 0x100: 0x0010, 0x110: 1, 0x700: 0, 0x800: 0}
+    with Peer(server.port) as client:
+        client.associate(contexts, user_item=peer.user(16384, role))
+        client.send(peer.message(1, peer.command(command), identifier))
+        request, data = client.answer()
+        assert request[0x100] == b"\1\0", "a C-STORE"
+        client.send(peer.message(3, peer.command({0x100: 0x8001, 0x120: int.from_bytes(request[0x110], "little"), 0x800: 0x101, 0x900: 0})))
+        while peer.status_of(last := client.answer()[0]) == 0xFF00:
+            pass
+    assert peer.status_of(last) == 0
+    assert data == archive.blobs.read(located.object_key, located.dataset_offset)
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.slow
+def test_memory_does_not_depend_on_what_is_sent(server: Serving, store: Store) -> None:
+    """An instance of 200 MB goes out in pieces; only the server is in this process, the peer throws away what it gets."""
+    store(instance(frames=100, side=1024))
+    program = shutil.which("getscu", path="/usr/bin")
+    if not program:
+        pytest.skip("DCMTK's getscu is not installed: nothing is tested with it")
+    before, most = resident(), 0
+    command = [program, "--ignore", "-aec", "LIGHTBOX", "-S", "-k", "QueryRetrieveLevel=STUDY"]
+    running = subprocess.Popen([*command, "-k", "StudyInstanceUID=1.2.3", "127.0.0.1", str(server.port)])
+    while running.poll() is None:
+        most = max(most, resident())
+        time.sleep(0.005)
+    assert running.returncode == 0
+    assert most - before < 24 << 20
 
 
 def test_implicit_is_what_is_left(server: Serving, store: Store) -> None:

@@ -25,7 +25,7 @@ from storage.scanner import scan
 from storage.types import Scope
 from tests.support import dimse_peer as peer
 from tests.support.archive import Store
-from tests.support.corpus import CorpusFile, corpus_file, corpus_files, present
+from tests.support.corpus import CorpusFile, corpus_file, corpus_files, examples
 from tests.support.dimse_peer import CT, EXPLICIT, IMPLICIT, PATIENT_ROOT, STUDY_ROOT, VERIFICATION, Peer
 from tests.support.dimse_server import Serving, bare, serving, spooled, wait_until
 from tests.support.made import instance
@@ -276,17 +276,6 @@ PROPOSING = {
     "1.2.840.10008.1.2.4.100": "-xm",
     "1.2.840.10008.1.2.4.102": "-xn",
 }
-
-
-def examples() -> list[CorpusFile]:
-    """The smallest good file of each transfer syntax."""
-    if not present():
-        return []
-    smallest: dict[str, CorpusFile] = {}
-    for file in sorted(corpus_files(), key=lambda one: int(one.row["bytes"])):
-        if file.row["expected_parse"] == "ok" and file.row["transfer_syntax_uid"] and file.row["pydicom_parse"] == "ok":
-            smallest.setdefault(file.row["transfer_syntax_uid"], file)
-    return list(smallest.values())
 
 
 @dcmtk

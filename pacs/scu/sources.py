@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+from storage import transcoding
 from storage.archive import Archive
 from storage.disk import unavailable
-from storage.errors import NotDicom
+from storage.errors import NotDicom, NotFound
 from storage.scanner import scan
-from storage.types import Located
+from storage.types import Located, Scope
 
 _PIECE: Final = 1 << 20
 
@@ -33,10 +34,29 @@ class Stored:
         self._archive = archive
 
     def targets(self, one: Located) -> tuple[str, ...]:
-        return (one.transfer_syntax_uid,)
+        return transcoding.targets(one.transfer_syntax_uid)
 
-    def data(self, one: Located, _transfer_syntax_uid: str) -> Iterator[bytes]:
-        return self._archive.blobs.stream(one.object_key, one.dataset_offset)
+    def data(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
+        if transfer_syntax_uid == one.transfer_syntax_uid:
+            return self._archive.blobs.stream(one.object_key, one.dataset_offset)
+        return self._transcoded(one, transfer_syntax_uid)
+
+    def _transcoded(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
+        uids = one.uids
+        layout = self._archive.index.layout(Scope(uids.study, uids.series, uids.instance))
+        if layout is None:
+            raise NotFound(f"instance {uids.instance} is no longer stored")
+        made = transcoding.transcoded(layout, self._archive.blobs, transfer_syntax_uid)
+        if one.number_of_frames < 2:
+            yield from made.dataset()
+            return
+        # A frame that cannot be decoded must be known before the first byte goes out: that cannot be taken back.
+        with self._archive.spool() as spool:
+            for piece in made.dataset():
+                spool.write(piece)
+            view = spool.view()
+            for at in range(0, len(view), _PIECE):
+                yield bytes(view[at : at + _PIECE])
 
 
 class Files:

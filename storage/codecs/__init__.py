@@ -14,6 +14,7 @@ __all__ = (
     "PixelDescription",
     "decode",
     "decode_here",
+    "described_as_little",
     "has_pixels",
     "to_explicit_little",
 )

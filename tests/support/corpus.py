@@ -51,3 +51,14 @@ def corpus_file(name: str) -> Path:
     """One file of the corpus by its name in the manifest."""
     corpus_files()
     return FOLDER / name
+
+
+def examples() -> list[CorpusFile]:
+    """The smallest good file of each transfer syntax."""
+    if not present():
+        return []
+    smallest: dict[str, CorpusFile] = {}
+    for file in sorted(corpus_files(), key=lambda one: int(one.row["bytes"])):
+        if file.row["expected_parse"] == "ok" and file.row["transfer_syntax_uid"] and file.row["pydicom_parse"] == "ok":
+            smallest.setdefault(file.row["transfer_syntax_uid"], file)
+    return list(smallest.values())
