@@ -35,6 +35,8 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     # Absolute URL of the DICOMweb root, or its path alone when the Host header is unusable.
     root: str = "/dicom-web"
+    # The path of the root as clients see it, with what a proxy takes off: for URIs that begin with a slash.
+    mount: str = "/dicom-web"
     client: str = ""
 
     def parameter(self, name: str) -> str | None:
@@ -125,6 +127,7 @@ def call_of(scope: Scope, settings: WebSettings) -> Call:
         query=_query(scope.get("query_string", b"")),
         headers=headers,
         root=_root(scope, headers, settings),
+        mount=scope.get("root_path", "") + settings.path,
         client=client[0] if client else "",
     )
 
@@ -153,8 +156,10 @@ def _query(raw: bytes) -> tuple[tuple[str, str], ...]:
 def _root(scope: Scope, headers: Mapping[str, str], settings: WebSettings) -> str:
     if settings.public_url:
         return settings.public_url.rstrip("/") + settings.path
+    # What a proxy takes off the path comes back here; scheme and host are the client's by now (`pacs.forwarded`).
+    path = scope.get("root_path", "") + settings.path
     host = headers.get("host", "")
-    return f"{scope.get('scheme', 'http')}://{host}{settings.path}" if _AUTHORITY.fullmatch(host) else settings.path
+    return f"{scope.get('scheme', 'http')}://{host}{path}" if _AUTHORITY.fullmatch(host) else path
 
 
 async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, settings: WebSettings) -> None:

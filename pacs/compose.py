@@ -86,6 +86,7 @@ def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGI
     from dicomweb import app as dicomweb
     from dicomweb.settings import WebSettings
     from pacs import health, viewer
+    from pacs.forwarded import Forwarded
     from pacs.hosts import OnlyHosts
 
     archive = found.archive
@@ -106,6 +107,8 @@ def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGI
             *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer")),
         ]
     )
+    if settings.trusted_proxies:
+        application = Forwarded(application, settings.trusted_proxies)
     if is_loopback(settings.http_host):
         application = OnlyHosts(application, [settings.public_url])
     return Observed(application, metrics)

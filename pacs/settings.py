@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Annotated[Words, AfterValidator(_networks)] = Field(
         default=(),
-        description="addresses or networks of proxies whose X-Forwarded headers are believed, separated by commas",
+        description="addresses or networks of proxies whose Forwarded and X-Forwarded headers are believed, separated by commas",
     )
 
     workers: int | None = Field(

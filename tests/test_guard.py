@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
+from pacs.forwarded import Forwarded
 from pacs.hosts import OnlyHosts
 from pacs.serve.web import HttpLimits, WebServer
 
@@ -48,11 +49,9 @@ APPLICATION = Starlette(
 
 
 @contextlib.contextmanager
-def serving(
-    limits: HttpLimits, app: ASGIApp = APPLICATION, proxies: tuple[str, ...] = ()
-) -> Iterator[tuple[int, WebServer]]:
+def serving(limits: HttpLimits, app: ASGIApp = APPLICATION) -> Iterator[tuple[int, WebServer]]:
     started = threading.Event()
-    server = WebServer(app, limits, proxies, started.set)
+    server = WebServer(app, limits, started.set)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     port: int = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -203,7 +202,7 @@ def test_requests_in_flight_are_finished_at_the_stop() -> None:
     [((), "127.0.0.1 http"), (("127.0.0.1",), "203.0.113.7 https"), (("10.0.0.0/8",), "127.0.0.1 http")],
 )
 def test_only_named_proxies_are_believed(proxies: tuple[str, ...], shown: str) -> None:
-    with serving(HttpLimits(), proxies=proxies) as (port, _):
+    with serving(HttpLimits(), Forwarded(APPLICATION, proxies)) as (port, _):
         headers = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
         answered = httpx.get(f"http://127.0.0.1:{port}/hello", headers=headers)
     assert answered.text == shown

@@ -63,7 +63,7 @@ def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
     )
     with compose.opened(chosen, metrics) as found:
         application = compose.web_application(chosen, found, metrics)
-        server = WebServer(application, limits, chosen.trusted_proxies, ready)
+        server = WebServer(application, limits, ready)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             server.should_exit = True

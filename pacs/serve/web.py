@@ -118,10 +118,10 @@ class WebServer(uvicorn.Server):
     """uvicorn, told to stop by `should_exit` alone: the process has its own idea of signals."""
 
     def __init__(
-        self, app: ASGIApp, limits: HttpLimits, trusted_proxies: tuple[str, ...], started: Callable[[], None]
+        self, app: ASGIApp, limits: HttpLimits, started: Callable[[], None]
     ) -> None:
         protocol = type("_Protocol", (GuardedProtocol,), {"limits": limits, "in_head": {}})
-        super().__init__(_configuration(app, protocol, limits, trusted_proxies))
+        super().__init__(_configuration(app, protocol, limits))
         self._when_started = started
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
@@ -137,7 +137,7 @@ class WebServer(uvicorn.Server):
 
 
 def _configuration(
-    app: ASGIApp, protocol: type[asyncio.Protocol], limits: HttpLimits, trusted_proxies: tuple[str, ...]
+    app: ASGIApp, protocol: type[asyncio.Protocol], limits: HttpLimits
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
@@ -149,9 +149,8 @@ def _configuration(
         log_config=None,
         access_log=False,
         server_header=False,
-        # uvicorn would believe everybody on this machine; here nobody is believed who is not named.
-        proxy_headers=bool(trusted_proxies),
-        forwarded_allow_ips=list(trusted_proxies),
+        # uvicorn would believe everybody on this machine, and X-Forwarded-For alone: see `pacs.forwarded`.
+        proxy_headers=False,
         timeout_keep_alive=round(limits.idle_seconds),
         timeout_graceful_shutdown=round(limits.stop_seconds),
     )
