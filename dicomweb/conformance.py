@@ -106,7 +106,10 @@ _MISSING = (
 _KEYS = (
     "Everything else is an attribute: a keyword or eight hex digits, with dots into sequences. Which are matched, and which are"
     " returned unasked, is in the table of keys; RetrieveURL (0008,1190) is always returned. UI and CS values are also"
-    " separated by commas, without being asked. Private attributes are not matched."
+    " separated by commas, without being asked. A private attribute is matched and returned with its creator beside it"
+    " (`00091001=…&00090010=ACME`), whatever block the creator has in each instance. Any other attribute of an instance, a"
+    " private one, or one in a sequence can be made searchable while the server runs (`pacs attributes add`): it then has an"
+    " index of its own, at the level where it lives, and queries at the levels above find what has such instances."
 )
 
 

@@ -42,7 +42,8 @@ class Search:
     def __call__(self, call: Call) -> Answer:
         """What matches. Raises BadRequest naming the parameter, NotAcceptable."""
         offer = negotiation.choose(call.accepted(), negotiation.SEARCH)
-        asked = asked_of(call, self._level)
+        vrs = {path: one.vr for path, one in self._index.searchables.known().items()}
+        asked = asked_of(call, self._level, vrs)
         if asked.cursor:
             key = search_pages.key_of(asked.cursor, call, self._level)
             asked = replace(asked, query=replace(asked.query, after=key))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
 from dicomweb.exchange import Call
-from storage import attributes, matching
+from storage import attributes, matching, private
 from storage.errors import BadRequest, NotFound
 from storage.types import Level, Query
 
@@ -20,6 +21,8 @@ EXTENSIONS = frozenset({"orderby", "totalcount", "cursor"})
 PARAMETERS = STANDARD | EXTENSIONS
 # VRs whose values cannot contain a comma (PS3.5 6.2): there it always separates values, as OHIF and Weasis send them.
 _COMMA_SEPARATES = frozenset({"UI", "CS"})
+# Private attributes that no dictionary knows are compared as text, with wildcards.
+_UNKNOWN_VR = "UC"
 # What the path of a resource fixes, and the level that is searched.
 _PATH_KEYS = (("study", STUDY), ("series", SERIES))
 # A search of all series returns their studies' attributes too, and so on down (PS3.18 10.6.3.3, tables 10.6.3-4 and -5).
@@ -47,14 +50,19 @@ class _Parameters:
     totalcount: bool = False
     everything: bool = False
     cursor: str = ""
-    fields: set[str] = field(default_factory=set)
+    fields: set[tuple[str, ...]] = field(default_factory=set)
     order: dict[str, bool] = field(default_factory=dict)
     keys: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
+    vrs: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
-def asked_of(call: Call, level: Level) -> Asked:
-    """The search that a request asks for. Raises BadRequest, UnsupportedQuery, each naming the parameter."""
-    parameters = _read(call)
+def asked_of(call: Call, level: Level, vrs: Mapping[tuple[str, ...], str] | None = None) -> Asked:
+    """The search that a request asks for. Raises BadRequest, UnsupportedQuery, each naming the parameter.
+
+    `vrs` are the VRs of additional searchable attributes, which no dictionary may have.
+    """
+    parameters = _with_creators(_read(call))
+    parameters.vrs = vrs or {}
     conditions: dict[tuple[str, ...], matching.Condition] = {
         (tag,): _path_condition(tag, call.path[name]) for name, tag in _PATH_KEYS if name in call.path
     }
@@ -122,7 +130,7 @@ def _include(parameters: _Parameters, value: str) -> None:
         if name.lower() == "all":
             parameters.everything = True
         else:
-            parameters.fields.add(".".join(attribute_path(name, "includefield")))
+            parameters.fields.add(attribute_path(name, "includefield"))
 
 
 def _sort(parameters: _Parameters, value: str) -> None:
@@ -147,7 +155,7 @@ def _yes(name: str, value: str) -> bool:
 
 
 def _condition(path: tuple[str, ...], values: list[str], parameters: _Parameters) -> matching.Condition:
-    vr = _vr(path)
+    vr = parameters.vrs.get(path) or _vr(path)
     if parameters.multiplevaluematching or vr in _COMMA_SEPARATES:
         values = [piece for value in values for piece in value.split(",")]
     if parameters.emptyvaluematching and not any(values):
@@ -167,22 +175,49 @@ def _vr(path: tuple[str, ...]) -> str:
     known = attributes.BY_TAG.get(path[-1])
     if known is not None:
         return known.vr
+    if private.is_key(path[-1]):
+        return private.vr(path[-1]) or _UNKNOWN_VR
+    if private.is_creator(path[-1]):
+        return "LO"
+    if private.is_private(path[-1]):
+        creator = private.creator_tag(path[-1])
+        raise BadRequest(f"{path[-1]} is private: name its creator too, as {creator}=… (PS3.18 8.3.4.3)")
     try:
         return dictionary_VR(int(path[-1], 16)).split(" or ")[0]
     except KeyError:
         raise BadRequest(f"{path[-1]} is not in the data dictionary, so its values cannot be compared; leave it out") from None
 
 
+def _with_creators(parameters: _Parameters) -> _Parameters:
+    """Private attributes by their creators, which stand beside them as parameters of their own (PS3.5 7.8.1)."""
+    creators = {path: values[-1] for path, values in parameters.keys.items() if private.is_creator(path[-1]) and values[-1]}
+    used: set[tuple[str, ...]] = set()
+
+    def settled(path: tuple[str, ...]) -> tuple[str, ...]:
+        found: list[str] = []
+        for at, tag in enumerate(path):
+            reserved = (*path[:at], private.creator_tag(tag))
+            named = private.is_private(tag) and reserved in creators
+            used.update([reserved] if named else [])
+            found.append(private.key(tag, creators[reserved]) if named else tag)
+        return tuple(found)
+
+    keys = {settled(path): values for path, values in parameters.keys.items()}
+    parameters.fields = {settled(path) for path in parameters.fields}
+    parameters.keys = {path: values for path, values in keys.items() if path not in used}
+    return parameters
+
+
 def _has_several(tag: str) -> bool:
     """Whether an attribute's value multiplicity is greater than 1 (PS3.6)."""
     try:
         return dictionary_VM(int(tag, 16)) != "1"
-    except KeyError:
+    except (KeyError, ValueError):
         return False
 
 
 def _fields(call: Call, level: Level, parameters: _Parameters) -> frozenset[str]:
-    wanted = parameters.fields | {path[0] for path in parameters.keys}
+    wanted = {private.joined(path) for path in parameters.fields} | {private.joined(path[:1]) for path in parameters.keys}
     for one in open_levels(call, level):
         wanted |= attributes.default_fields(one)
     return frozenset(wanted)

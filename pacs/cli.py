@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from pacs.commands import about, entities, images, remote, running, upkeep
+from pacs.commands import about, attributes, entities, images, remote, running, upkeep
 from pacs.logs import escaped
 from pacs.settings import SettingsError
 from storage.errors import LightboxError
@@ -54,6 +54,7 @@ app.command("verify")(upkeep.verify)
 app.command("rebuild-index")(upkeep.rebuild_index)
 app.command("migrate")(upkeep.migrate)
 app.add_typer(entities.app, name="ae")
+app.add_typer(attributes.app, name="attributes")
 app.command("send")(remote.send)
 app.command("find")(remote.find)
 app.command("fetch")(remote.fetch)

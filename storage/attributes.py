@@ -175,7 +175,7 @@ def tag_of(keyword: str) -> str:
 
 def name_of(tag: str) -> str:
     """The keyword for a tag, or the tag itself where the dictionary has none (private attributes)."""
-    return keyword_for_tag(int(tag, 16)) or tag
+    return tag if ":" in tag else keyword_for_tag(int(tag, 16)) or tag
 
 
 def _row(

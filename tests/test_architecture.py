@@ -31,6 +31,7 @@ PURE = (
     "storage.levels",
     "storage.matching",
     "storage.part10",
+    "storage.private",
     "storage.rewriting",
     "storage.scanner",
     "storage.transfer_syntaxes",

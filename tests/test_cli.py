@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.data import get_testdata_file
@@ -70,6 +71,7 @@ def test_help_names_every_command(pacs: Pacs) -> None:
         "rebuild-index",
         "migrate",
         "ae",
+        "attributes",
         "send",
         "find",
         "fetch",
@@ -227,6 +229,25 @@ def test_ae_titles(pacs: Pacs) -> None:
         == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"
     )
     assert "16 characters" in pacs("ae", "add", "SEVENTEEN LETTERS", "h", "104", status=1)
+
+
+def test_attributes(pacs: Pacs) -> None:
+    assert "No additional attributes yet" in pacs("attributes", "list")
+    assert pacs("attributes", "add", "ProtocolName").startswith("ProtocolName is being indexed")
+    pacs("attributes", "add", "ProcedureCodeSequence.CodeValue")
+    pacs("attributes", "add", "00091001", "--creator", "ACME 1.1", "--vr", "LO", "--level", "study")
+    assert pacs("attributes", "list").splitlines() == [
+        "ProtocolName                              LO  SERIES    waiting for a worker",
+        "ProcedureCodeSequence.CodeValue           SH  STUDY     waiting for a worker",
+        "0009xx01:ACME 1.1                         LO  STUDY     waiting for a worker",
+    ]
+    pacs("attributes", "remove", "00091001", "--creator", "ACME 1.1")
+    pacs("attributes", "remove", "ProcedureCodeSequence.00080100")
+    listed: Any = pacs.json("attributes", "list")
+    (left,) = listed
+    assert (left["attribute"], left["path"], left["ready"], left["done"]) == ("ProtocolName", ["00181030"], False, 0)
+    assert pacs("attributes", "remove", "KVP", status=1) == "pacs: KVP is not among the additional attributes\n"
+    assert "ProtocolName is searchable already" in pacs("attributes", "add", "00181030", status=1)
 
 
 @pytest.fixture

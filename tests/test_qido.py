@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +75,9 @@ def test_what_is_not_matching() -> None:
         ([("includefield", "StudyDescription"), ("includefield", "PatientAge, 00101030")], {"00081030", "00101010", "00101030"}),
         ([("includefield", "RequestAttributesSequence.ScheduledProcedureStepID")], {"00400275.00400009"}),
         ([("includefield", "00091001")], {"00091001"}),
+        # PS3.18 8.3.4.3, PS3.5 7.8.1: with its creator, whatever block that has where it is found
+        ([("includefield", "00091001"), ("00090010", "ACME 1.1")], {"0009xx01:ACME 1%2E1"}),
+        ([("00090010", "ACME"), ("includefield", "00091001,00081030")], {"0009xx01:ACME", "00081030"}),
         ([("includefield", "")], set()),
     ],
 )
@@ -123,7 +128,8 @@ def test_defaults_of_the_levels_that_the_path_leaves_open(level: Level, path: di
         ([("StudyTime", "25:61")], "StudyTime"),
         ([("SeriesNumber", "x")], "SeriesNumber"),
         ([("StudyInstanceUID", "1.2*")], "StudyInstanceUID"),
-        ([("00091001", "x")], "00091001"),
+        ([("00091001", "x")], "00090010"),
+        ([("00091001", "x"), ("00090011", "ACME")], "00090010"),
         ([("PixelData", "x")], "PixelData"),
         ([("RequestAttributesSequence", "x")], "RequestAttributesSequence"),
         ([("ModalitiesInStudy", "C*,MR"), ("multiplevaluematching", "true")], "ModalitiesInStudy"),
@@ -253,6 +259,30 @@ def test_a_study_row_is_complete(client: TestClient) -> None:
     assert values["00080056"] == ["ONLINE"]
     assert values["00081190"] == ["http://pacs.test/dicom-web/studies/1.2.3"]
     assert {"00080020", "00080030", "00080050", "00100020", "0020000D"} <= values.keys()
+
+
+def test_private_attributes(archive: Archive) -> None:
+    """PS3.18 8.3.4.3: matched and included by their creator, which comes back with them."""
+    with web.client(archive) as client:
+        for number, creator in enumerate(("ACME 1.1", "ACME 1.1", "OTHER"), 1):
+            dataset = pydicom.dcmread(io.BytesIO(made.instance(number)))
+            block = dataset.private_block(0x0009, creator, create=True)
+            block.add_new(0x01, "LO", f"value {number}")
+            file = io.BytesIO()
+            dataset.save_as(file)
+            web.stow(client, [file.getvalue()])
+        path = "instances?00091001=value*&00090010=ACME%201.1"
+        assert found(client, path, "00080018") == ["1.2.3.4.1", "1.2.3.4.2"]
+        row = client.get("instances?includefield=00091001&00090010=ACME%201.1&InstanceNumber=2").json()[0]
+        assert (row["00091001"]["Value"], row["00090010"]["Value"]) == (["value 2"], ["ACME 1.1"])
+        assert "00091001" not in client.get("instances?includefield=00091001&00090010=ACME%201.1&InstanceNumber=3").json()[0]
+        refused = client.get("studies?00091001=value*&00090010=ACME%201.1")
+        assert (refused.status_code, "0009xx01" in refused.json()["error"]) == (400, True)
+        assert found(client, "instances?00090010=OTHER", "00080018") == ["1.2.3.4.3"], "alone it is an attribute as any other"
+        archive.index.searchables.add(("0009xx01:ACME 1.1",), "LO", Level.STUDY)
+        archive.index.searchables.progressed(1, done=0, total=0, ready=True)
+        archive.index.searchables.forget()
+        assert client.get("studies?00091001=value*&00090010=ACME%201.1").json() == []
 
 
 def test_series_rows_count_their_instances_and_say_whose_they_are(client: TestClient) -> None:

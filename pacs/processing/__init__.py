@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pacs.processing import commitment_report
+from pacs.processing import attributes, commitment_report
 from pacs.scp import commitment
 from pacs.settings import Settings
 from pacs.worker import Periodic, Run
 from storage.archive import Archive
+from storage.index.searchable import INDEX_ATTRIBUTE
 from storage.jobs import Claimed
 
 
@@ -30,7 +31,10 @@ class Work:
 
 
 # Kind of job -> what runs it.
-KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {commitment.KIND: commitment_report.run}
+KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
+    commitment.KIND: commitment_report.run,
+    INDEX_ATTRIBUTE: attributes.index,
+}
 # (name, seconds between two runs, what runs); each worker process does them.
 PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = ()
 

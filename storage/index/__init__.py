@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select, text
 
 from storage.errors import IndexUnavailable
-from storage.index import migrations
-from storage.index.add import Adding, Duplicates
+from storage.index import migrations, searchable_values
+from storage.index.add import Adding, Duplicates, Touched
 from storage.index.database import CommitUnknown, Database, Rerun, watch
 from storage.index.entries import Added, Counts, Entry, Layout, ObjectRow, Quarantined
 from storage.index.find import Found, count, find
+from storage.index.parents import HeldSeries
 from storage.index.read import Reading
 from storage.index.ready import Ready, ready
+from storage.index.searchable import Searchables
+from storage.index.searchable_values import Taken
 from storage.index.tables import instance, quarantine
 from storage.types import Query
 
@@ -30,6 +33,7 @@ class Index(Reading):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
+        self.searchables = Searchables(database)
 
     @property
     def database(self) -> Database:
@@ -54,9 +58,14 @@ class Index(Reading):
         instances = [one if isinstance(one, Ready) else ready(one) for one in entries]
         for _ in range(_RUNS):
             added: list[Added] = []
+            searchable = self.searchables.known()
+            touched: Touched | None = [] if searchable else None
             try:
                 with self._database.write() as connection:
-                    added = Adding(connection, duplicates, time.time_ns() // 1000).add(instances)
+                    now = time.time_ns() // 1000
+                    added = Adding(connection, duplicates, now, touched).add(instances)
+                    if touched:
+                        searchable_values.write(connection, searchable.values(), [_taken(*one) for one in touched])
             except Rerun:
                 continue
             except CommitUnknown:
@@ -101,14 +110,14 @@ class Index(Reading):
         UnsupportedQuery at once for a condition that cannot be matched at this level; the database's errors come while
         iterating. May be left at any point.
         """
-        return find(self._database, query)
+        return find(self._database, query, self.searchables.known())
 
     def count(self, query: Query, most: int | None = None) -> int | None:
         """How many matches a query has, whatever its limit and offset; counted up to `most`.
 
         None when it takes looking at each candidate's data set and `most` is given: a quick answer is wanted then.
         """
-        return count(self._database, query, most)
+        return count(self._database, query, most, self.searchables.known())
 
     def ping(self) -> None:
         """Raises IndexUnavailable unless the database answers."""
@@ -118,6 +127,11 @@ class Index(Reading):
     def close(self) -> None:
         """Close this process's connections."""
         self._database.close()
+
+
+def _taken(entry: Entry, parent: HeldSeries, pk: int) -> Taken:
+    above = parent.study
+    return Taken(entry.scan.dataset, above.pk, above.kept.attributes, parent.pk, parent.kept.attributes, pk)
 
 
 def open_index(url: str, *, migrate: bool = True) -> Index:

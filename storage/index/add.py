@@ -24,16 +24,21 @@ from storage.types import Flag, Outcome
 Duplicates = Literal["keep", "replace"]
 _Values = dict[str, Any]
 _Existing = Any
+# What was stored or replaced: entry, its series, its key. Kept only where somebody wants it.
+Touched = list[tuple[Entry, HeldSeries, int]]
 
 
 class Adding:
     """One transaction of `Index.add`. Call `add` once, inside it. `now` is in microseconds."""
 
-    def __init__(self, connection: Connection, duplicates: Duplicates, now: int) -> None:
+    def __init__(
+        self, connection: Connection, duplicates: Duplicates, now: int, touched: Touched | None = None
+    ) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
         self._duplicates: Duplicates = duplicates
         self._now = now
+        self._touched = touched
         self._changes: list[_Values] = []
         self._jobs: list[_Values] = []
 
@@ -65,8 +70,11 @@ class Adding:
                 parent = parents.of(entry)
                 flags = parent.describe(one)
                 _count(parent, entry, old)
+                pk = next(keys) if old is None else old.pk
+                if self._touched is not None:
+                    self._touched.append((entry, parent, pk))
                 if old is None:
-                    fresh.append(self._new_instance(next(keys), parent.pk, one, flags))
+                    fresh.append(self._new_instance(pk, parent.pk, one, flags))
                 else:
                     self._overwrite(old, parent.pk, one, flags)
                 self._follow(entry, "instance-stored" if outcome is Outcome.STORED else "instance-replaced")

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from storage import private
 from storage.attributes import LEVELS, TABLE, above, kept_tags, level_of, tag_of
 from storage.index import rows
 from storage.index.parents import unlisted
@@ -24,7 +25,7 @@ class Projection:
         self.all = fields is None
         self._wanted: _Wanted = {}
         for field in fields or ():
-            _add(self._wanted, field.split("."))
+            _add(self._wanted, private.split(field))
         for tag in _UNIQUE[level]:
             self._wanted[tag] = None
 
@@ -54,6 +55,8 @@ def _add(wanted: _Wanted, path: list[str]) -> None:
 
 def _projected(dataset: Dataset, wanted: _Wanted) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    if not dataset.keys() >= wanted.keys():
+        wanted = _settled(dataset, wanted)
     for tag in sorted(dataset.keys() & wanted.keys()):
         inner = wanted[tag]
         element = dataset[tag]
@@ -62,6 +65,20 @@ def _projected(dataset: Dataset, wanted: _Wanted) -> dict[str, Any]:
             element = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
         found[tag] = element
     return found
+
+
+def _settled(dataset: Dataset, wanted: _Wanted) -> _Wanted:
+    """With private attributes under the tags that they have in this data set, and with their creators (PS3.18 10.6.3.3)."""
+    keys = [key for key in wanted if ":" in key]
+    if not keys:
+        return wanted
+    settled = dict(wanted)
+    for key in keys:
+        tag = private.tag_in(dataset, key)
+        if tag in dataset:
+            settled[tag] = settled.pop(key)
+            settled[private.creator_tag(tag)] = None
+    return settled
 
 
 _PATIENT, _STUDY = tag_of("PatientID"), tag_of("StudyInstanceUID")

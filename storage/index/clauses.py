@@ -12,7 +12,8 @@ from sqlalchemy import column as named
 from storage.attributes import BY_TAG, TABLE, Attribute
 from storage.index.frequency import Common, unlooked
 from storage.index.order import TABLE_OF
-from storage.index.tables import Key, columns_of, instance, series, study
+from storage.index.searchable import Searchable
+from storage.index.tables import Key, columns_of, instance, searchable_value, series, study
 from storage.matching import (
     STAR,
     AllOf,
@@ -26,7 +27,7 @@ from storage.matching import (
     Range,
     Universal,
 )
-from storage.matching.keys import NO_NUMBER, NO_TEXT, WHOLE
+from storage.matching.keys import DECIMAL, NO_NUMBER, NO_TEXT, WHOLE
 from storage.types import DEFAULT_PARTITION
 
 Clause: TypeAlias = ColumnElement[bool]
@@ -90,6 +91,23 @@ class Clauses:
         if isinstance(condition, DateTimeRange):
             return _moments(table, attribute, condition)
         return self._on_columns([table.c[name] for name in columns_of(attribute)], condition)
+
+    def of_searchable(self, one: Searchable, condition: Condition) -> Clause | None:
+        """The clause for a condition on an additional attribute, or None when its values cannot answer it."""
+        owner, value = TABLE_OF[one.level].c.pk, searchable_value.c
+        if isinstance(condition, Universal):
+            return true()
+        if isinstance(condition, AllOf):
+            each = [self.of_searchable(one, part) for part in condition.each]
+            return and_(*(clause for clause in each if clause is not None))
+        owners = select(value.owner).where(value.attribute_pk == one.pk)
+        if isinstance(condition, Empty):
+            return owner.not_in(owners)
+        columns = [value.text, value.ideographic, value.phonetic, value.words] if one.vr == "PN" else [value.text]
+        if isinstance(condition, OneOf) and one.vr in WHOLE | DECIMAL:
+            columns = [value.number]
+        clause = self._on_columns(columns, condition)
+        return None if clause is None else owner.in_(owners.where(clause))
 
     def _on_columns(self, columns: Sequence[Column], condition: Condition) -> Clause | None:
         if isinstance(condition, Empty):

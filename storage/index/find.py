@@ -14,7 +14,7 @@ from storage.index.answers import Answers, Projection
 from storage.index.database import Database
 from storage.index.frequency import Frequency, unlooked
 from storage.index.order import TABLE_OF, Order
-from storage.index.plan import Plan
+from storage.index.plan import NONE, Additional, Plan
 from storage.index.tables import instance, instance_content, series, study
 from storage.matching import matches_dataset
 from storage.types import Dataset, Level, Query
@@ -46,29 +46,32 @@ class Found(Iterator[Dataset]):
         self._answers.close()
 
 
-def find(database: Database, query: Query) -> Found:
+def find(database: Database, query: Query, searchable: Additional = NONE) -> Found:
     """The matches of a query in their order. Raises UnsupportedQuery at once; database errors come while iterating."""
-    return Found(_Search(database, query, _plan(database, query)))
+    return Found(_Search(database, query, _plan(database, query, searchable)))
 
 
-def count(database: Database, query: Query, most: int | None = None) -> int | None:
+def count(
+    database: Database, query: Query, most: int | None = None, searchable: Additional = NONE
+) -> int | None:
     """How many answers a query has, its limit and offset set aside; counted up to `most`.
 
     None when only looking at every candidate would tell and `most` asks for a quick answer.
     """
-    plan = _plan(database, query)
+    plan = _plan(database, query, searchable)
     if plan.exact and query.level is not Level.PATIENT:
         return _Search(database, query, plan).count(most)
     if most is not None:
         return None
     everything = replace(query, fields=frozenset(), limit=None, offset=0)
-    return sum(1 for _ in find(database, everything))
+    return sum(1 for _ in find(database, everything, searchable))
 
 
-def _plan(database: Database, query: Query) -> Plan:
+def _plan(database: Database, query: Query, searchable: Additional) -> Plan:
     # In an order of its own nothing can be walked: there all that matches is sorted, and should be as little as can be.
     looks = database.sqlite and not query.order and query.level is not Level.PATIENT
-    return Plan(query, sqlite=database.sqlite, common=Frequency(database).common if looks else unlooked)
+    common = Frequency(database).common if looks else unlooked
+    return Plan(query, sqlite=database.sqlite, common=common, searchable=searchable)
 
 
 class _Search:

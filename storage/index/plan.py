@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, exists, select
@@ -12,6 +14,7 @@ from storage.attributes import BY_TAG, TABLE, above, level_of, name_of
 from storage.errors import UnsupportedQuery
 from storage.index.clauses import Clause, Clauses
 from storage.index.frequency import Common, unlooked
+from storage.index.searchable import Searchable, kept, visible
 from storage.index.tables import instance, series, study
 from storage.matching import Condition, matches
 from storage.types import Level, Query
@@ -28,6 +31,8 @@ def _alive(table: Table, query: Query) -> tuple[Clause, Clause]:
 
 
 Rest = list[tuple[tuple[str, ...], Condition]]
+Additional = Mapping[tuple[str, ...], Searchable]
+NONE: Additional = {}
 
 
 class Plan:
@@ -38,11 +43,14 @@ class Plan:
     UnsupportedQuery for what can be neither.
     """
 
-    def __init__(self, query: Query, *, sqlite: bool, common: Common = unlooked) -> None:
+    def __init__(self, query: Query, *, sqlite: bool, common: Common = unlooked, searchable: Additional = NONE) -> None:
         self._level = query.level
         self._clauses = Clauses(
             sqlite=sqlite, fuzzy=query.fuzzy, partition=query.partition, common=common
         )
+        self._searchable = searchable
+        # Conditions in one sequence must be met by one and the same of its items, which no index knows.
+        self._firsts = Counter(path[0] for path, _ in query.conditions)
         self._partition = query.partition
         self._below: dict[Level, list[Clause]] = {}
         self._below_by_uid = False
@@ -79,6 +87,8 @@ class Plan:
             return
         if tag in _ADDED_LATER:
             raise self._refusal(tag)
+        if path in self._searchable and self._take_searchable(self._searchable[path], condition):
+            return
         level = level_of(tag)
         clause = self._clauses.of(tag, condition) if len(path) == 1 else None
         if clause is not None:
@@ -92,6 +102,18 @@ class Plan:
             self.rest_of_series.append((path, condition))
         else:
             raise self._refusal(tag)
+
+    def _take_searchable(self, one: Searchable, condition: Condition) -> bool:
+        """Whether the index of an additional attribute alone answers the condition; it may also narrow what is looked at."""
+        seen = visible(one, self._level)
+        clause = self._clauses.of_searchable(one, condition) if one.ready else None
+        if clause is None:
+            if seen or kept(one):
+                return False
+            raise UnsupportedQuery(_not_by_index(one))
+        self.narrowed = True
+        self._below_or_own(one.level, by_uid=True).append(clause)
+        return not seen or len(one.path) == 1 or self._firsts[one.path[0]] == 1
 
     def _below_or_own(self, level: Level, *, by_uid: bool) -> list[Clause]:
         # Patients have no table of their own: theirs is that of their studies.
@@ -131,3 +153,9 @@ class Plan:
         return UnsupportedQuery(
             f"{name_of(tag)} cannot be matched in a query at the level {self._level}{instead}"
         )
+
+
+def _not_by_index(one: Searchable) -> str:
+    if one.ready:
+        return f"{one.name} cannot be matched in this way at this level; ask at the level {Level.IMAGE}"
+    return f"{one.name} is still being indexed ({one.done} of {one.total}); ask again later"

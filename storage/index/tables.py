@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -239,6 +240,30 @@ job = Table(
     Column("updated_at", BigInteger, nullable=False),
     Index("ix_job_due", "state", "not_before", "pk"),
     sqlite_autoincrement=True,
+)
+
+# Attributes that an administrator has made searchable beside those with a column, and the values that studies, series and
+# instances (`owner`, by the attribute's level) have of them.
+searchable = Table(
+    "searchable",
+    metadata,
+    _pk(),
+    *(_text(name) for name in ("path", "vr", "level", "state")),
+    *(Column(name, BigInteger, nullable=False) for name in ("done", "total", "created_at")),
+    UniqueConstraint("path", name="uq_searchable_path"),
+    sqlite_autoincrement=True,
+)
+
+searchable_value = Table(
+    "searchable_value",
+    metadata,
+    _pk(),
+    *(Column(name, BigInteger, nullable=False) for name in ("attribute_pk", "owner")),
+    *(_text(name) for name in ("text", "ideographic", "phonetic", "words")),
+    Column("number", Double),
+    Index("ux_searchable_value", "attribute_pk", "owner", "text", "ideographic", "phonetic", unique=True),
+    Index("ix_searchable_value_text", "attribute_pk", "text", "owner"),
+    Index("ix_searchable_value_number", "attribute_pk", "number", "owner"),
 )
 
 ae_title = Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from storage import private
 from storage.attributes import BY_TAG
 from storage.matching.conditions import Condition, DateTimeRange, Empty, Universal, matches
 from storage.matching.keys import key_of
@@ -12,11 +13,11 @@ from storage.types import Dataset
 
 
 def values_of(dataset: Dataset, tag: str) -> Sequence[Any]:
-    """The values of an attribute in the DICOM JSON model; empty when it is absent or has none.
+    """The values of an attribute, by tag or private key, in the DICOM JSON model; empty when it is absent or has none.
 
     Of an attribute that has a column only the first value counts: all of those have one value by the standard.
     """
-    values: Sequence[Any] = dataset.get(tag, {}).get("Value") or ()
+    values: Sequence[Any] = dataset.get(private.tag_in(dataset, tag), {}).get("Value") or ()
     if len(values) > 1 and (attribute := BY_TAG.get(tag)) and attribute.indexed:
         return values[:1]
     return values
