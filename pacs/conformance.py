@@ -132,7 +132,10 @@ def _associations(settings: DimseSettings) -> str:
         ("associations at a time", f"{settings.max_associations} in each process; then A-ASSOCIATE-RJ"),
         ("initiated", "by `pacs ae echo`, `send`, `find` and `fetch`; for C-MOVE, and reports of storage commitment"),
         ("largest PDU received", f"{settings.max_pdu_bytes} bytes"),
-        ("asynchronous operations", "none: 1, 1 is answered"),
+        (
+            "asynchronous operations",
+            f"{negotiation.MOST_OPERATIONS} invoked by the peer, 1 where it proposes C-GET; answered in their order; 1 invoked by us",
+        ),
         ("A-ASSOCIATE-RQ", f"within {settings.request_seconds:g} s, at most {settings.max_request_bytes} bytes"),
         ("sockets that have not negotiated", f"{settings.max_waiting}, {settings.max_waiting_per_address} of an address"),
         (

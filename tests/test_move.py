@@ -335,6 +335,34 @@ def test_movescu_to_storescp(server: Serving, archive: Archive, store: Store, tm
     }
 
 
+@pytest.mark.dcmtk
+def test_a_storescp_that_is_killed_in_the_middle(server: Serving, archive: Archive, store: Store) -> None:
+    """What was sent before is completed, what is left is failed and named, and that does not take long."""
+    for number in range(1, 41):
+        store(instance(number, side=512))
+    port = closed_port()
+    listening = subprocess.Popen([program("storescp"), "--ignore", "-aet", "NODE", str(port)])
+    try:
+        wait_until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)))
+        known(archive, port)
+        with mover(server) as association:
+            identifier = Dataset()
+            identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", "1.2.3"
+            begun = time.monotonic()
+            failed: Any = None
+            for status, failed in association.send_c_move(identifier, "NODE", STUDY):  # noqa: B007 - the last is looked at
+                if status.Status == 0xFF00 and status.NumberOfCompletedSuboperations == 3:
+                    listening.kill()
+            assert time.monotonic() - begun < 15
+    finally:
+        listening.kill()
+        listening.wait(10)
+    completed = status.NumberOfCompletedSuboperations
+    assert 3 <= completed < 40, "it was killed too late to test anything"
+    assert (status.Status, status.NumberOfFailedSuboperations) == (0xB000, 40 - completed)
+    assert len(failed.FailedSOPInstanceUIDList) == 40 - completed
+
+
 def archive_file(archive: Archive, data: bytes) -> Path:
     uids = scan(data).uids
     (located,) = archive.index.locate(Scope(uids.study, uids.series, uids.instance))

@@ -181,7 +181,7 @@ def test_window_roles_and_identity() -> None:
         identity=UserIdentity(2, answer_wanted=True),
     )
     answer, _ = answered(ProposedContext(1, CT, (IMPLICIT,)), user=asked)
-    assert answer.user.asynchronous_window == (1, 1)
+    assert answer.user.asynchronous_window == (16, 1)
     assert answer.user.roles == (Role(CT, scu=True, scp=False), Role(STUDY_ROOT, scu=False, scp=False))
     assert answer.user.identity == UserIdentity(2, answer_wanted=True)
 
@@ -209,6 +209,26 @@ def test_roles_for_a_retrieve(
     answer, contexts = answered(ProposedContext(1, GET, (IMPLICIT,)), ProposedContext(3, CT, proposed), user=user)
     assert answer.user.roles == (Role(CT, *granted), Role(GET, scu=True, scp=False))
     assert (contexts[3].transfer_syntax, contexts[3].peer_uses, contexts[3].peer_provides) == (syntax, *granted)
+
+
+@pytest.mark.parametrize(
+    ("asked", "retrieves", "expected"),
+    [
+        # PS3.7 D.3.3.3: operations invoked and performed by the requestor; 0 is any number.
+        (None, False, None),
+        ((1, 1), False, (1, 1)),
+        ((3, 3), False, (3, 1)),
+        ((0, 0), False, (16, 1)),
+        ((100, 0), False, (16, 1)),
+        ((0, 8), True, (1, 1)),
+    ],
+)
+def test_asynchronous_operations(
+    asked: tuple[int, int] | None, retrieves: bool, expected: tuple[int, int] | None
+) -> None:
+    contexts = [ProposedContext(1, CT, (IMPLICIT,)), *([ProposedContext(3, GET, (IMPLICIT,))] if retrieves else [])]
+    answer, _ = answered(*contexts, user=UserInformation(asynchronous_window=asked))
+    assert answer.user.asynchronous_window == expected
 
 
 def test_an_identity_that_wants_no_answer_gets_none() -> None:

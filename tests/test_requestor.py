@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pynetdicom import pdu as reference
 
 from pacs.upper_layer import (
@@ -177,6 +181,26 @@ def test_wrong_answers_are_violations(answer: bytes, reason: int) -> None:
         events(ours)
     assert caught.value.reason == reason
     assert ours.state is State.AWAITING_CLOSE
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_an_answer_or_a_violation(data: bytes) -> None:
+    ours, _ = begun(max_request=1 << 12)
+    ours.feed(data)
+    with suppress(Violation):
+        events(ours)
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_a_damaged_answer_is_an_answer_or_a_violation(noise: bytes, at: int) -> None:
+    ours, asked = begun()
+    theirs = Acceptor()
+    theirs.feed(asked)
+    theirs.next_event()
+    answer = theirs.accept(ANSWER)
+    ours.feed(answer[:at] + noise + answer[at + len(noise) :])
+    with suppress(Violation):
+        events(ours)
 
 
 def test_data_on_a_context_that_was_refused() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 from pydicom import FileDataset, dcmread
+from pydicom.dataset import Dataset
+from pynetdicom.ae import ApplicationEntity
 
 from pacs.scp.server import DimseServer, listening_socket
 from pacs.scp.settings import DimseSettings
@@ -137,6 +139,22 @@ def test_many_instances_on_one_association(server: Serving, archive: Archive) ->
             assert client.store(data, f"1.2.3.4.{number}", message_id=number) == 0
             assert archive.index.counts().instances == number, "found as soon as it is acknowledged"
         client.release()
+
+
+def test_requests_that_do_not_wait_for_answers(server: Serving, archive: Archive) -> None:
+    """PS3.7 D.3.3.3: with an asynchronous operations window they come one behind the other, and are answered in that order."""
+    window = peer.user(16384, peer.item(0x53, b"\0\0\0\0"))
+    with Peer(server.port) as client:
+        assert peer.item(0x53, b"\0\x10\0\1") in client.associate(user_item=window)
+        for number in range(1, 9):
+            data = bare(instance(number))
+            client.send(peer.message(3, peer.store_rq(CT, f"1.2.3.4.{number}", number), data))
+        client.send(peer.message(1, peer.echo_rq(99)))
+        answers = [client.answer()[0] for _ in range(9)]
+        client.release()
+    assert [int.from_bytes(one[0x120], "little") for one in answers] == [*range(1, 9), 99]
+    assert {peer.status_of(one) for one in answers} == {0}
+    assert archive.index.counts().instances == 8
 
 
 @pytest.mark.parametrize(
@@ -522,6 +540,24 @@ class Endless:
         while True:
             self.given += 1
             yield {"0020000D": {"vr": "UI", "Value": [f"1.2.{self.given}"]}}
+
+
+def test_a_query_is_cancelled_by_pynetdicom(archive: Archive) -> None:
+    endless = Endless(archive)
+    entity: Any = ApplicationEntity
+    entity = entity(ae_title="USER")
+    entity.add_requested_context(STUDY_ROOT)
+    with serving(endless) as server:  # type: ignore[arg-type]
+        association = entity.associate("127.0.0.1", server.port, ae_title="LIGHTBOX")
+        identifier = Dataset()
+        identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", ""
+        statuses = []
+        for answer, _ in association.send_c_find(identifier, STUDY_ROOT, msg_id=5):
+            statuses.append(answer.Status)
+            if len(statuses) == 2:
+                association.send_c_cancel(5, query_model=STUDY_ROOT)
+        assert (statuses[-1], association.is_established) == (0xFE00, True)
+        association.release()
 
 
 @pytest.mark.parametrize("ending", ["cancel", "release", "abort", "cut"])

@@ -54,6 +54,8 @@ ACCEPTED: Final = 0
 ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
 
+# Operations that a peer may invoke without waiting for answers.
+MOST_OPERATIONS: Final = 16
 # Where Explicit VR Little Endian is taken instead, if the sender proposes it too.
 _SECOND_BEST: Final = frozenset({IMPLICIT_LITTLE, EXPLICIT_BIG})
 
@@ -104,13 +106,25 @@ def negotiate(request: AssociateRequest, max_length: int) -> tuple[AssociateAnsw
         maximum_length=max_length,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
         implementation_version=IMPLEMENTATION_VERSION_NAME,
-        # One operation at a time in either direction (PS3.7 D.3.3.3); not answering would mean the same.
-        asynchronous_window=(1, 1) if request.user.asynchronous_window else None,
+        asynchronous_window=_window(request.user.asynchronous_window, retrieves=retrieves),
         roles=tuple(roles[role.abstract_syntax] for role in request.user.roles),
         extended=extended,
         identity=identity if identity and identity.answer_wanted else None,
     )
     return AssociateAnswer(answered, user), contexts
+
+
+def _window(asked: tuple[int, int] | None, *, retrieves: bool) -> tuple[int, int] | None:
+    """How many operations the peer may have going on, and we (PS3.7 D.3.3.3); 0 is asked for any number.
+
+    Requests are answered in the order in which they come, and what is under way waits in the network's buffers: a sender far
+    away need not wait for each answer. We have one at a time; and so has a peer that retrieves by C-GET, whose requests
+    would stand in the way of its answers to ours.
+    """
+    if asked is None:
+        return None
+    invoked = 1 if retrieves else min(asked[0] or MOST_OPERATIONS, MOST_OPERATIONS)
+    return (invoked, 1)
 
 
 def choose(
