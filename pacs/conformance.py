@@ -35,7 +35,7 @@ _OVERVIEW: Final = (
     ("Storage (C-STORE)", "yes", "C-MOVE, `pacs send`", "every storage SOP class, private ones too, in any transfer syntax"),
     ("Query (C-FIND)", "yes", "`pacs find`", "patient root, study root, patient/study only"),
     ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`", "patient root, study root, patient/study only"),
-    ("Storage commitment", "yes", "not yet", "push model"),
+    ("Storage commitment", "yes", "`pacs send --commit`", "push model; as SCU reports are taken on the same association only"),
     ("Modality worklist, MPPS, UPS", "not yet", "not yet", ""),
     ("Instance availability, media creation, print", "no", "no", ""),
     ("DICOMweb: store, search, retrieve", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS"),
@@ -58,6 +58,9 @@ C-ECHO by `pacs ae echo TITLE`: one association, one presentation context, Verif
 C-FIND by `pacs find AE`: patient root at PATIENT level, else study root; identifiers in {UTF_8}. C-GET and C-MOVE by `pacs fetch AE`,
 study root. For C-GET the SOP classes are asked for by C-FIND first (SOP Classes in Study), and a context proposed for each of
 them and each transfer syntax; where the node does not say them, the common storage classes in uncompressed syntaxes.
+
+Storage commitment by `pacs send AE --commit`: N-ACTION of at most 200 instances each, whose N-EVENT-REPORT is waited for on the
+same association; a report on an association of the node's own is not taken.
 
 C-STORE by `pacs send AE`, and to the destination of a C-MOVE, which must be a known node (`pacs ae add`), else A801. A presentation context for each SOP
 class and each transfer syntax in which something of it is stored, and for Explicit and Implicit VR Little Endian; more than

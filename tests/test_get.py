@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -256,6 +257,25 @@ def test_an_object_that_breaks_off_ends_the_association(server: Serving, store: 
         assert [status for status, *_ in answers] == [None], "pynetdicom says so of a lost association"
         assert one.received == []
     server.told.wait("ended", "error")
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_server_that_stops_finishes_what_it_sends(archive: Archive) -> None:
+    """Between two sub-operations and while one is answered the peer is not idle: a clean stop waits for it."""
+    with serving(archive) as server, user(server) as one:
+        original, stopping = one.store, threading.Thread(target=lambda: server.server.stop(10))
+
+        def store(event: Any) -> int:
+            if not one.received:
+                stopping.start()
+                time.sleep(1.2)
+            return original(event)
+
+        one.association.unbind(evt.EVT_C_STORE, one.store)
+        one.association.bind(evt.EVT_C_STORE, store)
+        status, last, _ = one.get(STUDY, QueryRetrieveLevel="STUDY", StudyInstanceUID="1.2.3")[-1]
+        stopping.join(20)
+    assert (status, last.NumberOfCompletedSuboperations) == (0, 4)
 
 
 # DCMTK

@@ -26,8 +26,10 @@ from pacs.scu.associating import (
     Rejection,
     associate,
 )
+from pacs.scu.committing import ask
 from pacs.scu.delivery import plan
 from storage.archive import Archive
+from storage.commitment import Reference
 from storage.index.ae import AeTitle, add_ae_title
 from storage.types import Level, Scope
 from tests.support.archive import close_archive, ingest, open_archive
@@ -248,6 +250,41 @@ def test_send_files_find_and_fetch(pacs: Pacs, there: Archive, tmp_path: Path) -
     assert pacs.json("fetch", "OTHER", "--study", "1.2.3", "--series", "1.2.3.4")["completed"] == 5
     # What is here now can be sent on.
     assert pacs.json("send", "OTHER", "--study", "1.2.3")["completed"] == 5
+
+
+@pytest.mark.usefixtures("known")
+def test_send_and_ask_for_commitment(pacs: Pacs, there: Archive, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.dcm" for number in (1, 2)]
+    for number, file in enumerate(files, 1):
+        file.write_bytes(instance(number))
+    sent = pacs.json("send", "OTHER", *map(str, files), "--commit")
+    assert (sent["completed"], sent["committed"], sent["uncommitted"], sent["failures"]) == (2, 2, 0, [])
+    lost, _ = there.index.locate(Scope("1.2.3"))
+    reported = ask(to_known(pacs), [Reference(CT, "1.2.3.4.1"), Reference(CT, "9.9")])
+    assert reported is not None
+    assert (reported.committed, reported.failed) == ({"1.2.3.4.1"}, {"9.9": 0x0112})
+    there.blobs.delete(lost.object_key)
+    reported = ask(to_known(pacs), [Reference(CT, lost.uids.instance)])
+    assert reported is not None
+    assert reported.failed == {lost.uids.instance: 0x0112}
+
+
+def to_known(pacs: Pacs) -> Destination:
+    (row,) = pacs.json("ae", "list")
+    return Destination(row["title"], row["host"], row["port"], calling_ae="LIGHTBOX", answer_seconds=10)
+
+
+def test_a_report_that_does_not_come(archive: Archive) -> None:
+    """An archive that takes the request and reports elsewhere, or never: we wait our time, and say so."""
+    entity: Any = ApplicationEntity
+    entity = entity(ae_title="OTHER")
+    entity.add_supported_context("1.2.840.10008.1.20.1")
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_ACTION, lambda _: (0, None))])
+    try:
+        destination = Destination("OTHER", "127.0.0.1", server.socket.getsockname()[1], "LIGHTBOX", answer_seconds=0.3)
+        assert ask(destination, [Reference(CT, "1.2.3")]) is None
+    finally:
+        server.shutdown()
 
 
 @pytest.mark.usefixtures("known")

@@ -303,6 +303,30 @@ def test_cuts_of_the_network_make_no_difference(cuts: list[int], buffer_size: in
     assert whole_messages(pieces, buffer_size) == whole_messages([MIXED], 1 << 18)
 
 
+@pytest.mark.parametrize(
+    ("size", "max_length", "last", "lengths"),
+    [
+        # PS3.8 annex E.1: fragments have an even number of bytes, where the maximum leaves room for two.
+        (10, 100, True, [(10, 2)]),
+        (10, 100, False, [(10, 0)]),
+        (10, 11, True, [(4, 0), (4, 0), (2, 2)]),
+        (10, 10, False, [(4, 0), (4, 0), (2, 0)]),
+        (3, 7, True, [(1, 0), (1, 0), (1, 2)]),
+        (0, 100, True, [(0, 2)]),
+    ],
+)
+def test_fragments_of_a_data_set(size: int, max_length: int, last: bool, lengths: list[tuple[int, int]]) -> None:
+    machine = established()
+    sent = b"".join(machine.data(3, bytes(size), command=False, max_length=max_length, last=last))
+    found, at = [], 0
+    while at < len(sent):
+        length = int.from_bytes(sent[at + 2 : at + 6], "big")
+        assert length <= max_length
+        found.append((length - 6, sent[at + 11]))
+        at += 6 + length
+    assert found == lengths
+
+
 def test_data_is_not_copied() -> None:
     machine = established(buffer_size=1 << 16)
     space = machine.space()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Title = Annotated[str, typer.Argument(metavar="AE", help="AE title of the node; pacs ae list shows those there are.")]
 # Failures shown, and those that --json has.
 _SHOWN, _KEPT = 10, 10_000
+# Instances in one request for storage commitment.
+_ASKED = 200
 # What is asked for of each level where nothing is said: enough to recognise it and to go on with it.
 _RETURNED: dict[Level, tuple[str, ...]] = {
     Level.PATIENT: ("PatientID", "PatientName", "PatientBirthDate"),
@@ -45,6 +47,9 @@ def send(
         list[str] | None, typer.Option(help="Only these series of the study, by their UID; may be repeated.")
     ] = None,
     parallel: Annotated[int, typer.Option(help="Associations side by side.", min=1, max=16)] = 1,
+    commit: Annotated[
+        bool, typer.Option(help="Then ask the node for storage commitment, and wait for its report.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send files or stored studies to a node by C-STORE: as they are stored where it takes that, never made lossy."""
@@ -56,7 +61,7 @@ def send(
     settings = begin()
     with compose.opened(settings, migrate=True) as found:
         archive, destination = found.archive, _destination(settings, found.archive, title)
-        sent = _Sent()
+        sent = _Sent(remember=commit)
         if paths:
             # Once to know what to ask for, and once to send.
             kinds = Counter((one.sop_class_uid, one.transfer_syntax_uid) for one in _located(paths, _Sent()))
@@ -66,6 +71,8 @@ def send(
             scopes = [Scope(uid, one) for uid in study or [] for one in within]
             stored = (one for scope in scopes for one in archive.index.locate(scope))
             _deliver(Stored(archive), destination, _stored(archive, scopes), stored, parallel, sent)
+        if commit:
+            _commit(destination, sent)
     sent.tell(title, as_json=as_json)
     sys.exit(0 if sent.clean else 1)
 
@@ -140,20 +147,30 @@ def fetch(
 class _Sent:
     """What has become of what was to be sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, remember: bool = False) -> None:
         self.counts: Counter[str] = Counter()
         self.failures: list[tuple[str, str]] = []
+        # What was taken, for storage commitment: SOP class and instance.
+        self.taken: list[tuple[str, str]] = []
+        self._remember = remember
 
     def add(self, one: Located, outcome: Outcome) -> None:
         """One C-STORE is over."""
         self.counts[outcome.result.name.lower()] += 1
         if outcome.reason:
             self._note(one.uids.instance, outcome.reason)
+        elif self._remember:
+            self.taken.append((one.sop_class_uid, one.uids.instance))
 
     def refuse(self, path: Path, reason: str) -> None:
         """A file that cannot be sent."""
         self.counts["failed"] += 1
         self._note(str(path), reason)
+
+    def not_committed(self, instance: str, reason: str) -> None:
+        """An instance that was sent, and that the node does not commit to."""
+        self.counts["uncommitted"] += 1
+        self._note(instance, reason)
 
     def _note(self, name: str, reason: str) -> None:
         if len(self.failures) < _KEPT:
@@ -161,11 +178,11 @@ class _Sent:
 
     @property
     def clean(self) -> bool:
-        return not self.counts["failed"] and self.counts.total() > 0
+        return not self.counts["failed"] and not self.counts["uncommitted"] and self.counts.total() > 0
 
     def tell(self, title: str, *, as_json: bool) -> None:
         """Print it."""
-        names = ("completed", "warning", "failed")
+        names = ("completed", "warning", "failed", *(("committed", "uncommitted") if self._remember else ()))
         if as_json:
             failures = [{"instance": name, "reason": reason} for name, reason in self.failures]
             print_json({**{name: self.counts[name] for name in names}, "failures": failures})
@@ -174,8 +191,8 @@ class _Sent:
         say(f"To {title}: {', '.join(counts) or 'nothing to send'}")
         for name, reason in self.failures[:_SHOWN]:
             say(f"  {escaped(name)}: {escaped(reason)}")
-        if self.counts["failed"] > _SHOWN:
-            say(f"  and {self.counts['failed'] - _SHOWN} more")
+        if len(self.failures) > _SHOWN:
+            say("  and more; --json has them")
 
 
 def _destination(settings: Settings, archive: Archive, title: str) -> Destination:
@@ -205,6 +222,23 @@ def _deliver(
             bar.advance(task)
 
         deliver(source, destination, kinds, instances, parallel=parallel, watch=watch)
+
+
+def _commit(destination: Destination, sent: _Sent) -> None:
+    from pacs.scu.committing import ask
+    from storage.commitment import Reference
+
+    for first in range(0, len(sent.taken), _ASKED):
+        part = sent.taken[first : first + _ASKED]
+        report = ask(destination, (Reference(*one) for one in part))
+        for _, instance in part:
+            if report is None:
+                sent.not_committed(instance, "no report came on the association that asked")
+            elif instance in report.committed:
+                sent.counts["committed"] += 1
+            else:
+                reason = report.failed.get(instance)
+                sent.not_committed(instance, "not in the report" if reason is None else f"failure reason {reason:04X}")
 
 
 def _stored(archive: Archive, scopes: list[Scope]) -> Counter[tuple[str, str]]:

@@ -7,6 +7,7 @@ stopping server are noticed; nothing else watches over a thread that waits for i
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Sequence
@@ -125,6 +126,10 @@ class Transport:
 
     def send_buffers(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Write all of them, one after the other, as if they were one, without putting them together first."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            # It encrypts one buffer at a time.
+            self.send(b"".join(buffers))
+            return
         waiting = [one for one in buffers if len(one)]
         first = 0
         try:

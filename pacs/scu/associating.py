@@ -30,6 +30,7 @@ from pacs.upper_layer import (
     ReleaseRequested,
     Requestor,
     Role,
+    State,
     UserInformation,
     Violation,
 )
@@ -101,6 +102,9 @@ class Requested(Association):
         """End it in good order; whatever the peer makes of that, it is over afterwards."""
         machine, transport = self._machine, self._transport
         assert isinstance(machine, Requestor)
+        if machine.state is not State.DATA_TRANSFER:
+            transport.close()
+            return
         try:
             transport.send(machine.request_release())
             while not isinstance(event := self._event(Wait.ANSWER), Released):

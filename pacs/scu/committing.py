@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pydicom.uid import generate_uid
+
 from pacs.dimse import CommandField, Status
-from pacs.scp.association import Association
-from pacs.scp.identifiers import Encoder
+from pacs.scp.association import Association, Message
+from pacs.scp.identifiers import Encoder, text_values
+from pacs.scp.normalized import read
 from pacs.scp.sop_classes import COMMITMENT, COMMITMENT_INSTANCE, PLAIN
-from pacs.scu.associating import Destination, NothingAccepted, Proposal, associate
+from pacs.scp.transport import Ended, Wait
+from pacs.scu.associating import Destination, NothingAccepted, Proposal, Requested, associate
 from pacs.upper_layer import Role
 from storage.attributes import tag_of
 from storage.commitment import Checked, Reference
@@ -23,12 +29,73 @@ SOP_INSTANCE: Final = tag_of("ReferencedSOPInstanceUID")
 _FAILED: Final = tag_of("FailedSOPSequence")
 _REASON: Final = tag_of("FailureReason")
 _RETRIEVE_AE: Final = tag_of("RetrieveAETitle")
+_LARGEST: Final = 4 << 20
 # Event types of table J.3-3.
 SUCCESSFUL, FAILURES_EXIST = 1, 2
 
 
 class ReportRefused(LightboxError):
     """The requester answers its report with a failure."""
+
+
+class RequestRefused(LightboxError):
+    """The other archive does not take our request for storage commitment."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What another archive has said: the instances that it commits to, and why not to the others (Failure Reason)."""
+
+    committed: set[str] = field(default_factory=set)
+    failed: dict[str, int] = field(default_factory=dict)
+
+
+def ask(destination: Destination, references: Iterable[Reference]) -> Report | None:
+    """N-ACTION, and the report that comes on the same association while we wait for an answer; None when none comes.
+
+    Many archives report on an association of their own, which goes to our server. Raises RequestRefused, NotReached …
+    """
+    items = [dict(_item(one)) for one in references]
+    dataset: Dataset = {
+        TRANSACTION: {"vr": "UI", "Value": [str(generate_uid(prefix=None))]},
+        REFERENCED: {"vr": "SQ", "Value": items},
+    }
+    came: list[Report] = []
+    with associate(destination, [Proposal(COMMITMENT, PLAIN)]) as association:
+        (context,) = association.contexts_for(COMMITMENT)
+        association.on_request = lambda message: _take(association, message, came)
+        response = association.request(
+            context,
+            CommandField.N_ACTION,
+            [Encoder(context.transfer_syntax).encode(dataset)],
+            RequestedSOPClassUID=COMMITMENT,
+            RequestedSOPInstanceUID=COMMITMENT_INSTANCE,
+            ActionTypeID=1,
+        )
+        association.drain(response)
+        if response.status != Status.SUCCESS:
+            raise RequestRefused(f"{destination.title} refuses to be asked for storage commitment: {response.status:04X}")
+        with suppress(Ended):
+            while not came:
+                _take(association, association.next_message(Wait.ANSWER), came)
+    return came[0] if came else None
+
+
+def _take(association: Requested, message: Message, came: list[Report]) -> None:
+    """Read a report, and say that it has come."""
+    if message.command["CommandField"] != CommandField.N_EVENT_REPORT:
+        association.respond(message, Status.UNRECOGNIZED_OPERATION)
+        return
+    dataset = read(association, message, _LARGEST).dataset
+    association.respond(message, Status.SUCCESS)
+    found = Report({_text(item, SOP_INSTANCE) for item in dataset.get(REFERENCED, {}).get("Value") or ()})
+    for item in dataset.get(_FAILED, {}).get("Value") or ():
+        found.failed[_text(item, SOP_INSTANCE)] = int((item.get(_REASON, {}).get("Value") or [0])[0])
+    came.append(found)
+
+
+def _text(item: Dataset, tag: str) -> str:
+    return next(iter(text_values(item.get(tag, {}))), "")
 
 
 def report(transaction: str, checked: Iterable[Checked], retrieve_ae: str) -> tuple[int, Dataset]:
