@@ -42,7 +42,7 @@ _SEARCH: dict[str, str] = {
     "limit": "8.3.4.4: whole number; without it there is no limit unless one is set (`PACS_SEARCH_MAX_RESULTS`). When more matches than are returned, a Warning 299 says how many more (counted up to 100), and a Link header leads to the next page",
     "offset": "8.3.4.4: whole number; matches that are skipped",
     "includefield": "8.3.4.3: keywords, tags or paths with dots, repeated or separated by commas, or `all`; of attributes of a lower level nothing is returned",
-    "fuzzymatching": "8.3.4.2: `true`: names by their words in any order, without accents, by beginning or sound",
+    "fuzzymatching": "8.3.4.2: `true`: names by their words in any order, without accents, by beginning or sound, and as without it; as an extension, values of LO, LT, SH, ST, UC and UT without case, so that `StudyDescription=*knee*` finds KNEE (without it case counts there, as PS3.4 C.2.2.2.1 has it)",
     "emptyvaluematching": "8.3.4.5: `true`: an empty value finds what has none; `\"\"` does so without it",
     "multiplevaluematching": "8.3.4.6: `true`: values separated by commas or backslashes, all of which must be there (AE, AS, AT, CS, LO, PN, SH, UC of several values; no wildcards); in attributes of one value any of them. Without it several values of UI and CS mean any of them (extension for CS)",
     "orderby": "extension: keywords or tags of attributes with a column (see the keys that are matched in the database) at the level or above, separated by commas or repeated, `-` before one for descending order. Without it studies come newest first, series and instances by their numbers; either way the order is total and the same every time",

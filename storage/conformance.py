@@ -65,7 +65,7 @@ def matching() -> str:
         ("Empty value", "C.2.2.2.7", "yes", "`\"\"`: the attribute is absent or has no value"),
         ("Multiple values", "C.2.2.2.8", "partly", "over DICOMweb all of them where `multiplevaluematching` asks for it; otherwise, and in C-FIND, several values in a key of any VR mean *any* of them"),
         ("Names", "C.2.2.2.1", "yes", "without case; component by component, so that `SMITH^*` finds `SMITH`; in any one of the alphabetic, ideographic and phonetic groups, or in each where `=` separates them"),
-        ("Names, fuzzy", "C.2.2.2.1.1", "yes", "where agreed: the words in any order, without accents, by their beginning or their sound (after Soundex)"),
+        ("Names, fuzzy", "C.2.2.2.1.1", "yes", "where agreed: the words in any order, without accents, by their beginning or their sound (after Soundex), and as without it; values of LO, LT, SH, ST, UC and UT are compared without case then"),
         ("Time zones", "C.2.2.2.1, .5", "partly", "a DT with an offset is compared in UTC; DA and TM as they are stored, Timezone Offset From UTC does not adjust them"),
     )
     return table(("kind", "PS3.4", "supported", "how"), rows)

@@ -52,6 +52,12 @@ def test_searches(client: DICOMwebClient) -> None:
     assert len(client.search_for_instances(STUDY, SERIES)) == 2
     assert len(client.search_for_instances(STUDY)) == len(client.search_for_instances(get_remaining=True)) == 2
     assert client.search_for_studies(search_filters={"PatientID": "nobody"}) == []
+    # What the client passes through as it is: our extensions, page by page to the end, and includefield repeated.
+    ordered = client.search_for_instances(search_filters={"orderby": "-InstanceNumber"}, limit=1, get_remaining=True)
+    assert [item["00200013"]["Value"] for item in ordered] == [[2], [1]]
+    fields = client.search_for_series(fields=["StudyDescription", "00080060", "Manufacturer"])[0]
+    assert (fields["00081030"]["Value"], fields["00080060"]["Value"]) == (["Head"], ["CT"])
+    assert client.search_for_studies(fuzzymatching=True, search_filters={"StudyDescription": "*head*", "PatientName": "hans muller"})
 
 
 def test_whole_objects(client: DICOMwebClient) -> None:

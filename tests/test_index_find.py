@@ -21,7 +21,7 @@ from storage.types import Level, Outcome, Query, Scope, Source
 from tests.support.corpus import corpus_files
 from tests.support.entries import RECEIVED, entry, values
 from tests.support.indexes import conditions, counters_are_exact, find, studies
-from tests.test_matching import ALL_OF, FUZZY_ROWS, MOMENTS, ROWS, TWO_ITEMS, moment_conditions
+from tests.test_matching import ALL_OF, FUZZY_ROWS, MOMENTS, ROWS, TEXT_ROWS, TWO_ITEMS, moment_conditions
 
 
 def level_of(keyword: str) -> Level:
@@ -92,6 +92,20 @@ def test_sql_agrees_on_values_that_must_all_match(index: Index) -> None:
         found = values(index.find(Query(level, (condition,), frozenset())), "StudyInstanceUID")
         if (f"1.2.{number}" in found) is not expected:
             wrong.append((keyword, asked, value))
+    assert wrong == []
+
+
+def test_sql_agrees_on_text_without_case(index: Index) -> None:
+    rows = list(enumerate(TEXT_ROWS))
+    index.add([entry(f"1.2.{n}", **{keyword: value}) for n, (keyword, _, value, _) in rows])
+    wrong = []
+    for number, (keyword, asked, value, expected) in rows:
+        found = studies(index, fuzzy=True, **{keyword: asked})
+        if (f"1.2.{number}" in found) is not expected:
+            wrong.append((keyword, asked, value))
+        own = Level.STUDY if level_of(keyword) is Level.PATIENT else level_of(keyword)
+        if values(find(index, own, [], fuzzy=True, **{keyword: asked}), "StudyInstanceUID") != found:
+            wrong.append((keyword, asked, own))
     assert wrong == []
 
 

@@ -250,6 +250,36 @@ FUZZY_ROWS: list[tuple[str, str | None, bool]] = [
     ("-", "Smith", False),
 ]
 
+# (keyword, what is asked, what is stored, does it match when the search is fuzzy): free text without case.
+TEXT_ROWS: list[tuple[str, str, Any, bool]] = [
+    ("StudyDescription", "*knee*", "MR KNEE LEFT", True),
+    ("StudyDescription", "mr knee", "MR Knee", True),
+    ("StudyDescription", "mr*", "MR Knee", True),
+    ("StudyDescription", "*KNEE*", "knee", True),
+    ("StudyDescription", "*knie*", "MR KNEE", False),
+    ("StudyDescription", "?r", "MR", True),
+    ("StudyDescription", "*gehör*", "GEHÖRGANG", True),
+    ("StudyDescription", "*gehör*", "GEHURGANG", False),
+    ("StudyDescription", "*ΚΕΦ*", "κεφαλή", True),
+    ("StudyDescription", "\u0131", "I", False),  # dotless i
+    ("StudyDescription", "*100%_[a]*", "X 100%_[A] Y", True),
+    ("StudyDescription", "*%*", "100", False),
+    ("StudyDescription", "*c:d*", "C:D", True),
+    ("PatientID", "p1", "P1", True),
+    ("SeriesDescription", "*t2 ax*", "T2 AX", True),
+    ("SeriesDescription", "*größe*", "GRÖSSE", False),
+    ("SeriesDescription", "*tête*", "TÊTE", True),
+    # Codes are codes.
+    ("Modality", "ct", "CT", False),
+    ("BodyPartExamined", "knee", "KNEE", False),
+    # What has no column.
+    ("ProtocolName", "*thorax*", "Thorax PA", True),
+    ("PatientComments", "calm", "CALM", True),
+    # Names: what matches to the letter is found too, in the midst of a word as well.
+    ("PatientName", "*mit*", "Smith^John", True),
+    ("PatientName", "smith^j*", "Smith^John", True),
+]
+
 # (keyword, VR, value): refused, with the keyword in the text.
 MALFORMED = [
     ("StudyDate", "DA", "abc"),
@@ -567,3 +597,10 @@ def test_real_names_are_found_by_themselves_in_any_case_and_by_any_part(name: st
 def test_several_values_that_must_all_match(keyword: str, asked: str, stored: Any, expected: bool) -> None:
     condition = parse_all((tag_of(keyword),), dictionary_VR(keyword), asked)
     assert matches_dataset([((tag_of(keyword),), condition)], json_of({keyword: stored})) is expected
+
+
+@pytest.mark.parametrize(("keyword", "asked", "stored", "expected"), TEXT_ROWS)
+def test_text_without_case_where_the_search_is_fuzzy(keyword: str, asked: str, stored: Any, expected: bool) -> None:
+    path = (tag_of(keyword),)
+    condition = parse(path, dictionary_VR(keyword), asked)
+    assert matches_dataset([(path, condition)], json_of({keyword: stored}), fuzzy=True) is expected

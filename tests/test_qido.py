@@ -232,7 +232,14 @@ def found(client: TestClient, path: str, tag: str = STUDY) -> list[str]:
         ("studies?StudyInstanceUID=1.2.6,1.2.3", STUDY, ["1.2.3", "1.2.6"]),
         ("studies?StudyInstanceUID=9.9", STUDY, []),
         ("studies?PatientName=muller&fuzzymatching=true", STUDY, ["1.2.3"]),
+        # universal matching (C.2.2.2.3), of whatever attribute at whatever level
+        ("studies?ImageType=&Modality=*&KVP=", STUDY, ["1.2.3", "1.2.6"]),
         ("studies?StudyDescription=a%20b", STUDY, []),
+        # OHIF's study list where fuzzy matching is on (viewer-config): as typed, whatever the case
+        ("studies?StudyInstanceUID=1.2.3&PatientName=*%C3%BCll*&fuzzymatching=true&limit=101", STUDY, ["1.2.3"]),
+        ("studies?00100020=*p1*&fuzzymatching=true&limit=101", STUDY, ["1.2.3"]),
+        ("studies?00100020=*p1*&limit=101", STUDY, []),
+        ("series?SeriesDescription=*report*&fuzzymatching=true", SERIES, ["1.2.3.5"]),
         ("studies?PatientID=P1%00", STUDY, ["1.2.3"]),
         ("studies/1.2.3/series?includefield=0008103E%2C00080021", SERIES, ["1.2.3.4", "1.2.3.5"]),
         ("studies/1.2.3/series?Modality=SR", SERIES, ["1.2.3.5"]),

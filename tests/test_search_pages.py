@@ -7,18 +7,22 @@ import io
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from starlette.testclient import TestClient
 
 from dicomweb import search_pages
 from dicomweb.native_xml import from_xml
+from dicomweb.search_parameters import PARAMETERS
 from dicomweb.settings import WebSettings
 from storage.archive import Archive
 from storage.attributes import tag_of
 from tests.support import made, web
-from tests.support.archive import ingest
+from tests.support.archive import close_archive, ingest, open_archive
 
 STUDIES = 7
 
@@ -295,3 +299,43 @@ def test_a_long_table_has_every_row(filled: Archive, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("dicomweb.search_formats._ROWS", 2)
     with web.client(filled) as client:
         assert [row["StudyInstanceUID"] for row in table(client.get("studies?accept=text/csv"))] == NEWEST_FIRST
+
+
+# --- whatever is asked --------------------------------------------------------------------------------------------
+
+_VALUES = st.one_of(
+    st.sampled_from(
+        ["true", "false", "all", "1", "0", "*", "?", "*a*", '""', "DOE", "20240101-20240103", "-2024", "10-11", "1.2\\1.3", "CT,MR",
+         "-StudyDate,PatientName", "00081030", "RequestAttributesSequence.00400009", "ACME", "Ä*", "%", "_", "[a]", "'; --", "text/csv"]
+    ),
+    st.text(max_size=12),
+)  # fmt: skip
+_NAMES = st.sampled_from([
+    *sorted(PARAMETERS), "PatientName", "PatientID", "StudyDate", "StudyTime", "StudyDescription", "ModalitiesInStudy", "SOPClassesInStudy",
+    "SeriesNumber", "Modality", "InstanceNumber", "Rows", "AvailableTransferSyntaxUID", "00400275.00400009", "ImageType", "ContentDate",
+    "AcquisitionDateTime", "PatientComments", "SpecificCharacterSet", "InstanceAvailability", "00091001", "00090010", "KVP",
+])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    archive = open_archive(tmp_path_factory.mktemp("fuzzed"))
+    for number in (1, 2):
+        ingest(archive, made.instance(number, ImageType=["ORIGINAL", "PRIMARY"], ContentDate="20240101"))
+    with web.client(archive) as client:
+        yield client
+    close_archive(archive)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    path=st.sampled_from(["studies", "series", "instances", "studies/1.2.3/series", "studies/1.2.3/series/1.2.3.4/instances"]),
+    query=st.lists(st.tuples(_NAMES, _VALUES), max_size=5),
+)
+def test_any_search_is_answered_or_refused_by_name(fuzzed: TestClient, path: str, query: list[tuple[str, str]]) -> None:
+    answer = fuzzed.get(f"{path}?{urlencode(query)}")
+    assert answer.status_code in (200, 204, 400, 406), answer.text
+    if answer.status_code == 400:
+        assert answer.json()["reference"] == "PS3.18 10.6"
+    elif answer.headers.get("content-type") == "application/dicom+json":
+        assert all("00081190" in row for row in answer.json())

@@ -9,11 +9,16 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pacs import processing
+from pacs.settings import Settings
 from pacs.worker import Periodic, Run, Worker
+from storage.archive import Archive
 from storage.errors import BadRequest, LightboxError, StoreUnavailable
 from storage.index import Index
 from storage.jobs import Claimed, JobQueue
 from storage.types import Job
+from tests.support import made
+from tests.support.archive import ingest
 from tests.support.dimse_server import wait_until
 
 
@@ -168,3 +173,18 @@ def test_periodic_work_comes_round_whatever_happens_to_it(index: Index) -> None:
     worker.start()
     wait_until(lambda: len(times) >= 4)
     assert worker.stop(10)
+
+
+def test_an_additional_attribute_is_indexed_by_its_job(archive: Archive) -> None:
+    """The job as `pacs attributes add` enqueues it, run as a worker process runs it."""
+    ingest(archive, made.instance(1, KVP="120"))
+    archive.index.searchables.add(("00180060",), "DS")
+    work = processing.Work(archive, Settings())
+    later = datetime.now(UTC).timestamp() + 3600
+    queue, counted = JobQueue(archive.index, clock=lambda: later), Counted()
+    worker = Worker(queue, processing.kinds(work), observer=counted, idle_seconds=0.01)
+    worker.start()
+    wait_until(empty(queue))
+    assert worker.stop(10)
+    (one,) = archive.index.searchables.all()
+    assert (counted.outcomes, one.ready, one.done) == ([("index-attribute", "done")], True, 1)

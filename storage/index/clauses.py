@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy import Column as AnyColumn
-from sqlalchemy import ColumnElement, Table, and_, bindparam, false, or_, select, text, true
+from sqlalchemy import ColumnElement, Table, and_, bindparam, or_, select, text, true
 from sqlalchemy import column as named
 
 from storage.attributes import BY_TAG, TABLE, Attribute
@@ -27,7 +28,7 @@ from storage.matching import (
     Range,
     Universal,
 )
-from storage.matching.keys import DECIMAL, NO_NUMBER, NO_TEXT, WHOLE
+from storage.matching.keys import DECIMAL, LOOSE, NO_NUMBER, NO_TEXT, WHOLE
 from storage.types import DEFAULT_PARTITION
 
 Clause: TypeAlias = ColumnElement[bool]
@@ -39,6 +40,8 @@ _TRIGRAMS = frozenset({
     "accession_number", "study_description",
 })  # fmt: skip
 _TRIGRAM = 3
+
+_BEYOND = re.compile(r"[^\x00-\x7f]")
 
 # Greater than any text that begins like the one before it.
 _LAST = "\U0010ffff"
@@ -121,7 +124,18 @@ class Clauses:
             return self._one_of(columns[0], condition)
         return None
 
+    def exact(self, condition: Condition) -> bool:
+        """Whether the clause for a condition finds just what matches, or may find more."""
+        if isinstance(condition, AllOf):
+            return all(self.exact(one) for one in condition.each)
+        if not (self._fuzzy and isinstance(condition, OneOf) and condition.vr in LOOSE):
+            return True
+        pieces = [piece for pattern in _patterns(condition) for piece in pattern]
+        return all(piece.isascii() for piece in pieces if isinstance(piece, str))
+
     def _one_of(self, column: Column, condition: OneOf) -> Clause:
+        if self._fuzzy and condition.vr in LOOSE:
+            return or_(*(self._loosely(column, pattern) for pattern in _patterns(condition)))
         alternatives: list[Clause] = [self._like((column,), (pattern,)) for pattern in condition.patterns]
         if condition.keys:
             alternatives.append(
@@ -129,11 +143,19 @@ class Clauses:
             )
         return or_(*alternatives)
 
+    def _loosely(self, column: Column, pattern: Pattern) -> Clause:
+        """Without case, as far as the database knows letters: those beyond ASCII may be any."""
+        written = _written(pattern, "%", "_", lambda piece: _like_literal(_BEYOND.sub("\0", piece)).replace("\0", "_"))
+        fits = column.ilike(written, escape="\\") if not self._sqlite else column.like(written, escape="\\")
+        known = [run for piece in pattern if isinstance(piece, str) for run in _BEYOND.split(piece)]
+        return and_(fits, self._trigrams((column,), [max(known, key=len, default="")]))
+
     def _names(self, columns: Sequence[Column], condition: Names) -> Clause:
         *groups, words = columns
+        literal = [self._name(groups, one) for one in condition.literal]
         if self._fuzzy:
-            return or_(false(), *(self._words(words, one.words) for one in condition.fuzzy))
-        return or_(*(self._name(groups, one) for one in condition.literal))
+            return or_(*(self._words(words, one.words) for one in condition.fuzzy), *literal)
+        return or_(*literal)
 
     def _name(self, groups: Sequence[Column], condition: NameLike) -> Clause:
         if condition.groups:
@@ -217,6 +239,10 @@ class Clauses:
         if self._sqlite and not self._common(entries, True):
             return study.c.pk.in_(of_series.where(series.c.partition == self._partition))
         return of_series.where(series.c.study_pk == study.c.pk).correlate(study).exists()
+
+
+def _patterns(condition: OneOf) -> tuple[Pattern, ...]:
+    return (*((str(key),) for key in condition.keys), *condition.patterns)
 
 
 def _range(column: Column, condition: Range) -> Clause:

@@ -16,7 +16,7 @@ from storage.index.clauses import Clause, Clauses
 from storage.index.frequency import Common, unlooked
 from storage.index.searchable import Searchable, kept, visible
 from storage.index.tables import instance, series, study
-from storage.matching import Condition, matches
+from storage.matching import Condition, Universal, matches
 from storage.types import Level, Query
 
 # Nothing is stored of these: whoever answers the request adds them.
@@ -79,7 +79,7 @@ class Plan:
 
     def _take(self, path: tuple[str, ...], condition: Condition) -> None:
         tag = path[0]
-        if tag == _NOT_A_KEY:
+        if tag == _NOT_A_KEY or isinstance(condition, Universal):
             return
         if tag == _AVAILABILITY:
             self.narrowed = True
@@ -94,9 +94,11 @@ class Plan:
         if clause is not None:
             self.narrowed = True
             self._below_or_own(level, by_uid=BY_TAG[tag].key == "U").append(clause)
-        elif tag in BY_TAG and BY_TAG[tag].computed:
+            if self._clauses.exact(condition):
+                return
+        if tag in BY_TAG and BY_TAG[tag].computed:
             raise self._refusal(tag)
-        elif level is self._level or above(self._level, level):
+        if level is self._level or above(self._level, level):
             self.rest.append((path, condition))
         elif level is Level.SERIES and self._level is Level.STUDY:
             self.rest_of_series.append((path, condition))
@@ -113,7 +115,8 @@ class Plan:
             raise UnsupportedQuery(_not_by_index(one))
         self.narrowed = True
         self._below_or_own(one.level, by_uid=True).append(clause)
-        return not seen or len(one.path) == 1 or self._firsts[one.path[0]] == 1
+        alone = len(one.path) == 1 or self._firsts[one.path[0]] == 1
+        return not seen or (alone and self._clauses.exact(condition))
 
     def _below_or_own(self, level: Level, *, by_uid: bool) -> list[Clause]:
         # Patients have no table of their own: theirs is that of their studies.

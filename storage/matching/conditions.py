@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from storage.matching.keys import Key, key_of
+from storage.matching.keys import LOOSE, Key, fold, key_of
 from storage.matching.names import fuzzy_key, name_keys
 from storage.matching.times import Moment, moment
 
@@ -135,7 +136,7 @@ def like(pattern: Pattern, text: str) -> bool:
 def matches(condition: Condition, values: Sequence[Any], *, fuzzy: bool = False) -> bool:
     """Whether an attribute with these values (as in the DICOM JSON model) matches; any one of several will do.
 
-    `fuzzy` is about person names only. A DateTimeRange needs two attributes: see `datasets.matches_dataset`.
+    `fuzzy` is about person names, and about capitals in free text. A DateTimeRange needs two attributes: see `datasets.matches_dataset`.
     """
     if isinstance(condition, Universal):
         return True
@@ -149,6 +150,9 @@ def matches(condition: Condition, values: Sequence[Any], *, fuzzy: bool = False)
         return any(_moment_within(condition, str(value)) for value in values)
     if isinstance(condition, DateTimeRange):
         raise TypeError("a date and its time are matched together, on the whole data set")
+    if fuzzy and isinstance(condition, OneOf) and condition.vr in LOOSE:
+        condition, folded = _folded(condition), [fold(str(key_of(condition.vr, value) or "")) for value in values]
+        return any(_key_matches(condition, text) for text in folded if text)
     return any(
         _key_matches(condition, key) for value in values if (key := key_of(condition.vr, value)) is not None
     )
@@ -171,11 +175,22 @@ def _key_matches(condition: OneOf | Range, key: Key) -> bool:
     )
 
 
+@lru_cache(256)
+def _folded(condition: OneOf) -> OneOf:
+    patterns = tuple(
+        tuple(fold(piece) if isinstance(piece, str) else piece for piece in pattern)
+        for pattern in condition.patterns
+    )
+    return OneOf(condition.vr, tuple(fold(str(key)) for key in condition.keys), patterns)
+
+
 def _name_matches(condition: Names, value: Any, fuzzy: bool) -> bool:
     keys = name_keys(value)
     if fuzzy:
         text = fuzzy_key(keys)
-        return any(all(any(n in text for n in needles) for needles in one.words) for one in condition.fuzzy)
+        if any(all(any(n in text for n in needles) for needles in one.words) for one in condition.fuzzy):
+            return True
+    # What matches to the letter matches loosely too.
     return any(_name_like(one, keys) for one in condition.literal)
 
 

@@ -13,6 +13,8 @@ WHOLE = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
 DECIMAL = frozenset({"DS", "FD", "FL"})
 # VRs in which `*` and `?` are wildcards (PS3.4 C.2.2.2.4).
 WILD = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+# Free text, in which a search that is fuzzy makes no difference between capitals and small letters. Never codes or UIDs.
+LOOSE = frozenset({"LO", "LT", "SH", "ST", "UC", "UT"})
 # VRs whose value may contain a backslash (PS3.5 6.2): never a list.
 UNDIVIDED = frozenset({"LT", "ST", "UR", "UT"})
 # VRs in which several values in a key must all be there, where that is asked for (PS3.4 C.2.2.2.8).
@@ -29,6 +31,16 @@ Key = str | int | float
 def text_key(text: str) -> str:
     """Text without padding (PS3.5 6.2: leading and trailing spaces are not significant), in one Unicode form."""
     return unicodedata.normalize("NFC", text.replace("\0", "").strip(" "))[:LONGEST].rstrip(" ")
+
+
+def fold(text: str) -> str:
+    """Text in small letters, of the same length; no other letter becomes one of ASCII, so that databases can narrow by those."""
+    return text.lower() if text.isascii() else "".join(map(_small, text))
+
+
+def _small(letter: str) -> str:
+    small = letter.lower()
+    return small if len(small) == 1 and small.isascii() == letter.isascii() else letter
 
 
 def number_key(value: Any) -> int | None:
