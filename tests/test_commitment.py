@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from storage.errors import StoreUnavailable
 from storage.index.ae import AeTitle, add_ae_title
 from storage.index.tables import job
 from storage.jobs import JobQueue
-from storage.types import Job, Scope
+from storage.types import Scope
 from tests.support.archive import Store
 from tests.support.dimse_peer import CT
 from tests.support.dimse_server import Serving, serving, wait_until
@@ -271,14 +270,3 @@ def test_three_tries_then_an_administrator(
         assert queue.retry(dead.id)
         wait_until(lambda: queue.counts() == {"waiting": 0, "running": 0, "dead": 0})
         assert len(one.reports) == 5
-
-
-def test_a_request_survives_a_crash(archive: Archive) -> None:
-    """What was begun and never said to be done comes back when its lease ends, with all its tries."""
-    now = datetime.now(UTC).timestamp()
-    queue = JobQueue(archive.index, clock=lambda: now)
-    queue.begin(Job("commitment-report", {"requester": "X"}), "one that dies", lease=60)
-    assert queue.claim("worker") == []
-    later = JobQueue(archive.index, clock=lambda: now + timedelta(seconds=61).total_seconds())
-    (claimed,) = later.claim("worker")
-    assert (claimed.kind, claimed.attempt) == ("commitment-report", 1)

@@ -196,7 +196,7 @@ def test_what_is_deleted_is_not_found_and_can_come_again(index: Index) -> None:
     assert [find(index, level) for level in Level] == [[], [], [], []]
     assert list(index.locate(Scope("1.2.3"))) == []
     assert list(index.metadata(scope)) == []
-    assert index.kinds(Scope("1.2.3")) == {}
+    assert (index.kinds(Scope("1.2.3")), index.instances(["1.2.3.1.1"])) == ({}, [])
     assert (index.layout(scope), index.etag(scope), index.etag(Scope("1.2.3"))) == (None, None, None)
     assert index.counts() == Counts(0, 0, 0, 0)
     assert [row.instance for row in index.objects(0, 10)] == ["1.2.3.1.1"], "its object is still known"
@@ -226,6 +226,8 @@ def test_instances_come_by_series_and_instance_number(index: Index) -> None:
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.2"))] == ["1.1.2.1"]
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.1", "1.1.1.1"))] == ["1.1.1.1"]
     assert sum(index.kinds(Scope("1.1")).values()) == 5
+    assert {one.uids.instance for one in index.instances(["1.1.1.2", "1.1.3.1", "9"])} == {"1.1.1.2", "1.1.3.1"}
+    assert index.instances(["1.1.1.2"], partition="x") == []
     assert index.kinds(Scope("1.1", "1.1.1")) == {(CT, EXPLICIT_LITTLE): 3}
     for nowhere in (
         Scope("9"),

@@ -167,3 +167,19 @@ def test_many_workers_share_the_work(index: Index) -> None:
     work("last")
     assert sorted(done) == list(range(60))  # type: ignore[type-var]
     assert queue.counts() == {"waiting": 0, "running": 0, "dead": 0}
+
+
+def test_what_its_maker_begins_itself(queue: JobQueue, clock: Clock) -> None:
+    """Nobody else has it meanwhile; where its maker fails or dies, workers have all their tries."""
+    done, failed, lost = (queue.begin(Job("k", {"n": number}), "maker", lease=60) for number in (1, 2, 3))
+    assert queue.claim("a", limit=5) == []
+    assert queue.done(done)
+    assert queue.fail(failed, "not today")
+    clock.pass_by(WAIT_SECONDS)
+    (again,) = queue.claim("a", limit=5, lease=1000)
+    assert (again.payload, again.attempt) == ({"n": 2}, 1)
+    clock.pass_by(60)
+    (taken,) = queue.claim("b", limit=5)
+    assert (taken.payload, taken.attempt) == ({"n": 3}, 1)
+    assert not queue.done(lost), "its lease had ended"
+    assert queue.done(taken)

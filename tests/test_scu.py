@@ -28,11 +28,12 @@ from pacs.scu.associating import (
 )
 from pacs.scu.committing import ask
 from pacs.scu.delivery import plan
+from pacs.scu.sources import Stored
 from storage.archive import Archive
 from storage.commitment import Reference
 from storage.index.ae import AeTitle, add_ae_title
 from storage.types import Level, Scope
-from tests.support.archive import close_archive, ingest, open_archive
+from tests.support.archive import Store, close_archive, ingest, open_archive
 from tests.support.dimse_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION
 from tests.support.dimse_server import Serving, serving
 from tests.support.made import instance
@@ -67,6 +68,17 @@ def test_a_plan_of_many_classes_keeps_each_on_one_association() -> None:
     assert [len(one) for one in planned] == [126, 126, 48]
     places = {(one.abstract_syntax, n) for n, proposals in enumerate(planned) for one in proposals}
     assert len(places) == 100
+
+
+def test_what_was_not_planned_gets_an_association_of_its_own(archive: Archive, store: Store) -> None:
+    store(instance(1))
+    store(instance(2, sop_class=MR))
+    first, second = archive.index.locate(Scope("1.2.3"))
+    with node([(CT, [EXPLICIT]), (MR, [EXPLICIT])]) as target:
+        destination = Destination("NODE", "127.0.0.1", target.port, calling_ae="LIGHTBOX")
+        with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
+            assert [sending.send(first, second).status, sending.send(second).status] == [0, 0]
+        assert (target.associations, target.uids) == (2, ["1.2.3.4.1", "1.2.3.4.2"])
 
 
 @pytest.fixture

@@ -77,8 +77,8 @@ class Delivery:
         for again in (False, True):
             if self._given_up:
                 return self._failed(one, self._given_up)
-            place = self._place[one.sop_class_uid]
-            same = following is not None and self._place[following.sop_class_uid] == place
+            place = self._place_of(one)
+            same = following is not None and self._place_of(following) == place
             try:
                 outcome = self._sender(place).send(one, following if same else None, self._originator)
             except Ended as error:
@@ -95,6 +95,13 @@ class Delivery:
             if again or not self._worth_repeating(outcome):
                 return outcome
         return self._failed(one, self._given_up)
+
+    def _place_of(self, one: Located) -> int:
+        """On which association of the plan it goes. What is stored while a study is being sent may be of a kind of its own."""
+        if one.sop_class_uid not in self._place:
+            self._place[one.sop_class_uid] = len(self._plan)
+            self._plan += plan([(one.sop_class_uid, one.transfer_syntax_uid)], self._destination.syntaxes)
+        return self._place[one.sop_class_uid]
 
     def close(self) -> None:
         """Release every association."""

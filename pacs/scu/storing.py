@@ -24,6 +24,8 @@ from storage.transfer_syntaxes import lookup
 from storage.types import Located
 
 _log = structlog.get_logger(__name__)
+# Pieces of the next instance that are read, or made, while the peer is at the one before: a header and its frame.
+_READ_AHEAD: Final = 2
 # Warnings that are not of the form Bxxx (PS3.7 annex C.4).
 _WARNINGS: Final = frozenset({0x0001, 0x0107, 0x0116})
 
@@ -117,7 +119,7 @@ class Sender:
         try:
             context = self._context(one)
             data = self._data(one, context.transfer_syntax)
-            begun = chain(list(islice(data, 1)), data)
+            begun = chain(list(islice(data, _READ_AHEAD)), data)
         except Exception:  # noqa: BLE001 - tried, and told, again when it is its turn
             return
         self._ahead = one.uids.instance, context, begun
