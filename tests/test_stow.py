@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -347,3 +349,53 @@ def test_a_warning_names_the_attribute(client: TestClient) -> None:
     answer = web.stow(client, [made.instance(1, PixelData=b"\0\0")])
     assert (answer.status_code, items(answer, REFERENCED)[0]["00081196"]) == (202, 0xB007)
     assert "(PixelData 7FE0,0010)" in answer.headers["warning"]
+
+
+# ---- what a client says of the length, and what it sends, on a real socket
+
+
+def _raw(url: str, head: str, body: bytes, *, leave: bool) -> bytes:
+    """Send a request as it is written here; the answer, or nothing where the client leaves before it."""
+    host = url.removeprefix("http://").partition("/")[0]
+    with socket.create_connection((host.partition(":")[0], int(host.partition(":")[2])), timeout=10) as connection:
+        request = f"POST /dicom-web/studies HTTP/1.1\r\nHost: {host}\r\n{head}Connection: close\r\n\r\n".encode()
+        connection.sendall(request + body)
+        if leave:
+            return b""
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        return answer
+
+
+def _eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_a_client_that_leaves_in_mid_body(archive: Archive) -> None:
+    """What came whole is stored, nothing else is, and no temporary file stays (RELIABILITY: I4, I7)."""
+    body, headers = web.related([made.instance(1), made.instance(2), made.instance(3, side=512)])
+    head = f"Content-Type: {headers['Content-Type']}\r\nContent-Length: {len(body)}\r\n"
+    with web.serving(archive) as url:
+        _raw(url, head, body[:-1000], leave=True)
+        assert _eventually(lambda: archive.index.counts().instances == 2)
+        assert _eventually(lambda: not list(archive.spool_folder.glob("spool-*")))
+
+
+@pytest.mark.parametrize("left_out", [5, 300])
+def test_a_content_length_that_is_too_small(archive: Archive, left_out: int) -> None:
+    """RFC 9112 6.3: the body ends where it is said to end, here in the middle of the second instance."""
+    body, headers = web.related([made.instance(1), made.instance(2)])
+    head = f"Content-Type: {headers['Content-Type']}\r\nContent-Length: {len(body) - left_out}\r\n"
+    with web.serving(archive) as url:
+        answer = _raw(url, head, body[: len(body) - left_out], leave=False)
+    assert answer.startswith(b"HTTP/1.1 202 ")
+    assert archive.index.counts().instances == 1
+
+
+def test_a_content_length_that_is_none(archive: Archive) -> None:
+    with web.serving(archive) as url:
+        assert _raw(url, "Content-Type: application/dicom\r\nContent-Length: many\r\n", b"x", leave=False).startswith(b"HTTP/1.1 400 ")
