@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from dicomweb.errors import WebRefusal
 from dicomweb.exchange import Answer, Call
 from dicomweb.ranges import Span, Unsatisfiable, parse_range
-from storage.errors import CannotDecode, ObjectMissing
+from storage.pieces import Extent, Made, Piece, complete, length_of, streamed
 from storage.types import Blobs
 
 # Bodies up to this size are read in the request's one thread hop; larger ones are streamed.
@@ -22,26 +22,6 @@ CACHE_CONTROL = "private, no-cache"
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """Bytes of one stored object."""
-
-    key: str
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """Bytes that are made when their turn comes, of known length: a decoded frame, for one."""
-
-    length: int
-    make: Callable[[], bytes]
-
-
-Piece = bytes | Extent | Made
-
-
-@dataclass(frozen=True, slots=True)
 class Body:
     """Pieces that follow each other."""
 
@@ -50,7 +30,7 @@ class Body:
     @property
     def length(self) -> int:
         """Bytes in all."""
-        return sum(_length(piece) for piece in self.pieces)
+        return sum(length_of(piece) for piece in self.pieces)
 
     def first(self, length: int) -> Body:
         """The first `length` bytes."""
@@ -61,7 +41,7 @@ class Body:
         kept: list[Piece] = []
         at = 0
         for piece in self.pieces:
-            size = _length(piece)
+            size = length_of(piece)
             start, stop = max(span.start - at, 0), min(span.stop - at, size)
             if start < stop:
                 kept.append(_part(piece, start, stop))
@@ -105,11 +85,7 @@ def read(blobs: Blobs, body: Body) -> tuple[bytes, ...]:
 
 def stream(blobs: Blobs, body: Body) -> Iterator[bytes]:
     """The pieces one after the other, large extents in parts."""
-    for piece in body.pieces:
-        if isinstance(piece, Extent):
-            yield from _streamed(blobs, piece)
-        else:
-            yield _bytes(piece)
+    return streamed(blobs, body.pieces)
 
 
 def settled(pieces: Iterator[bytes]) -> tuple[bytes, ...] | Iterator[bytes]:
@@ -144,17 +120,8 @@ class _Resumed(Iterator[bytes]):
             close()
 
 
-def _length(piece: Piece) -> int:
-    return len(piece) if isinstance(piece, bytes) else piece.length
-
-
 def _bytes(piece: bytes | Made) -> bytes:
-    if isinstance(piece, bytes):
-        return piece
-    made = piece.make()
-    if len(made) != piece.length:
-        raise CannotDecode(f"what was made of the stored bytes has {len(made)} bytes where {piece.length} were announced")
-    return made
+    return piece if isinstance(piece, bytes) else piece.bytes()
 
 
 def _part(piece: Piece, start: int, stop: int) -> Piece:
@@ -194,23 +161,9 @@ def _adjoins(before: Extent, after: Extent) -> bool:
 def _together(blobs: Blobs, extents: Sequence[Extent]) -> Iterator[bytes]:
     base, end = extents[0].offset, extents[-1].offset + extents[-1].length
     data = blobs.read(extents[0].key, base, end - base)
-    _whole(len(data), end - base)
+    complete(len(data), end - base)
     if len(extents) == 1:
         yield data
         return
     for extent in extents:
         yield data[extent.offset - base : extent.offset - base + extent.length]
-
-
-def _streamed(blobs: Blobs, extent: Extent) -> Iterator[bytes]:
-    sent = 0
-    for data in blobs.stream(extent.key, extent.offset, extent.length):
-        sent += len(data)
-        yield data
-    _whole(sent, extent.length)
-
-
-def _whole(found: int, expected: int) -> None:
-    """A shorter object than the index says is damage: never serve part of it as if it were all."""
-    if found != expected:
-        raise ObjectMissing(f"the stored object ends {expected - found} bytes early; send the instance again, which repairs it")

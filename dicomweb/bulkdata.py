@@ -7,7 +7,7 @@ import binascii
 from typing import Any
 
 from dicomweb import negotiation
-from dicomweb.bodies import Body, Piece, respond
+from dicomweb.bodies import Body, respond
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import frames_as, scope_of
 from dicomweb.instance import Instance
@@ -16,6 +16,7 @@ from dicomweb.media_types import OCTETS
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage.errors import NotFound
+from storage.pieces import Piece
 from storage.transfer_syntaxes import Coding
 from storage.types import Blobs, BulkItem
 

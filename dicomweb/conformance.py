@@ -19,13 +19,14 @@ from dicomweb.settings import WebSettings
 from dicomweb.store_response import WARNING_REASONS
 from storage.codecs.decoding import DECODERS
 from storage.conformance import table
+from storage.transfer_syntaxes import EXPLICIT_BIG
 from storage.transfer_syntaxes import TABLE as SYNTAXES
 
 # What answers (`Resource.methods`): section of PS3.18, what it is, and what can be said against it.
 HANDLERS: dict[str, tuple[str, str]] = {
-    "instances": ("10.4.1.1.1", "Part 10 files, one to a part, in the transfer syntax in which each is stored"),
-    "instance": ("10.4.1.1.1", "one Part 10 file, in a part or alone, in the transfer syntax in which it is stored; Range"),
-    "metadata": ("10.4.1.1.2", "the data sets in DICOM JSON, bulk data by reference; ETag, gzip and zstd"),
+    "instances": ("10.4.1.1.1", "Part 10 files, one to a part, each as stored or in Explicit VR Little Endian"),
+    "instance": ("10.4.1.1.1", "one Part 10 file, in a part or alone, as stored or in Explicit VR Little Endian; Range"),
+    "metadata": ("10.4.1.1.2", "the data sets in DICOM JSON or the Native DICOM Model in XML, bulk data by reference; ETag, gzip and zstd"),
     "rendered": ("10.4.1.1.3", "pictures of the frames named, else one picture: of an instance its first frame, of a study or series the first frame of its middle image; videos and PDF documents as stored"),
     "thumbnail": ("10.4.1.1.4", f"one picture of the middle of what is named, at most {THUMBNAIL_SIDE} pixels wide and high unless a viewport asks otherwise; an icon for what has no pixels"),
     "bulk data": ("10.4.1.1.5", "one value at the BulkDataURI that metadata gave, nested ones too; Range"),
@@ -65,7 +66,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.3.5", "Rendering parameters", "partly", "see below"),
     ("8.5", "Status codes", "partly", "see the table of errors; a search without matches is 200 and an empty list, or 204 where `PACS_SEARCH_EMPTY_STATUS` says so; 206 is not used for searches, Warning 299 says what is left"),
     ("8.6", "Payloads", "supported", "single part and multipart/related"),
-    ("8.7.3", "DICOM media types", "partly", "no application/dicom+xml; instances only as stored, also in Implicit VR Little Endian and Explicit VR Big Endian, which 8.7.3 forbids; without a transfer-syntax parameter as stored instead of Explicit VR Little Endian"),
+    ("8.7.3", "DICOM media types", "partly", "instances as stored (by `transfer-syntax=*` or by name, and where any media type is accepted; so also in Implicit VR Little Endian and Explicit VR Big Endian, which 8.7.3 forbids) or in Explicit VR Little Endian; not compressed anew"),
     ("8.7.4", "Rendered media types", "partly", "pictures, stored MPEG video, stored PDF; no text for structured reports, no image/jp2, no animation"),
     ("8.7.5", "Acceptable media types", "supported", "quality values, wildcards, most specific first; 406 lists what could be had"),
     ("8.8", "Character sets", "partly", "UTF-8 only"),
@@ -129,8 +130,8 @@ def _paths(found: Iterable[Resource]) -> str:
 def _media_types() -> str:
     bulk = negotiation.bulk(OCTETS)
     rows = (
-        ("studies, series", _offers(negotiation.instances(["{as stored}"], single=False))),
-        ("instances", _offers(negotiation.instances(["{as stored}"], single=True))),
+        ("studies, series", _whole_instances(single=False)),
+        ("instances", _whole_instances(single=True)),
         ("metadata", _offers(negotiation.METADATA)),
         ("searches", _offers(negotiation.SEARCH)),
         ("answer of store", _offers(negotiation.STORE) + "; the first where none is accepted"),
@@ -140,6 +141,11 @@ def _media_types() -> str:
     )
     text = table(("resource", "media types, the first where several would do"), rows)
     return f"{text}\n\nRange and ETag: instances, frames, bulk data, pictures; not whole studies and series."
+
+
+def _whole_instances(*, single: bool) -> str:
+    offers = negotiation.instances(EXPLICIT_BIG, single=single)
+    return _offers(offers).replace(f"transfer-syntax={EXPLICIT_BIG}", "transfer-syntax={as stored}")
 
 
 def _frames() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicomweb import negotiation
-from dicomweb.bodies import Body, Piece, respond
+from dicomweb.bodies import Body, respond
 from dicomweb.exchange import Answer, Call
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
@@ -13,6 +13,7 @@ from dicomweb.media_types import RELATED
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage.errors import BadRequest, NotFound
+from storage.pieces import Piece
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding
 from storage.types import Blobs, Scope
 

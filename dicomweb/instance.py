@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from dicomweb.bodies import Body, Extent, Made, Piece, read
+from dicomweb.bodies import Body, read
 from dicomweb.negotiation import DECODE_FIRST
 from storage import codecs
 from storage.codecs import PixelDescription
 from storage.errors import CannotDecode, NotFound
 from storage.index import Layout
+from storage.pieces import Extent, Made, Piece
 from storage.scanner import inflate
 from storage.transfer_syntaxes import Coding, TransferSyntax, lookup
 from storage.types import Blobs, BulkItem

@@ -16,6 +16,9 @@ from dicomweb.bodies import CACHE_CONTROL, settled, unchanged
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import scope_of
 from dicomweb.instance import YBR, served_decoded
+from dicomweb.media_types import DICOM_XML
+from dicomweb.multipart import boundary_for, closing, part_head
+from dicomweb.native_xml import to_xml
 from storage.archive import Archive
 from storage.errors import NotFound
 from storage.transfer_syntaxes import Coding, lookup
@@ -89,13 +92,18 @@ class Metadata:
         scope = scope_of(call)
         offer = negotiation.choose(call.accepted(), negotiation.METADATA)
         tag, items = self._instance(scope) if scope.instance else self._many(scope)
-        headers = {"ETag": f'W/"{tag}"', "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
+        kind = "-xml" if offer.media_type == DICOM_XML else ""
+        headers = {"ETag": f'W/"{tag}{kind}"', "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
         if unchanged(call, headers["ETag"]):
             return Answer(304, headers)
-        headers["Content-Type"] = offer.media_type
+        if offer.media_type == DICOM_XML:
+            boundary = boundary_for(tag, DICOM_XML)
+            headers["Content-Type"], body = f"{offer}; boundary={boundary}", _documents(items, boundary)
+        else:
+            headers["Content-Type"], body = offer.media_type, _array(items)
         if call.method == "HEAD":
             return Answer(200, headers, iter(()))
-        return Answer(200, headers, settled(_array(items)))
+        return Answer(200, headers, settled(body))
 
     def _instance(self, scope: Scope) -> tuple[str, Iterator[bytes]]:
         """One instance in one query; its ETag is made of what it answers from."""
@@ -138,6 +146,15 @@ def _array(items: Iterator[bytes]) -> Iterator[bytes]:
         yield before + item
         before = b","
     yield b"]" if before == b"," else b"[]"
+
+
+def _documents(items: Iterator[bytes], boundary: str) -> Iterator[bytes]:
+    """Each data set in the Native DICOM Model, in a part of its own (PS3.18 8.7.3.2, PS3.19 A.1)."""
+    first = True
+    for item in items:
+        yield part_head(boundary, {"Content-Type": DICOM_XML}, first=first) + to_xml(orjson.loads(item))
+        first = False
+    yield closing(boundary)
 
 
 def _first(dataset: dict[str, Any], tag: str) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dicomweb.media_types import CSV, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTETS, RELATED, MediaType
 from storage.errors import NotAcceptable
-from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax
+from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax, targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Offer:
         return self.media_type + syntax
 
 
-METADATA = (Offer(DICOM_JSON), Offer(JSON))
-SEARCH = (*METADATA, Offer(DICOM_XML, related=True), Offer(CSV))
-STORE = (*METADATA, Offer(DICOM_XML))
+METADATA = (Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML, related=True))
+SEARCH = (*METADATA, Offer(CSV))
+STORE = (Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML))
 # PS3.18 8.7.4, table 8.7.4-1: what a still picture can be rendered to; JPEG is the default.
 PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"))
 PDF = (Offer("application/pdf"),)
@@ -42,10 +42,17 @@ PDF = (Offer("application/pdf"),)
 DECODE_FIRST = frozenset({Coding.JPEG_XL, Coding.DEFLATED_FRAME, Coding.ENCAPSULATED_NATIVE})
 
 
-def instances(transfer_syntaxes: Iterable[str], *, single: bool) -> tuple[Offer, ...]:
-    """Offers for whole instances as stored; `single` where one instance may come without multipart."""
-    related = tuple(Offer(DICOM, syntax, related=True) for syntax in transfer_syntaxes)
-    alone = tuple(Offer(DICOM, offer.transfer_syntax) for offer in related) if single else ()
+def instances(stored: str, *, single: bool) -> tuple[Offer, ...]:
+    """Offers for a whole instance (PS3.18 8.7.3); `single` where it may come without multipart.
+
+    Explicit VR Little Endian is what a client gets that names no transfer syntax, if it can be had; as stored by `*` or by
+    name. Implicit VR and Big Endian have no place on the web (8.7.3.1), unless they are what is stored and asked for.
+    """
+    rows = [(stored, stored != EXPLICIT_LITTLE and EXPLICIT_LITTLE in targets(stored))]
+    if rows[0][1]:
+        rows.append((EXPLICIT_LITTLE, False))
+    related = tuple(Offer(DICOM, syntax, True, named) for syntax, named in rows)
+    alone = tuple(Offer(DICOM, syntax, False, named) for syntax, named in rows) if single else ()
     return related + alone
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dicomweb import negotiation, rendering
-from dicomweb.bodies import CACHE_CONTROL, Body, Piece, respond, unchanged
+from dicomweb.bodies import CACHE_CONTROL, Body, respond, unchanged
 from dicomweb.bulkdata import ENCAPSULATED_DOCUMENT, PIXEL_DATA, media_type, unpadded
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import frame_numbers, scope_of
@@ -16,6 +16,7 @@ from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage.archive import Archive
 from storage.errors import BadRequest, CannotDecode, NotAcceptable, NotFound, ObjectMissing
+from storage.pieces import Piece
 from storage.transfer_syntaxes import Coding
 from storage.types import Scope
 

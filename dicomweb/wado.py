@@ -1,20 +1,24 @@
-"""WADO-RS studies, series and instances as stored (PS3.18 10.4.1.1): Part 10 files, one or many."""
+"""WADO-RS studies, series and instances (PS3.18 10.4.1.1.1): Part 10 files, one or many, as stored or in plain bytes."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from dicomweb import negotiation
-from dicomweb.bodies import CACHE_CONTROL, Body, Extent, Piece, respond, settled
+from dicomweb.bodies import CACHE_CONTROL, Body, respond, settled, stream
+from dicomweb.errors import note
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import scope_of
-from dicomweb.media_types import DICOM
+from dicomweb.media_types import DICOM, MediaType
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage import part10
 from storage.archive import Archive
-from storage.errors import NotFound
+from storage.errors import LightboxError, NotFound
+from storage.pieces import Extent, Piece
+from storage.transcoding import transcoded
 from storage.types import Located, Scope
 
 
@@ -25,19 +29,20 @@ class Instances:
         self._archive = archive
 
     def one(self, call: Call) -> Answer:
-        """One instance, with Range. Raises NotFound, NotAcceptable."""
+        """One instance, with Range. Raises NotFound, NotAcceptable, CannotDecode."""
         located = self._first(scope_of(call))
-        offer = negotiation.choose(
-            call.accepted(), negotiation.instances([located.transfer_syntax_uid], single=True)
-        )
-        body = Body(self._file(located))
-        kind = f"{DICOM}; transfer-syntax={located.transfer_syntax_uid}"
+        offer = _offer(call.accepted(), located, single=True)
+        syntax = offer.transfer_syntax
+        body, etag = Body(self._file(located, syntax)), located.sha256
+        if syntax != located.transfer_syntax_uid:
+            etag += f"-{syntax}"
+        kind = f"{DICOM}; transfer-syntax={syntax}"
         if not offer.related:
-            return respond(call, self._archive.blobs, body, {"Content-Type": kind}, f'"{located.sha256}"')
-        boundary = boundary_for(located.sha256)
+            return respond(call, self._archive.blobs, body, {"Content-Type": kind}, f'"{etag}"')
+        boundary = boundary_for(etag)
         body = Body((part_head(boundary, _headers(kind, body.length), first=True), *body.pieces, closing(boundary)))
-        headers = {"Content-Type": _related(boundary, located.transfer_syntax_uid)}
-        return respond(call, self._archive.blobs, body, headers, f'"{located.sha256}-related"')
+        headers = {"Content-Type": _related(boundary, syntax)}
+        return respond(call, self._archive.blobs, body, headers, f'"{etag}-related"')
 
     def many(self, call: Call) -> Answer:
         """A series or a study, streamed: memory does not depend on its size. Raises NotFound, NotAcceptable."""
@@ -47,7 +52,7 @@ class Instances:
         headers = {"Content-Type": _related(boundary, ""), "Cache-Control": CACHE_CONTROL}
         if call.method == "HEAD":
             return Answer(200, headers, iter(()))
-        return Answer(200, headers, settled(self._parts(scope, boundary)))
+        return Answer(200, headers, settled(self._parts(scope, boundary, call.accepted())))
 
     def _acceptable(self, call: Call, scope: Scope) -> None:
         """Find out before the first byte whether every instance can be sent as the client accepts it."""
@@ -57,7 +62,7 @@ class Instances:
         if any(wanted.transfer_syntax not in ("", "*") for wanted in accepted):
             syntaxes = {located.transfer_syntax_uid for located in self._archive.index.locate(scope)}
         for syntax in sorted(syntaxes):
-            negotiation.choose(accepted, negotiation.instances([syntax], single=False))
+            negotiation.choose(accepted, negotiation.instances(syntax, single=False))
 
     def _first(self, scope: Scope) -> Located:
         found = next(iter(self._archive.index.locate(scope)), None)
@@ -65,17 +70,33 @@ class Instances:
             raise NotFound(_nothing(scope))
         return found
 
-    def _parts(self, scope: Scope, boundary: str) -> Iterator[bytes]:
+    def _parts(self, scope: Scope, boundary: str, accepted: Sequence[MediaType]) -> Iterator[bytes]:
         first = True
         for located in self._archive.index.locate(scope):
-            kind = f"{DICOM}; transfer-syntax={located.transfer_syntax_uid}"
-            pieces = self._whole(located)
-            head = next(pieces)
-            size = len(head) + located.size - located.dataset_offset
-            yield part_head(boundary, _headers(kind, size), first=first) + head
+            syntax, size, pieces = self._part(located, accepted)
+            kind = f"{DICOM}; transfer-syntax={syntax}"
+            yield part_head(boundary, _headers(kind, size), first=first) + next(pieces)
             yield from pieces
             first = False
         yield closing(boundary)
+
+    def _part(self, located: Located, accepted: Sequence[MediaType]) -> tuple[str, int, Iterator[bytes]]:
+        """An instance among others: its transfer syntax, its length and its bytes.
+
+        One that turns out not to be readable comes as it is stored rather than cost its neighbours their place.
+        """
+        syntax = _offer(accepted, located, single=False).transfer_syntax
+        if syntax != located.transfer_syntax_uid:
+            try:
+                body = Body(self._transcoded(located, syntax))
+            except LightboxError as error:
+                note(error, "retrieve")
+            else:
+                return syntax, body.length, stream(self._archive.blobs, body)
+        pieces = self._whole(located)
+        head = next(pieces)
+        size = len(head) + located.size - located.dataset_offset
+        return located.transfer_syntax_uid, size, chain((head,), pieces)
 
     def _whole(self, located: Located) -> Iterator[bytes]:
         """The head as it may go out, then the data set in pieces; the object is opened once."""
@@ -88,13 +109,26 @@ class Instances:
         yield data[start:]
         yield from pieces
 
-    def _file(self, located: Located) -> tuple[Piece, ...]:
+    def _file(self, located: Located, syntax: str) -> tuple[Piece, ...]:
+        if syntax != located.transfer_syntax_uid:
+            return self._transcoded(located, syntax)
         start = located.dataset_offset
         stored = self._archive.blobs.read(located.object_key, 0, start)
         head = _head(stored, located)
         if head == stored:
             return (Extent(located.object_key, 0, located.size),)
         return (head, Extent(located.object_key, start, located.size - start))
+
+    def _transcoded(self, located: Located, syntax: str) -> tuple[Piece, ...]:
+        uids = located.uids
+        layout = self._archive.index.layout(Scope(uids.study, uids.series, uids.instance))
+        if layout is None:
+            raise NotFound(f"instance {uids.instance} was deleted a moment ago")
+        return transcoded(layout, self._archive.blobs, syntax).part10
+
+
+def _offer(accepted: Sequence[MediaType], located: Located, *, single: bool) -> Offer:
+    return negotiation.choose(accepted, negotiation.instances(located.transfer_syntax_uid, single=single))
 
 
 def _head(stored: bytes, located: Located) -> bytes:

@@ -1,204 +1,254 @@
-"""The bytes of a data set in Explicit VR Little Endian, element by element: some exchanged, or all put into Implicit VR (PS3.5 7.1, A.1).
+"""A stored data set written anew in Implicit or Explicit VR Little Endian (PS3.5 annex A), as pieces, in one bounded pass.
 
-Nothing is decoded: values are copied as they are, so that what comes out says to the letter what went in. Sequences get
-undefined lengths in Implicit VR, because theirs change. Iterative and bounded: sequences may be nested as deep as they like.
+Values that are long stay where they are and become extents of the object; of what is between them no more than a window is
+in memory. Sequences and items get undefined lengths (PS3.5 7.5.1), so that nothing has to be known before it is written.
+Group lengths and trailing padding, which would be untrue, are left out (PS3.5 7.2, PS3.10 7.2).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
-from storage.dictionary import EXPLICIT_VRS
-from storage.errors import CannotDecode
+from storage.dictionary import EXPLICIT_VRS, vr_of
+from storage.errors import CannotDecode, LimitExceeded
+from storage.pieces import Piece, length_of
 
-PIXEL_DATA: Final = 0x7FE00010
-_EXTENDED_OFFSETS: Final = frozenset({0x7FE00001, 0x7FE00002})
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_SHORT: Final = struct.Struct("<HH2sH")
-_LONG: Final = struct.Struct("<HH2s2xI")
-_PLAIN: Final = struct.Struct("<HHI")
+_BEGIN_ITEM: Final = struct.pack("<HHI", 0xFFFE, 0xE000, _UNDEFINED)
+_END_ITEM: Final = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+_END_SEQUENCE: Final = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+_PADDING, _PIXEL_REPRESENTATION = 0xFFFCFFFC, 0x00280103
+# A short VR's length has 16 bits; a longer value can only be written as UN (PS3.5 6.2.2).
+_LONGEST_SHORT: Final = 0xFFFE
+_LONG_VRS: Final = frozenset(vr for vr, is_long in EXPLICIT_VRS.values() if is_long)
+# Bytes that change places between byte orders, by VR (PS3.5 7.3). UN is little endian in every syntax (6.2.2).
+WORDS: Final = {
+    **dict.fromkeys(("US", "SS", "OW", "AT"), 2),
+    **dict.fromkeys(("UL", "SL", "FL", "OF", "OL"), 4),
+    **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8),
+}
+_DEEPEST: Final = 64
 
 
-class Element(NamedTuple):
-    """Where an element lies: its first byte, its value, and the byte behind it. `length` is undefined or that of the value."""
+class Source(Protocol):
+    """Where the stored data set is; offsets as in its object."""
 
-    tag: int
-    vr: bytes
-    start: int
-    value: int
-    stop: int
-    length: int
+    def read(self, offset: int, length: int) -> bytes:
+        """So many bytes, fewer only at the end."""
 
-
-def elements(data: memoryview, start: int, end: int) -> Iterator[Element]:
-    """The elements of one level, sequences whole. Raises CannotDecode where the bytes are no such data set."""
-    at = start
-    while at < end:
-        one = _element(data, at, end)
-        if one.length == _UNDEFINED and one.tag != PIXEL_DATA:
-            one = one._replace(stop=_behind_sequence(data, one.value, end, explicit=one.vr != b"UN"))
-        yield one
-        at = one.stop
+    def value(self, offset: int, length: int, word: int) -> Iterable[Piece]:
+        """A long value in pieces; its words of `word` bytes are to be turned round where that is over 1."""
 
 
-def behind_fragments(data: memoryview) -> int:
-    """The byte behind encapsulated pixel data (PS3.5 A.4), from behind any of its fragments on; the end where it is not closed."""
-    at = 0
-    while at + 8 <= len(data) and _tag(data, at, len(data)) == _ITEM:
-        at += 8 + _length(data, at, len(data))
-    closed = at + 8 <= len(data) and _tag(data, at, len(data)) == _SEQUENCE_END
-    return at + 8 if closed else len(data)
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """An element to be written in place of the stored one, or where it is missing; without pieces it is left out."""
+
+    vr: str
+    pieces: tuple[Piece, ...] = ()
 
 
-def with_values(data: memoryview, start: int, end: int, exchanged: Mapping[int, tuple[bytes, bytes]]) -> bytes:
-    """The data set before its pixel data, with the elements `exchanged` (tag -> VR and value) in place of its own.
+@dataclass(slots=True)
+class _Level:
+    """A data set (`items` False) or the items of a sequence, up to `end` or, when that is None, to its delimiter."""
 
-    Group lengths and offset tables are left out: they would no longer be true.
+    items: bool
+    end: int | None
+    explicit: bool
+    little: bool
+    signed: bool
+    creators: dict[int, str] = field(default_factory=dict)
+
+
+class Rewriting:
+    """One pass over the data set that begins at `start` and ends before `end`.
+
+    `keep_inline`: values up to this length are copied through memory. `replaced` is by tag, of the top level, and says
+    also where to go on behind an element of undefined length that is no sequence: `ends`, by the offset of its value.
     """
-    pieces: list[bytes] = []
-    waiting = sorted(exchanged)
-    for one in elements(data, start, end):
-        if one.tag == PIXEL_DATA:
-            break
-        while waiting and waiting[0] <= one.tag:
-            pieces.append(explicit(waiting[0], *exchanged[waiting.pop(0)]))
-        if one.tag not in exchanged and _is_kept(one.tag):
-            pieces.append(bytes(data[one.start : one.stop]))
-    pieces += (explicit(tag, *exchanged[tag]) for tag in waiting)
-    return b"".join(pieces)
 
+    def __init__(
+        self,
+        source: Source,
+        start: int,
+        end: int,
+        *,
+        stored: tuple[bool, bool],
+        explicit: bool,
+        replaced: Mapping[int, Replacement],
+        ends: Mapping[int, int],
+        keep_inline: int = 1 << 14,
+    ) -> None:
+        self._source = source
+        self._pos = start
+        self._to_explicit = explicit
+        self._replaced = sorted(replaced.items())
+        self._replaced_tags = replaced.keys()
+        self._ends = ends
+        self._keep_inline = keep_inline
+        self._out = bytearray()
+        self._levels = [_Level(False, end, *stored, signed=False)]
 
-def explicit(tag: int, vr: bytes, value: bytes) -> bytes:
-    """One element in Explicit VR Little Endian; `value` has an even number of bytes."""
-    form = _LONG if EXPLICIT_VRS[vr][1] else _SHORT
-    return form.pack(tag >> 16, tag & 0xFFFF, vr, len(value)) + value
-
-
-def implicit(tag: int, length: int) -> bytes:
-    """The header of an element in Implicit VR Little Endian."""
-    return _PLAIN.pack(tag >> 16, tag & 0xFFFF, length)
-
-
-def to_implicit(data: memoryview, start: int, end: int) -> bytes:
-    """The data set before its pixel data in Implicit VR Little Endian."""
-    pieces: list[bytes] = []
-    # What is being read: where it ends (None: at its delimiter), and what then closes it in the output (0: nothing).
-    stack: list[tuple[int | None, int]] = [(end, 0)]
-    at = start
-    while stack:
-        stop, closing = stack[-1]
-        if stop is not None and at >= stop:
-            stack.pop()
-            if closing:
-                pieces.append(implicit(closing, 0))
-            continue
-        if closing == _SEQUENCE_END or _tag(data, at, end) in (_ITEM_END, _SEQUENCE_END):
-            at = _delimiter(data, at, end, stack, pieces)
-            continue
-        one = _element(data, at, end)
-        if one.tag == PIXEL_DATA and len(stack) == 1:
-            break
-        at = _converted(data, one, end, stack, pieces)
-    return b"".join(pieces)
-
-
-def _delimiter(
-    data: memoryview, at: int, end: int, stack: list[tuple[int | None, int]], pieces: list[bytes]
-) -> int:
-    """An item, or the end of an item or of a sequence."""
-    tag, length = _tag(data, at, end), _length(data, at, end)
-    if tag == _ITEM and stack[-1][1] == _SEQUENCE_END:
-        pieces.append(implicit(_ITEM, _UNDEFINED))
-        stack.append((None if length == _UNDEFINED else at + 8 + length, _ITEM_END))
-    elif len(stack) > 1 and stack[-1] == (None, tag):
-        pieces.append(implicit(tag, 0))
-        stack.pop()
-    else:
-        raise CannotDecode(f"item or delimiter at byte {at} is out of place")
-    return at + 8
-
-
-def _converted(
-    data: memoryview, one: Element, end: int, stack: list[tuple[int | None, int]], pieces: list[bytes]
-) -> int:
-    """One element; of a sequence only its beginning, and it is what is read next."""
-    if one.vr == b"SQ":
-        pieces.append(implicit(one.tag, _UNDEFINED))
-        stack.append((None if one.length == _UNDEFINED else one.stop, _SEQUENCE_END))
-        return one.value
-    stop = one.stop
-    if one.length == _UNDEFINED:
-        # UN of undefined length is a sequence in Implicit VR already (PS3.5 6.2.2).
-        stop = _behind_sequence(data, one.value, end, explicit=False)
-    if _is_kept(one.tag):
-        pieces += (implicit(one.tag, one.length), bytes(data[one.value : stop]))
-    return stop
-
-
-def _is_kept(tag: int) -> bool:
-    return tag & 0xFFFF != 0 and tag not in _EXTENDED_OFFSETS
-
-
-def _element(data: memoryview, at: int, end: int) -> Element:
-    if at + 8 > end:
-        raise CannotDecode(f"the data set breaks off at byte {at}")
-    group, number, vr, length = _SHORT.unpack_from(data, at)
-    value = at + 8
-    known = EXPLICIT_VRS.get(vr)
-    if known is None:
-        raise CannotDecode(f"there is no value representation at byte {at + 4}")
-    if known[1]:
-        if at + 12 > end:
-            raise CannotDecode(f"the data set breaks off at byte {at}")
-        length, value = _LONG.unpack_from(data, at)[3], at + 12
-    stop = value if length == _UNDEFINED else value + length
-    if stop > end:
-        raise CannotDecode(f"the element at byte {at} is longer than its data set")
-    return Element(group << 16 | number, vr, at, value, stop, length)
-
-
-def _behind_sequence(data: memoryview, start: int, end: int, *, explicit: bool) -> int:
-    """The byte behind a sequence of undefined length whose items begin at `start`."""
-    # What is open: True for an item, False for a sequence; and whether its elements are in Explicit VR.
-    stack = [(False, explicit)]
-    at = start
-    while stack:
-        in_item, is_explicit = stack[-1]
-        tag, length = _tag(data, at, end), _length(data, at, end)
-        if tag >> 16 == 0xFFFE:
-            at += 8
-            if tag == _ITEM and not in_item:
-                if length == _UNDEFINED:
-                    stack.append((True, is_explicit))
-                else:
-                    at += length
+    def pieces(self) -> Iterator[Piece]:
+        """What to send. Raises CannotDecode where the stored bytes cannot be understood well enough to be written anew."""
+        while self._levels:
+            level = self._levels[-1]
+            if level.end is not None and self._pos >= level.end:
+                self._close()
+            elif level.items:
+                self._item(level)
             else:
-                stack.pop()
-            continue
-        if not in_item:
-            raise CannotDecode(f"something else stands at byte {at} where an item begins")
-        if is_explicit:
-            one = _element(data, at, end)
-            at, undefined, inner = one.stop, one.length == _UNDEFINED, one.vr != b"UN"
+                yield from self._element(level)
+            if len(self._out) >= 1 << 16:
+                yield self._flushed()
+        yield from self._inserted(None)
+        if self._out:
+            yield self._flushed()
+
+    def _flushed(self) -> bytes:
+        out, self._out = bytes(self._out), bytearray()
+        return out
+
+    def _close(self) -> None:
+        """The innermost container ends here."""
+        level = self._levels.pop()
+        if self._levels:
+            self._out += _END_SEQUENCE if level.items else _END_ITEM
+
+    def _item(self, level: _Level) -> None:
+        tag, length = self._item_header(level.little)
+        if tag == _ITEM:
+            self._pos += 8
+            end = None if length == _UNDEFINED else self._pos + length
+            self._out += _BEGIN_ITEM
+            self._push(_Level(False, end, level.explicit, level.little, level.signed))
+            return
+        if tag == _SEQUENCE_END:
+            self._pos += 8
+        # Whatever else stands here ends the sequence, as it did when the object was scanned.
+        self._close()
+
+    def _item_header(self, little: bool) -> tuple[int, int]:
+        group, element, length = struct.unpack("<HHI" if little else ">HHI", self._bytes(self._pos, 8))
+        return group << 16 | element, length
+
+    def _push(self, level: _Level) -> None:
+        if len(self._levels) > 2 * _DEEPEST:
+            raise LimitExceeded(f"the data set has sequences in each other more than {_DEEPEST} deep")
+        self._levels.append(level)
+
+    def _element(self, level: _Level) -> Iterator[Piece]:
+        tag, vr, length, at = self._header(level)
+        if tag >> 16 == 0xFFFE:
+            self._delimiter(tag)
+            return
+        top = len(self._levels) == 1
+        if top:
+            yield from self._inserted(tag)
+        self._pos = at
+        if vr == "SQ" or (vr == "UN" and length == _UNDEFINED):
+            end = None if length == _UNDEFINED else at + length
+            self._write_header(tag, "SQ", _UNDEFINED)
+            # What is UN and yet has items is in implicit VR, little endian (PS3.5 6.2.2).
+            unknown = vr == "UN"
+            self._push(_Level(True, end, level.explicit and not unknown, level.little or unknown, level.signed))
+            return
+        if length == _UNDEFINED:
+            if at not in self._ends or not top:
+                raise CannotDecode(
+                    f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is encapsulated, which only pixel data can be; get the"
+                    " instance as it is stored"
+                )
+            self._pos = self._ends[at]
         else:
-            undefined, inner = length == _UNDEFINED, False
-            at += 8 if undefined else 8 + length
-        if undefined:
-            stack.append((False, inner))
-    return at
+            self._pos = at + length
+        if not tag & 0xFFFF or tag == _PADDING or (top and tag in self._replaced_tags):
+            return
+        yield from self._value(level, tag, vr, at, length)
+
+    def _value(self, level: _Level, tag: int, vr: str, at: int, length: int) -> Iterator[Piece]:
+        word = 1 if level.little else WORDS.get(vr, 1)
+        self._write_header(tag, vr, length)
+        if length > self._keep_inline:
+            yield self._flushed()
+            yield from self._source.value(at, length, word)
+            return
+        value = turned(self._bytes(at, length), word)
+        self._out += value
+        if tag == _PIXEL_REPRESENTATION and length == 2:
+            level.signed = value == b"\1\0"
+        elif tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF:
+            level.creators[tag] = value.strip(b" \0").decode("ascii", "replace")
+
+    def _inserted(self, before: int | None) -> Iterator[Piece]:
+        """The replacements whose place is here, in the order of their tags."""
+        while self._replaced and (before is None or self._replaced[0][0] <= before):
+            tag, replacement = self._replaced.pop(0)
+            if not replacement.pieces:
+                continue
+            self._write_header(tag, replacement.vr, sum(map(length_of, replacement.pieces)))
+            yield self._flushed()
+            yield from replacement.pieces
+
+    def _delimiter(self, tag: int) -> None:
+        """At the place of an element: of an item of undefined length, or stray."""
+        self._pos += 8
+        if tag == _ITEM_END and len(self._levels) > 1:
+            if self._levels[-1].end is None:
+                self._close()
+        elif tag == _SEQUENCE_END and len(self._levels) > 2 and self._levels[-1].end is None:
+            self._close()
+            self._close()
+
+    def _header(self, level: _Level) -> tuple[int, str, int, int]:
+        """Tag, VR, length, and where the value begins."""
+        order = "<" if level.little else ">"
+        raw = self._bytes(self._pos, 8)
+        group, element, length = struct.unpack(order + "HHI", raw)
+        tag = group << 16 | element
+        if group == 0xFFFE:
+            return tag, "", 0, self._pos + 8
+        if not level.explicit:
+            creator = level.creators.get(tag & 0xFFFF0000 | (tag & 0xFF00) >> 8) if group & 1 else None
+            return tag, vr_of(tag, creator, signed=level.signed), length, self._pos + 8
+        known = EXPLICIT_VRS.get(raw[4:6])
+        if known is None:
+            raise CannotDecode(
+                f"({group:04X},{element:04X}) has no VR of the standard; get the instance as it is stored"
+            )
+        vr, is_long = known
+        if not is_long:
+            return tag, vr, struct.unpack_from(order + "H", raw, 6)[0], self._pos + 8
+        return tag, vr, struct.unpack(order + "I", self._bytes(self._pos + 8, 4))[0], self._pos + 12
+
+    def _write_header(self, tag: int, vr: str, length: int) -> None:
+        group, element = tag >> 16, tag & 0xFFFF
+        if not self._to_explicit:
+            self._out += struct.pack("<HHI", group, element, length)
+            return
+        if vr not in _LONG_VRS and length <= _LONGEST_SHORT:
+            self._out += struct.pack("<HH2sH", group, element, vr.encode("ascii"), length)
+            return
+        kind = vr if vr in _LONG_VRS else "UN"
+        self._out += struct.pack("<HH2sHI", group, element, kind.encode("ascii"), 0, length)
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        found = self._source.read(offset, length)
+        if len(found) < length:
+            raise CannotDecode("the data set ends in the middle of an element; get the instance as it is stored")
+        return found
 
 
-def _tag(data: memoryview, at: int, end: int) -> int:
-    if at + 8 > end:
-        raise CannotDecode(f"the data set breaks off at byte {at}")
-    group, number = struct.unpack_from("<HH", data, at)
-    return int(group << 16 | number)
-
-
-def _length(data: memoryview, at: int, end: int) -> int:
-    if at + 8 > end:
-        raise CannotDecode(f"the data set breaks off at byte {at}")
-    return int(struct.unpack_from("<I", data, at + 4)[0])
+def turned(value: bytes, word: int) -> bytes:
+    """`value` with the bytes of each word in the other order; what is left over at the end stays."""
+    if word == 1:
+        return value
+    whole = len(value) - len(value) % word
+    out = bytearray(value)
+    for at in range(word):
+        out[at:whole:word] = value[word - 1 - at : whole : word]
+    return bytes(out)

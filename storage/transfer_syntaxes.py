@@ -117,3 +117,9 @@ def lookup(uid: str) -> TransferSyntax:
     (PS3.5 10.3), so an unknown one can be stored and served back even though it cannot be decoded.
     """
     return TABLE.get(uid) or TransferSyntax(uid, f"Unknown ({uid})", Coding.REFERENCED)
+
+
+def targets(stored: str) -> tuple[str, ...]:
+    """The transfer syntaxes in which an instance stored in `stored` can be had without loss, that one first."""
+    readable = lookup(stored).coding not in (Coding.VIDEO, Coding.REFERENCED)
+    return tuple(dict.fromkeys((stored, EXPLICIT_LITTLE, IMPLICIT_LITTLE))) if readable else (stored,)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomweb.bodies import EAGER, Body, Extent, Made, read, respond, settled, stream
+from dicomweb.bodies import EAGER, Body, read, respond, settled, stream
 from dicomweb.errors import WebRefusal
 from dicomweb.exchange import Answer, Call
 from dicomweb.ranges import Span
 from storage.errors import CannotDecode, ObjectMissing
+from storage.pieces import Extent, Made
 from storage.types import Blob, Content
 
 OBJECT = bytes(range(256)) * 40_000

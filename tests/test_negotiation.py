@@ -18,6 +18,7 @@ from storage.transfer_syntaxes import lookup
 ELE, ILE, BIG, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 J = "1.2.840.10008.1.2.4."
 JPEG, JPEG_LS, J2K, HTJ2K, JXL, RLE = J + "50", J + "80", J + "90", J + "202", J + "110", "1.2.840.10008.1.2.5"
+H264 = J + "102"
 OHIF = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 OHIF_QUOTED = 'multipart/related; type="application/octet-stream"; transfer-syntax="*"'
 SLIM = ", ".join(
@@ -86,9 +87,11 @@ def test_frames(stored: str, accept: str, expected: tuple[str, str, bool]) -> No
         (f"multipart/related; type=application/octet-stream; transfer-syntax={JPEG}", negotiation.frames(lookup(J2K), decodable=True, single=True)),
         ("application/octet-stream", negotiation.frames(lookup(J2K), decodable=False, single=True)),
         ("image/jp2;q=0", negotiation.frames(lookup(J2K), decodable=True, single=True)),
-        ("application/dicom", negotiation.instances([ELE], single=False)),
+        ("application/dicom", negotiation.instances(ELE, single=False)),
         ("text/html", negotiation.METADATA),
-        ("multipart/related; type=application/dicom+xml", negotiation.METADATA),
+        ("application/dicom+xml", negotiation.METADATA),
+        (f"application/dicom; transfer-syntax={JPEG}", negotiation.instances(J2K, single=True)),
+        (f"application/dicom; transfer-syntax={ELE}", negotiation.instances(H264, single=True)),
     ],
 )
 def test_nothing_acceptable_lists_what_could_be_had(accept: str, offers: tuple[Offer, ...]) -> None:
@@ -107,9 +110,14 @@ def test_nothing_acceptable_lists_what_could_be_had(accept: str, offers: tuple[O
         ("*", negotiation.METADATA, "application/dicom+json"),
         ("image/webp,image/apng,image/*,*/*;q=0.8", negotiation.PICTURES, "image/jpeg"),
         ("image/png", negotiation.PICTURES, "image/png"),
-        ('multipart/related; type="application/dicom"', negotiation.instances([J2K], single=True), f'multipart/related; type="application/dicom"; transfer-syntax={J2K}'),
-        ("multipart/related;type=application/dicom;transfer-syntax=*", negotiation.instances([J2K], single=False), f'multipart/related; type="application/dicom"; transfer-syntax={J2K}'),
-        ("application/dicom", negotiation.instances([J2K], single=True), f"application/dicom; transfer-syntax={J2K}"),
+        # PS3.18 8.7.3: Explicit VR Little Endian where no transfer syntax is named; anything where anything will do.
+        ('multipart/related; type="application/dicom"', negotiation.instances(J2K, single=True), f'multipart/related; type="application/dicom"; transfer-syntax={ELE}'),
+        ("multipart/related;type=application/dicom;transfer-syntax=*", negotiation.instances(J2K, single=False), f'multipart/related; type="application/dicom"; transfer-syntax={J2K}'),
+        (f"multipart/related;type=application/dicom;transfer-syntax={J2K}", negotiation.instances(J2K, single=False), f'multipart/related; type="application/dicom"; transfer-syntax={J2K}'),
+        ("application/dicom", negotiation.instances(J2K, single=True), f"application/dicom; transfer-syntax={ELE}"),
+        ("application/dicom", negotiation.instances(H264, single=True), f"application/dicom; transfer-syntax={H264}"),
+        ("*/*", negotiation.instances(J2K, single=True), f'multipart/related; type="application/dicom"; transfer-syntax={J2K}'),
+        ("", negotiation.instances(J2K, single=True), f'multipart/related; type="application/dicom"; transfer-syntax={J2K}'),
         ('multipart/related; type="application/pdf", multipart/related; type="application/octet-stream"', negotiation.bulk("application/pdf"), 'multipart/related; type="application/pdf"'),
         ("*/*", negotiation.bulk("application/pdf"), "application/pdf"),
         ("application/octet-stream", negotiation.bulk("application/octet-stream"), "application/octet-stream"),

@@ -17,6 +17,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from dicomweb.layouts import Layouts
+from dicomweb.native_xml import from_xml
 from dicomweb.settings import WebSettings
 from storage.archive import Archive
 from storage.errors import NotFound
@@ -28,7 +29,7 @@ from tests.support.corpus import corpus_file
 SERIES = "studies/1.2.3/series/1.2.3.4"
 ONE = f"{SERIES}/instances/1.2.3.4.1"
 ELE, BIG, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-JPEG, JXL = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.110"
+JPEG, JXL, RLE = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.5"
 ANY_FRAME = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 
 
@@ -72,6 +73,79 @@ def test_a_single_part_instance_with_range(client: TestClient) -> None:
     assert (part.status_code, part.content) == (206, sent[100:300])
     assert part.headers["content-range"] == f"bytes 100-299/{len(sent)}"
     assert get(client, ONE, "application/dicom", If_None_Match=whole.headers["etag"]).status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("accept", "syntax"),
+    [
+        # PS3.18 8.7.3: what a client gets that names none.
+        ("application/dicom", ELE),
+        ('multipart/related; type="application/dicom"', ELE),
+        (f"application/dicom; transfer-syntax={ELE}", ELE),
+        ("application/dicom; transfer-syntax=*", None),
+        ("*/*", None),
+        (f"application/dicom; transfer-syntax={ELE};q=0.5, application/dicom; transfer-syntax=*;q=0.4", ELE),
+    ],
+)
+@pytest.mark.parametrize("stored", [BIG, DEFLATED, RLE])
+def test_an_instance_in_the_transfer_syntax_that_is_accepted(
+    client: TestClient, accept: str, syntax: str | None, stored: str
+) -> None:
+    sent = made.rle() if stored == RLE else made.instance(syntax=stored)
+    store(client, sent)
+    answer = get(client, ONE, accept)
+    assert answer.status_code == 200, answer.text
+    (content, kind) = (
+        (web.parts(answer)[0].content, web.parts(answer)[0].content_type)
+        if answer.headers["content-type"].startswith("multipart")
+        else (answer.content, answer.headers["content-type"])
+    )
+    assert kind == f"application/dicom; transfer-syntax={syntax or stored}"
+    assert (content == sent) == (syntax is None)
+    found, expected = pydicom.dcmread(io.BytesIO(content)), pydicom.dcmread(io.BytesIO(sent))
+    assert found.file_meta.TransferSyntaxUID == (syntax or stored)
+    assert np.array_equal(found.pixel_array, expected.pixel_array)
+    assert found.PatientName == expected.PatientName
+
+
+def test_a_transcoded_instance_has_range_etag_and_length_of_its_own(client: TestClient) -> None:
+    store(client, made.rle())
+    whole = get(client, ONE, "application/dicom")
+    assert whole.headers["content-length"] == str(len(whole.content))
+    part = get(client, ONE, "application/dicom", Range="bytes=300-499")
+    assert (part.status_code, part.content) == (206, whole.content[300:500])
+    as_stored = get(client, ONE, "application/dicom; transfer-syntax=*")
+    assert as_stored.headers["etag"] != whole.headers["etag"]
+    assert get(client, ONE, "application/dicom", If_None_Match=whole.headers["etag"]).status_code == 304
+    assert get(client, ONE, "application/dicom", If_None_Match=as_stored.headers["etag"]).status_code == 200
+
+
+def test_one_instance_that_cannot_be_read_does_not_cost_its_series(client: TestClient) -> None:
+    """Each part says in which transfer syntax it is: what cannot be decoded comes as it is stored."""
+    broken = made.encapsulated([b"\0" * 64], RLE, SOPInstanceUID="1.2.3.4.2", InstanceNumber=2, BitsAllocated=12)
+    store(client, made.rle(), broken)
+    answer = get(client, SERIES, "multipart/related; type=application/dicom")
+    assert answer.status_code == 200
+    assert [part.content_type.rpartition("=")[2] for part in web.parts(answer)] == [ELE, RLE]
+    assert web.parts(answer)[1].content == broken
+    assert get(client, f"{SERIES}/instances/1.2.3.4.2", "application/dicom").status_code == 500
+
+
+def test_metadata_in_xml(client: TestClient) -> None:
+    """PS3.18 8.7.3.2: each data set in a part of its own, in the Native DICOM Model; the same content as in JSON."""
+    store(client, made.instance(1), made.instance(2))
+    answer = get(client, f"{SERIES}/metadata", 'multipart/related; type="application/dicom+xml"')
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith('multipart/related; type="application/dicom+xml"; boundary=')
+    parts = web.parts(answer)
+    assert [part.content_type for part in parts] == ["application/dicom+xml"] * 2
+    json_answer = get(client, f"{SERIES}/metadata", "application/dicom+json")
+    assert [from_xml(part.content) for part in parts] == json_answer.json()
+    assert answer.headers["etag"] != json_answer.headers["etag"]
+    again = get(client, f"{SERIES}/metadata", 'multipart/related; type="application/dicom+xml"', If_None_Match=answer.headers["etag"])
+    assert again.status_code == 304
+    one = get(client, f"{ONE}/metadata?accept=multipart/related;type=%22application/dicom%2Bxml%22")
+    assert [from_xml(part.content)["00080018"]["Value"] for part in web.parts(one)] == [["1.2.3.4.1"]]
 
 
 def test_a_large_series_is_streamed_whole(client: TestClient) -> None:

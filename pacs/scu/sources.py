@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from storage import transcoding
 from storage.archive import Archive
 from storage.disk import unavailable
 from storage.errors import NotDicom, NotFound
+from storage.pieces import streamed
 from storage.scanner import scan
+from storage.transcoding import transcoded
+from storage.transfer_syntaxes import targets
 from storage.types import Located, Scope
 
 _PIECE: Final = 1 << 20
@@ -34,7 +36,7 @@ class Stored:
         self._archive = archive
 
     def targets(self, one: Located) -> tuple[str, ...]:
-        return transcoding.targets(one.transfer_syntax_uid)
+        return targets(one.transfer_syntax_uid)
 
     def data(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
         if transfer_syntax_uid == one.transfer_syntax_uid:
@@ -46,13 +48,14 @@ class Stored:
         layout = self._archive.index.layout(Scope(uids.study, uids.series, uids.instance))
         if layout is None:
             raise NotFound(f"instance {uids.instance} is no longer stored")
-        made = transcoding.transcoded(layout, self._archive.blobs, transfer_syntax_uid)
+        blobs = self._archive.blobs
+        made = streamed(blobs, transcoded(layout, blobs, transfer_syntax_uid).dataset)
         if one.number_of_frames < 2:
-            yield from made.dataset()
+            yield from made
             return
         # A frame that cannot be decoded must be known before the first byte goes out: that cannot be taken back.
         with self._archive.spool() as spool:
-            for piece in made.dataset():
+            for piece in made:
                 spool.write(piece)
             view = spool.view()
             for at in range(0, len(view), _PIECE):

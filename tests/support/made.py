@@ -6,9 +6,10 @@ import io
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PDF = "1.2.840.10008.5.1.4.1.1.104.1"
@@ -63,6 +64,15 @@ def encapsulated(fragments: list[bytes], syntax: str, **attributes: Any) -> byte
     return instance(
         syntax=syntax, frames=len(fragments), pixel_vr="OB", PixelData=encapsulate(fragments), **attributes
     )
+
+
+def rle(number: int = 1, **attributes: Any) -> bytes:
+    """`instance` with its frames in RLE Lossless, compressed by pydicom."""
+    dataset = dcmread(io.BytesIO(instance(number, **attributes)))
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def written(dataset: Dataset, syntax: str) -> bytes:
