@@ -91,6 +91,8 @@ class Rewriting:
         self._ends = ends
         self._keep_inline = keep_inline
         self._out = bytearray()
+        # What is written while a sequence is read that is left out goes nowhere; this is what was written before.
+        self._before: bytearray | None = None
         self._levels = [_Level(False, end, *stored, signed=False)]
 
     def pieces(self) -> Iterator[Piece]:
@@ -103,7 +105,9 @@ class Rewriting:
                 self._item(level)
             else:
                 yield from self._element(level)
-            if len(self._out) >= 1 << 16:
+            if self._before is not None:
+                self._out.clear()
+            elif len(self._out) >= 1 << 16:
                 yield self._flushed()
         yield from self._inserted(None)
         if self._out:
@@ -118,6 +122,8 @@ class Rewriting:
         level = self._levels.pop()
         if self._levels:
             self._out += _END_SEQUENCE if level.items else _END_ITEM
+        if len(self._levels) == 1 and self._before is not None:
+            self._out, self._before = self._before, None
 
     def _item(self, level: _Level) -> None:
         tag, length = self._item_header(level.little)
@@ -150,8 +156,11 @@ class Rewriting:
         if top:
             yield from self._inserted(tag)
         self._pos = at
+        left_out = top and tag in self._replaced_tags
         if vr == "SQ" or (vr == "UN" and length == _UNDEFINED):
             end = None if length == _UNDEFINED else at + length
+            if left_out:
+                self._before, self._out = self._out, bytearray()
             self._write_header(tag, "SQ", _UNDEFINED)
             # What is UN and yet has items is in implicit VR, little endian (PS3.5 6.2.2).
             unknown = vr == "UN"
@@ -166,7 +175,7 @@ class Rewriting:
             self._pos = self._ends[at]
         else:
             self._pos = at + length
-        if not tag & 0xFFFF or tag == _PADDING or (top and tag in self._replaced_tags):
+        if not tag & 0xFFFF or tag == _PADDING or left_out:
             return
         yield from self._value(level, tag, vr, at, length)
 
@@ -174,8 +183,9 @@ class Rewriting:
         word = 1 if level.little else WORDS.get(vr, 1)
         self._write_header(tag, vr, length)
         if length > self._keep_inline:
-            yield self._flushed()
-            yield from self._source.value(at, length, word)
+            if self._before is None:
+                yield self._flushed()
+                yield from self._source.value(at, length, word)
             return
         value = turned(self._bytes(at, length), word)
         self._out += value

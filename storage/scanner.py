@@ -29,7 +29,7 @@ from storage.transfer_syntaxes import (
 )
 from storage.types import BulkItem, Flag, Uids
 
-__all__ = ("Limits", "Scan", "inflate", "scan")
+__all__ = ("Limits", "Scan", "encoding", "inflate", "scan")
 
 # What is taken for a UID, and what is one (PS3.5 9.1). Real files carry UIDs of 67 digits or hexadecimal ones: an archive
 # that refused them would lose images. They are flagged; keys and paths never contain them unescaped.
@@ -79,7 +79,7 @@ def _scan(whole: memoryview, meta: Meta, limits: Limits) -> Scan:
     if deflated:
         inflated, whole_stream = _inflate(whole, start, limits)
         data, start = memoryview(inflated), 0
-    explicit, little = _encoding(data, start, declared.little_endian if declared else None)
+    explicit, little = encoding(data, start, declared.little_endian if declared else None)
     reader = Reader(data, limits)
     syntax = _syntax(declared, explicit, little, deflated, reader)
     _flag_head(whole, meta, reader)
@@ -142,7 +142,7 @@ def _begins_plainly(data: memoryview, start: int) -> bool:
     return code in EXPLICIT_VRS and (group << 16 | element) in KEYS
 
 
-def _encoding(data: memoryview, start: int, declared_little: bool | None) -> tuple[bool, bool]:
+def encoding(data: memoryview, start: int, declared_little: bool | None) -> tuple[bool, bool]:
     """(explicit, little endian), from the first element itself: what files declare is not always what they are."""
     if len(data) < start + 8:
         raise NotDicom("there is no data set; send a DICOM Part 10 file")

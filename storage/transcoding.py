@@ -19,7 +19,7 @@ from storage.errors import CannotDecode, NotAcceptable
 from storage.index import Layout
 from storage.pieces import Extent, Made, Piece, complete, length_of
 from storage.rewriting import Replacement, Rewriting, turned
-from storage.scanner import inflate
+from storage.scanner import encoding, inflate
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, lookup, targets
 from storage.types import Blobs
 
@@ -81,7 +81,8 @@ def _rewritten(layout: Layout, blobs: Blobs, *, explicit: bool) -> Iterator[Piec
         source,
         source.start,
         source.end,
-        stored=(syntax.explicit_vr, syntax.little_endian),
+        # What files declare is not always what they are: the scanner did not believe it either.
+        stored=encoding(memoryview(source.read(source.start, _WINDOW)), 0, syntax.little_endian),
         explicit=explicit,
         replaced=replaced,
         ends=ends,

@@ -31,6 +31,7 @@ PURE = (
     "storage.levels",
     "storage.matching",
     "storage.part10",
+    "storage.pieces",
     "storage.private",
     "storage.rewriting",
     "storage.scanner",

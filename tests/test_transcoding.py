@@ -112,7 +112,10 @@ def test_the_corpus_in_explicit_little_endian(archive: Archive, store: Store) ->
     assert done > 120
     assert len(seen) > 25
     # Damaged on purpose: what cannot be read cannot be written anew, and is to be had as it is stored.
-    assert all("malformed" in one or "truncat" in one or "lies" in one for one in refused), refused
+    assert {one.partition(":")[0] for one in refused} == {
+        "malformed/rtplan_truncated.dcm",
+        "transfer-syntaxes/JPEG2000-embedded-sequence-delimiter.dcm",
+    }
 
 
 def same_pixels(before: bytes, after: bytes, coding: Coding) -> None:
