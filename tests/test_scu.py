@@ -81,6 +81,23 @@ def test_what_was_not_planned_gets_an_association_of_its_own(archive: Archive, s
         assert (target.associations, target.uids) == (2, ["1.2.3.4.1", "1.2.3.4.2"])
 
 
+@pytest.mark.parametrize(
+    ("preferred", "expected"),
+    [((), EXPLICIT), ((IMPLICIT,), IMPLICIT), ((JPEG_LS, IMPLICIT), IMPLICIT), ((JPEG_LS,), EXPLICIT)],
+)
+def test_what_a_node_likes_better(
+    archive: Archive, store: Store, preferred: tuple[str, ...], expected: str
+) -> None:
+    """Its preferences come first, as far as they can be had without loss; then what is stored."""
+    store(instance(1))
+    (one,) = archive.index.locate(Scope("1.2.3"))
+    with node([(CT, [JPEG_LS, EXPLICIT, IMPLICIT])]) as target:
+        destination = Destination("NODE", "127.0.0.1", target.port, calling_ae="LIGHTBOX", syntaxes=preferred)
+        with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
+            assert sending.send(one).status == 0
+        assert target.syntaxes == [expected]
+
+
 @pytest.fixture
 def there(tmp_path: Path) -> Iterator[Archive]:
     """Another archive."""
