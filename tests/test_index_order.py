@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from storage.attributes import tag_of
 from storage.errors import BadRequest, UnsupportedQuery
 from storage.index import Index
+from storage.index.anchors import Anchors
 from storage.index.order import sortable
 from storage.types import Level, Query
 from tests.support.entries import entry, values
@@ -131,3 +133,37 @@ def test_everything_that_is_said_to_be_sortable_is(filled: Index, level: Level) 
 def test_a_place_that_is_gone(filled: Index) -> None:
     with pytest.raises(BadRequest, match="first page"):
         list(filled.find(Query(Level.STUDY, after=10**6)))
+
+
+@pytest.mark.parametrize(("level", "order"), ORDERS)
+def test_pages_by_offset_begin_where_others_ended(
+    filled: Index, level: Level, order: tuple[tuple[str, bool], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forwards, backwards, again, left early, and after something has come."""
+    monkeypatch.setattr(import_module("storage.index.find"), "LEAST_OFFSET", 1)
+    query = Query(level, fields=frozenset(), order=order)
+    whole = values(filled.find(query), UID[level])
+    offsets = [*range(0, len(whole) + 3, 4), *range(len(whole), 0, -3), 2, 2]
+    for offset in offsets:
+        assert values(filled.find(replace(query, offset=offset, limit=4)), UID[level]) == whole[offset : offset + 4]
+        left_early = filled.find(replace(query, offset=offset))
+        next(left_early, None)
+        left_early.close()
+    filled.add([entry("3.1", "1", "1", StudyDate="20990101", PatientName="A", PatientID="P0", AccessionNumber="A", Modality="CR")])
+    whole = values(filled.find(query), UID[level])
+    for offset in offsets:
+        assert values(filled.find(replace(query, offset=offset, limit=4)), UID[level]) == whole[offset : offset + 4]
+
+
+def test_anchors_are_few_and_of_one_state() -> None:
+    anchors = Anchors()
+    for number in range(1000):
+        anchors.keep("a", 1, number * 10, (number,))
+    assert anchors.nearest("a", 1, 9_995) == (9_990, (999,))
+    assert anchors.nearest("a", 2, 9_995) is None
+    anchors.keep("a", 2, 20, ("new",))
+    anchors.keep("a", 1, 30, ("old",))
+    assert (anchors.nearest("a", 2, 35), anchors.nearest("a", 2, 19)) == ((20, ("new",)), None)
+    for number in range(200):
+        anchors.keep(number, 2, 1, ())
+    assert anchors.nearest("a", 2, 35) is None, "the search that was longest ago is forgotten"

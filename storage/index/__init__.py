@@ -11,9 +11,10 @@ from sqlalchemy import delete, select, text
 from storage.errors import IndexUnavailable
 from storage.index import migrations, searchable_values
 from storage.index.add import Adding, Duplicates, Touched
+from storage.index.anchors import Anchors
 from storage.index.database import CommitUnknown, Database, Rerun, watch
 from storage.index.entries import Added, Counts, Entry, Layout, ObjectRow, Quarantined
-from storage.index.find import Found, count, find
+from storage.index.find import Found, count, find, state
 from storage.index.parents import HeldSeries
 from storage.index.read import Reading
 from storage.index.ready import Ready, ready
@@ -34,6 +35,7 @@ class Index(Reading):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.searchables = Searchables(database)
+        self._anchors = Anchors()
 
     @property
     def database(self) -> Database:
@@ -110,7 +112,12 @@ class Index(Reading):
         UnsupportedQuery at once for a condition that cannot be matched at this level; the database's errors come while
         iterating. May be left at any point.
         """
-        return find(self._database, query, self.searchables.known())
+        return find(self._database, query, self.searchables.known(), self._anchors)
+
+    def state(self) -> int:
+        """A number that grows with everything that is stored, replaced or deleted: what a search has found may be found
+        again while it stays."""
+        return state(self._database)
 
     def count(self, query: Query, most: int | None = None) -> int | None:
         """How many matches a query has, whatever its limit and offset; counted up to `most`.

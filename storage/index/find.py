@@ -10,12 +10,13 @@ import orjson
 from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
 from storage.errors import BadRequest
+from storage.index.anchors import LEAST_OFFSET, Anchors
 from storage.index.answers import Answers, Projection
 from storage.index.database import Database
 from storage.index.frequency import Frequency, unlooked
 from storage.index.order import TABLE_OF, Order
 from storage.index.plan import NONE, Additional, Plan
-from storage.index.tables import instance, instance_content, series, study
+from storage.index.tables import counter, instance, instance_content, series, study
 from storage.matching import matches_dataset
 from storage.types import Dataset, Level, Query
 
@@ -46,9 +47,18 @@ class Found(Iterator[Dataset]):
         self._answers.close()
 
 
-def find(database: Database, query: Query, searchable: Additional = NONE) -> Found:
+def find(
+    database: Database, query: Query, searchable: Additional = NONE, anchors: Anchors | None = None
+) -> Found:
     """The matches of a query in their order. Raises UnsupportedQuery at once; database errors come while iterating."""
-    return Found(_Search(database, query, _plan(database, query, searchable)))
+    return Found(_Search(database, query, _plan(database, query, searchable), anchors))
+
+
+def state(database: Database) -> int:
+    """A number that grows with everything that is stored, replaced or deleted: what a search has found may be found again
+    while it stays."""
+    with database.read() as connection:
+        return int(connection.scalars(select(counter.c.value).where(counter.c.name == "change")).one())
 
 
 def count(
@@ -77,7 +87,8 @@ def _plan(database: Database, query: Query, searchable: Additional) -> Plan:
 class _Search:
     """One run of one query."""
 
-    def __init__(self, database: Database, query: Query, plan: Plan) -> None:
+    def __init__(self, database: Database, query: Query, plan: Plan, anchors: Anchors | None = None) -> None:
+        self._anchors = anchors
         self._database = database
         self._query = query
         self._plan = plan
@@ -90,12 +101,12 @@ class _Search:
         """The answers, with offset and limit left to the database where it alone decides what matches."""
         offset, limit = self._query.offset, self._query.limit
         if self._plan.exact:
-            for row in self._rows(offset, limit):
+            for row in self._exact(offset, limit):
                 self.key = row.key
                 yield self._answers.of(self._answers.whole(row))
             return
         found = 0
-        for row in self._rows(0, None):
+        for row in self._rows(self._beginning(), 0, None):
             if limit is not None and found >= offset + limit:
                 return
             whole = self._answers.whole(row)
@@ -105,11 +116,30 @@ class _Search:
                     self.key = row.key
                     yield self._answers.of(whole)
 
-    def _rows(self, offset: int, limit: int | None) -> Iterator[Any]:
+    def _exact(self, offset: int, limit: int | None) -> Iterator[Any]:
+        """Rows that all match; from an anchor where the offset is large, and leaving one where they end."""
+        after = self._beginning()
+        if self._anchors is None or self._query.after is not None or offset < LEAST_OFFSET:
+            yield from self._rows(after, offset, limit)
+            return
+        query, now = self._query, state(self._database)
+        search = (query.level, query.conditions, query.fuzzy, query.partition, query.order)
+        anchor = self._anchors.nearest(search, now, offset)
+        passed, row = offset, None
+        if anchor is not None:
+            after, offset = [self._order.behind(anchor[1])], offset - anchor[0]
+        try:
+            for row in self._rows(after, offset, limit):
+                passed += 1
+                yield row
+        finally:
+            if row is not None:
+                self._anchors.keep(search, now, passed, self._order.place(row))
+
+    def _rows(self, after: list[ColumnElement[bool]], offset: int, limit: int | None) -> Iterator[Any]:
         largest = _LARGEST_WITH_METADATA if self._answers.needs_metadata else _LARGEST
         size = min(_FIRST if limit is None or limit > largest else limit, largest)
         left = limit
-        after = self._beginning()
         while left is None or left > 0:
             size = size if left is None else min(size, left)
             rows = self._page(self._select(after, size, offset))
@@ -123,6 +153,9 @@ class _Search:
     def count(self, most: int | None) -> int:
         """How many rows match; at most `most`. For plans that are exact."""
         rows = self._keys().where(*self._beginning())
+        if not self._plan.narrowed:
+            # True of all, and what leads SQLite to the index of living studies instead of past every row's attributes.
+            rows = rows.where(study.c.study_date >= "")
         number = select(func.count()).select_from(rows.limit(most).subquery("found"))
         with self._database.read() as connection:
             return int(connection.scalar(number) or 0)

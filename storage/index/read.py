@@ -13,7 +13,6 @@ from storage.index.database import Database
 from storage.index.entries import Counts, Layout, ObjectRow, Quarantined
 from storage.index.tables import (
     change,
-    counter,
     instance,
     instance_content,
     instance_history,
@@ -149,12 +148,6 @@ class Reading:
             return connection.scalars(
                 query.order_by(series.c.series_number, series.c.series_instance_uid)
             ).all()
-
-    def state(self) -> int:
-        """A number that grows with everything that is stored, replaced or deleted: what a search has found may be found
-        again while it stays."""
-        with self._database.read() as connection:
-            return int(connection.scalars(select(counter.c.value).where(counter.c.name == "change")).one())
 
     def changes(self, after: int, limit: int) -> list[Change]:
         """Lines of the change feed after a sequence number, oldest first. No line ever appears before one already seen."""
