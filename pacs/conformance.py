@@ -67,7 +67,8 @@ class and each transfer syntax in which something of it is stored, and for Expli
 {MOST_CONTEXTS} make another association. Move Originator AE Title and Message ID name the request. The associations of a
 move are kept to its end. One that breaks is asked for again, and the instance in hand sent a second time; after
 {MOST_BREAKS} breaks in a row, or when the node cannot be reached, the rest counts as failed. A7xx is asked again, {MOST_REPEATS} times
-in a move. Instances that failed are named, {MOST_NAMED} at most; the log has all."""
+in a move. Pending responses come at most ten times
+a second. Instances that failed are named, {MOST_NAMED} at most; the log has all."""
 
 _SECURITY: Final = """\
 None yet. There is no TLS (PS3.15 B), neither for DIMSE nor for HTTP, no authentication of users or systems, and no audit trail

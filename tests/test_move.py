@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import sop_class
 from pynetdicom.ae import ApplicationEntity
 
+from pacs.scp import move as provider
 from pacs.scu import delivery
 from storage.archive import Archive
 from storage.index.ae import AeTitle, add_ae_title
@@ -53,6 +54,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses before another try are not what is tested."""
     monkeypatch.setattr(delivery, "_PAUSES", (0.01, 0.05))
     monkeypatch.setattr(delivery, "_REPEAT_SECONDS", 0.01)
+    # And every instance's response is looked at.
+    monkeypatch.setattr(provider, "_PROGRESS_SECONDS", 0.0)
 
 
 def known(archive: Archive, port: int, title: str = "NODE") -> None:
@@ -119,6 +122,17 @@ def test_levels_and_lists(
         assert str(request.MoveOriginatorApplicationEntityTitle).strip() == "MOVER"
         assert request.MoveOriginatorMessageID == 7
     server.told.wait("retrieved", "C-MOVE", 0, expected)
+
+
+@pytest.mark.usefixtures("stored")
+def test_fast_moves_are_told_of_now_and_then(
+    server: Serving, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "_PROGRESS_SECONDS", 60.0)
+    with node() as there, mover(server) as association:
+        known(archive, there.port)
+        statuses = [(status, one.get("NumberOfRemainingSuboperations")) for status, one, _ in move(association)]
+    assert statuses == [(0xFF00, 3), (0, None)]
 
 
 @pytest.mark.parametrize(
