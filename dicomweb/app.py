@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from anyio import CapacityLimiter
 from starlette.datastructures import URLPath
-from starlette.routing import BaseRoute, Match, NoMatchFound, Route
+from starlette.routing import BaseRoute, Match, NoMatchFound, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
@@ -21,16 +21,22 @@ from dicomweb.qido import Search
 from dicomweb.rendered import Rendered
 from dicomweb.settings import WebSettings
 from dicomweb.stow import Store
+from dicomweb.ups import Worklist
+from dicomweb.ups_events import EventChannel
 from dicomweb.wado import Instances
 from storage.archive import Archive
 from storage.errors import NotFound
 from storage.types import Level
+from storage.workitems import Workitems
 
 RETRIEVE, STORE, SEARCH = "PS3.18 10.4", "PS3.18 10.5", "PS3.18 10.6"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 _FRAMES = _INSTANCE + "/frames/{frames}"
+_WORKITEM = "/workitems/{workitem}"
+# A WebSocket, and so no resource of methods (PS3.18 8.10.4).
+CHANNEL = "/subscribers/{requester}"
 
 
 class Resource(NamedTuple):
@@ -62,6 +68,12 @@ RESOURCES = (
     _get(_INSTANCE + "/bulkdata/{path:path}", "bulk data"),
     *(_get(level + "/rendered", "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
     *(_get(level + "/thumbnail", "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
+    Resource("/workitems", {"GET": "search workitems", "POST": "create workitem"}),
+    Resource(_WORKITEM, {"GET": "workitem", "POST": "update workitem"}),
+    *(Resource(_WORKITEM + "/state" + end, {"PUT": "change state"}) for end in ("", "/{requester}")),
+    *(Resource(_WORKITEM + "/cancelrequest" + end, {"POST": "request cancellation"}) for end in ("", "/{requester}")),
+    Resource(_WORKITEM + CHANNEL, {"POST": "subscribe", "DELETE": "unsubscribe"}),
+    Resource(_WORKITEM + CHANNEL + "/suspend", {"POST": "suspend"}),
 )
 _SEARCHES = {"search studies": Level.STUDY, "search series": Level.SERIES, "search instances": Level.IMAGE}
 # JSON and the like is compressed here, by what answers; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
@@ -82,6 +94,7 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
         compressed = not _COMPRESSED.isdisjoint(resource.methods.values())
         # An instance that is no function is taken by the router as an ASGI application, for every method.
         paths.append(Route(settings.path + resource.path, _compressing(endpoint) if compressed else endpoint))
+    paths.append(WebSocketRoute(settings.path + CHANNEL, EventChannel(Workitems(archive.index), settings)))
     nowhere = Endpoint(settings, {"GET": Handler("PS3.18 10", read=_nothing)})
     return [*paths, _Rest(settings.path, nowhere)]
 
@@ -107,6 +120,21 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
             for name, level in _SEARCHES.items()
         },
         "store": Handler(STORE, take=Store(archive, settings)),
+        **_worklist(Worklist(Workitems(archive.index), settings)),
+    }
+
+
+def _worklist(service: Worklist) -> dict[str, Handler]:
+    return {
+        "create workitem": Handler("PS3.18 11.4", take=service.create),
+        "workitem": Handler("PS3.18 11.5", read=service.retrieve),
+        "update workitem": Handler("PS3.18 11.6", take=service.update),
+        "change state": Handler("PS3.18 11.7", take=service.change_state),
+        "request cancellation": Handler("PS3.18 11.8", take=service.request_cancel),
+        "search workitems": Handler("PS3.18 11.9", read=service.search),
+        "subscribe": Handler("PS3.18 11.10", take=service.subscribe),
+        "unsubscribe": Handler("PS3.18 11.11", read=service.unsubscribe),
+        "suspend": Handler("PS3.18 11.12", take=service.suspend),
     }
 
 

@@ -19,6 +19,7 @@ from dicomweb.settings import WebSettings
 from dicomweb.store_response import WARNING_REASONS
 from storage.codecs.decoding import DECODERS
 from storage.conformance import table
+from storage.procedure_steps import RULES
 from storage.transfer_syntaxes import EXPLICIT_BIG
 from storage.transfer_syntaxes import TABLE as SYNTAXES
 
@@ -35,6 +36,15 @@ HANDLERS: dict[str, tuple[str, str]] = {
     "search series": ("10.6", "search for series; of all studies with the attributes of the study"),
     "search instances": ("10.6", "search for instances; with the attributes of the levels that the path does not fix"),
     "store": ("10.5", "stores; below a study only instances of it"),
+    "create workitem": ("11.4", "creates; the UID in the query (alone, or as `workitem`), in the data set, or made up"),
+    "workitem": ("11.5", "the workitem without its Transaction UID, in an array of one or in XML"),
+    "update workitem": ("11.6", "replaces attributes; the Transaction UID in the query (alone, or as `transaction-uid`) or in the data set"),
+    "change state": ("11.7", "claims, completes, cancels"),
+    "request cancellation": ("11.8", "cancels what nobody has claimed, tells the performer of the rest"),
+    "search workitems": ("11.9", "parameters as of other searches, without orderby, totalcount and cursor"),
+    "subscribe": ("11.10", "to one workitem, to all (1.2.840.10008.5.1.4.34.5), or to those that match (1.2.840.10008.5.1.4.34.5.1; attributes as parameters, or in `filter` as name=value separated by commas); `deletionlock`"),
+    "unsubscribe": ("11.11", "from one workitem, or from all"),
+    "suspend": ("11.12", "no further workitems; those subscribed to remain"),
 }
 
 _SEARCH: dict[str, str] = {
@@ -71,14 +81,14 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.7.5", "Acceptable media types", "supported", "quality values, wildcards, most specific first; 406 lists what could be had"),
     ("8.8", "Character sets", "partly", "UTF-8 only"),
     ("8.9", "Retrieve capabilities", "not yet", "OPTIONS answers 204 with Allow, without a description"),
-    ("8.10", "Notifications", "not yet", ""),
+    ("8.10", "Notifications", "supported", "event reports on a WebSocket at `/subscribers/{requester}`; those of the time without a connection follow when it opens, at least once each; a browser's Origin must be this server's"),
     ("8.11", "Security and privacy", "not yet", "no authentication; see Security"),
     ("9", "URI service (WADO-URI)", "not yet", ""),
     ("10.4", "Retrieve", "partly", "see the resources; no bulkdata of whole studies, series or instances, no pixeldata, no rendered volumes; no application/zip"),
     ("10.5", "Store", "supported", "Part 10 files, and metadata with bulk data in JSON and XML; nothing is coerced, so no Original Attributes Sequence; no image/gif, image/png to be made into pixel data (table 10.5.2-1)"),
     ("10.6", "Search", "partly", "all six resources; JSON, XML, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
     ("10", "Delete", "not yet", "405"),
-    ("11", "Worklist service (UPS-RS)", "not yet", ""),
+    ("11", "Worklist service (UPS-RS)", "supported", "JSON and XML; see below"),
     ("12", "Non-patient instances", "not yet", ""),
     ("13 and later", "Storage commitment, and services that came after it", "not yet", ""),
 )
@@ -95,6 +105,7 @@ def sections(settings: WebSettings | None = None) -> str:
         ("Search parameters (PS3.18 8.3.4)", _described(SEARCH_PARAMETERS, _SEARCH) + "\n\n" + _KEYS),
         ("Rendering parameters (PS3.18 8.3.5)", _described(RENDERING_PARAMETERS, _RENDERING) + "\n\n" + _rendering()),
         ("Store (PS3.18 10.5)", _store(settings)),
+        ("Worklist (PS3.18 11, PS3.4 annex CC)", _worklist()),
     )
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in chapters)
 
@@ -189,6 +200,22 @@ def _store(settings: WebSettings) -> str:
         " (0008,3002) in the metadata, must agree with it. The Image Pixel module is taken from the stream where the metadata has none,"
         " the Basic or Extended Offset Table is made, MIME Type and Length of an Encapsulated Document are filled in. At most"
         f" {METADATA_BYTES >> 20} MiB of metadata to an instance, {WAITING_BYTES >> 20} MiB waiting for bulk data at any time."
+    )
+
+
+def _worklist() -> str:
+    rows = []
+    for rule in RULES:
+        created = {"-": "made here", "empty": "empty"}.get(rule.create, f"type {rule.create}")
+        rows.append((rule.keyword, created, "yes" if rule.change else "no", {"O": "", "R": "both", "P": "COMPLETED", "X": "CANCELED"}[rule.final]))
+    text = table(("attribute (PS3.4 table CC.2.5-3)", "create", "update", "needs a value in"), rows)
+    return (
+        f"{text}\n\nWhat is missing of type 2 is added empty, WorklistLabel with a value, and a Warning says so. Required in sequences"
+        " of final states: what the table has as R, P and X in the progress and performed procedure sequences. A cancellation without"
+        " a time or a reason gets the time and (110513, DCM, Discontinued for unspecified reason). Attributes that the table does not have are kept as they"
+        " come. All keys are matched, also in sequences. 400 for a request that would be wrong in any state, and for a missing Transaction UID; 404 for"
+        " a workitem that there is not, or not any more; 409 for one that is not in the state for it. Deletion locks are granted to"
+        " everybody; workitems that have ended are removed after a time, unless locked."
     )
 
 

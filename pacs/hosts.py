@@ -25,10 +25,14 @@ class OnlyHosts:
         self._hosts = _LOOPBACK | {urlsplit(url).hostname or "" for url in urls if url}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             host = Headers(scope=scope).get("host")
             if host is not None and _name(host) not in self._hosts:
-                await _refusal(scope, receive, send)
+                if scope["type"] == "websocket":
+                    # Before it is accepted: the server answers 403 (ASGI).
+                    await send({"type": "websocket.close"})
+                else:
+                    await _refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

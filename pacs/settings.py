@@ -194,6 +194,10 @@ class Settings(BaseSettings):
         default="200",
         description="status of a search over HTTP that finds nothing: 200 with an empty list, which every client reads, or 204 as PS3.18 8.3.4.4.1 says",
     )
+    workitem_days: Annotated[float, Field(gt=0)] = Field(
+        default=30,
+        description="days after which workitems that are completed or canceled are removed, unless a subscriber has them locked",
+    )
 
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="json lines, or console for people; auto: console on a terminal"

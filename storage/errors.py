@@ -8,6 +8,7 @@
     │   ├── Truncated             the bytes end before the header does
     │   ├── LimitExceeded         depth, elements, header size, inflation, object size
     │   ├── Conflict              same SOP Instance UID, other bytes: kept in quarantine
+    │   ├── WorkitemRefused       a procedure step that is not in the state for what is asked, or lacks what it needs
     │   └── BadRequest            a query or request that is not understood
     │       └── UnsupportedQuery  understood, but not something that can be matched
     ├── NotFound                  no such study, series, instance, frame or bulk data
@@ -61,6 +62,18 @@ class LimitExceeded(Refused):
 
 class Conflict(Refused):
     """The SOP Instance UID is already stored with other bytes; the newcomer is kept in quarantine."""
+
+
+class WorkitemRefused(Refused):
+    """A workitem cannot be created or changed so. `reason` is the N-service status (PS3.4 CC.2, PS3.7 C.5).
+
+    `missing`: what is wrong with the Transaction UID is that there is none.
+    """
+
+    def __init__(self, reason: int, text: str, *, missing: bool = False) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.missing = missing
 
 
 class BadRequest(Refused):
@@ -120,6 +133,7 @@ STATUS: dict[type[LightboxError], Statuses] = {
     Truncated: Statuses(0xC000, 0xA900, 400),
     LimitExceeded: Statuses(0xC000, 0xA700, 413),
     Conflict: Statuses(0x0111, 0xC000, 409),
+    WorkitemRefused: Statuses(0x0110, 0xC000, 409),
     BadRequest: Statuses(0xC000, 0xA900, 400),
     UnsupportedQuery: Statuses(0xC000, 0xC000, 400),
     NotFound: Statuses(0x0112, 0xC000, 404),

@@ -33,6 +33,7 @@ PURE = (
     "storage.part10",
     "storage.pieces",
     "storage.private",
+    "storage.procedure_steps",
     "storage.rewriting",
     "storage.scanner",
     "storage.transfer_syntaxes",

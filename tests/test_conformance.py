@@ -52,7 +52,7 @@ def test_every_route_is_in_it(archive: Archive, statement: str) -> None:
 
 def test_no_route_is_in_it_that_is_not_there() -> None:
     paths = {resource.path.replace(":path}", "}") for resource in dicomweb.RESOURCES}
-    named = set(re.findall(r"`(/(?:studies|series|instances)[^`]*)`", web.sections()))
+    named = set(re.findall(r"`(/(?:studies|series|instances|workitems)[^`]*)`", web.sections()))
     assert named == paths
     assert {name for resource in dicomweb.RESOURCES for name in resource.methods.values()} == set(web.HANDLERS)
 

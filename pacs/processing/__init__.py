@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pacs.processing import attributes, commitment_report
+from pacs.processing import attributes, commitment_report, ended_workitems
 from pacs.scp import commitment
 from pacs.settings import Settings
 from pacs.worker import Periodic, Run
@@ -36,7 +36,9 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     INDEX_ATTRIBUTE: attributes.index,
 }
 # (name, seconds between two runs, what runs); each worker process does them.
-PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = ()
+PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
+    ("ended workitems", 600.0, lambda work: ended_workitems.remove(work.archive, work.settings)),
+)
 
 
 def kinds(work: Work) -> dict[str, Run]:

@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # The request line and all headers together.
 _HEAD_BYTES = 32 << 10
+# The longest message on a WebSocket.
+_MESSAGE_BYTES = 4 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,11 @@ def _configuration(
         app,
         http=protocol,
         loop="uvloop",
-        ws="none",
+        ws="websockets-sansio",
+        # Subscribers to events have nothing to say; who does not answer a ping is gone.
+        ws_max_size=_MESSAGE_BYTES,
+        ws_ping_interval=20.0,
+        ws_ping_timeout=20.0,
         lifespan="off",
         interface="asgi3",
         log_config=None,

@@ -266,6 +266,54 @@ searchable_value = Table(
     Index("ix_searchable_value_number", "attribute_pk", "number", "owner"),
 )
 
+# Workitems (PS3.4 annex CC). `transaction_uid` is the performer's key and is never in `dataset`.
+workitem = Table(
+    "workitem",
+    metadata,
+    _pk(),
+    _partition(),
+    *(_text(name) for name in ("uid", "state", "transaction_uid")),
+    Column("version", BigInteger, nullable=False),
+    Column("dataset", LargeBinary, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in ("created_at", "updated_at")),
+    UniqueConstraint("partition", "uid", name="uq_workitem_uid"),
+    Index("ix_workitem_state", "state", "updated_at"),
+    sqlite_autoincrement=True,
+)
+
+# Who is told of which workitem; of those that are to come where `uid` is empty. `filter` is what they must match.
+workitem_subscription = Table(
+    "workitem_subscription",
+    metadata,
+    _pk(),
+    *(_text(name) for name in ("uid", "ae_title")),
+    Column("locked", Boolean, nullable=False),
+    Column("filter", LargeBinary),
+    UniqueConstraint("uid", "ae_title", name="uq_workitem_subscription"),
+    Index("ix_workitem_subscription_ae", "ae_title"),
+)
+
+# One row for each that is told; `sequence` comes from `counter`, so that it follows the order of the commits.
+workitem_event = Table(
+    "workitem_event",
+    metadata,
+    Column("sequence", Key, primary_key=True, autoincrement=False),
+    *(_text(name) for name in ("ae_title", "uid")),
+    Column("kind", BigInteger, nullable=False),
+    Column("report", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("ix_workitem_event_ae", "ae_title", "sequence"),
+    Index("ix_workitem_event_at", "at"),
+)
+
+# Up to which event each subscriber has been told.
+workitem_subscriber = Table(
+    "workitem_subscriber",
+    metadata,
+    Column("ae_title", Plain, primary_key=True),
+    Column("delivered", BigInteger, nullable=False),
+)
+
 ae_title = Table(
     "ae_title",
     metadata,

@@ -1,0 +1,344 @@
+"""The store of workitems (PS3.4 annex CC): UPS-RS and DIMSE change it alike, each change with its events in one transaction.
+
+What is right and what follows from it is in `procedure_steps`. Who subscribes is told by ordered rows, which any process can
+read on: an event is there exactly when its change is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import orjson
+from pydicom.uid import generate_uid
+from sqlalchemy import Connection, delete, exists, insert, select, update
+
+from storage import matching, procedure_steps
+from storage.errors import IndexUnavailable, NotFound, WorkitemRefused
+from storage.index import Index
+from storage.index.database import Rerun
+from storage.index.tables import counter, workitem, workitem_event, workitem_subscriber, workitem_subscription
+from storage.matching import Conditions
+from storage.procedure_steps import FILTERED, FINAL, GLOBAL, Changed, Refusal, State, Told, Workitem
+from storage.types import DEFAULT_PARTITION, Dataset
+
+_RUNS: Final = 5
+# Rows that are looked through at a time.
+_BATCH: Final = 200
+_COUNTER: Final = "workitem event"
+Result = TypeVar("Result")
+# A key of a filter as it is kept: its path of tags, its VR, and its values.
+FilterKey = tuple[tuple[str, ...], str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event report for one subscriber."""
+
+    sequence: int
+    uid: str
+    kind: int
+    fields: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What workitems are looked for; `limit` None means all."""
+
+    conditions: Conditions = ()
+    limit: int | None = None
+    offset: int = 0
+    fuzzy: bool = False
+
+
+class Workitems:
+    """The workitems of one index. Thread-safe; any number of processes may change them at once.
+
+    Every method may raise IndexUnavailable; those about one workitem raise NotFound when there is none. `clock` gives
+    seconds since 1970.
+    """
+
+    def __init__(self, index: Index, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = index.database
+        self._clock = clock
+
+    def create(self, dataset: Dataset, uid: str | None = None) -> Changed:
+        """Add a workitem, with a new UID where none is given. Raises BadRequest, WorkitemRefused."""
+        made = procedure_steps.created(uid or generate_uid(), dataset, self._now())
+
+        def run(connection: Connection) -> Changed:
+            known = select(workitem.c.pk).where(workitem.c.uid == made.item.uid)
+            if connection.execute(known).first() is not None:
+                raise WorkitemRefused(Refusal.DUPLICATE, "there is a workitem of that UID already; choose another one")
+            at = self._microseconds()
+            connection.execute(insert(workitem).values(partition=DEFAULT_PARTITION, created_at=at, **_row(made.item, at)))
+            _subscribe_globals(connection, made.item)
+            self._tell(connection, made)
+            return made
+
+        return self._written(run)
+
+    def get(self, uid: str) -> Workitem:
+        """A workitem as it is."""
+        with self._database.read() as connection:
+            return _read(connection, uid)
+
+    def update(self, uid: str, transaction: str, dataset: Dataset) -> Changed:
+        """Change attributes. Raises BadRequest, WorkitemRefused."""
+        return self._change(uid, lambda item, _: procedure_steps.updated(item, transaction, dataset, self._now()))
+
+    def change_state(self, uid: str, transaction: str, state: str) -> Changed:
+        """Claim, complete or cancel. Raises BadRequest, WorkitemRefused."""
+        return self._change(uid, lambda item, _: procedure_steps.state_changed(item, transaction, state, self._now()))
+
+    def request_cancel(self, uid: str, request: Dataset, requester: str) -> Changed:
+        """Ask for cancellation. Raises BadRequest, WorkitemRefused."""
+
+        def asked(item: Workitem, connection: Connection) -> Changed:
+            heard = bool(_subscribers(connection, uid))
+            return procedure_steps.cancel_asked(item, request, requester, self._now(), heard=heard)
+
+        return self._change(uid, asked)
+
+    def find(self, search: Search) -> list[int]:
+        """Keys of what matches, in the order of creation, for `read`."""
+        found: list[int] = []
+        skipped = 0
+        for pk, item in self._all():
+            if search.limit is not None and len(found) >= search.limit:
+                break
+            if not matching.matches_dataset(search.conditions, item.dataset, fuzzy=search.fuzzy):
+                continue
+            if skipped < search.offset:
+                skipped += 1
+            else:
+                found.append(pk)
+        return found
+
+    def read(self, keys: Sequence[int]) -> Iterator[Dataset]:
+        """The data sets of what `find` has found, a few in memory at a time; those that are gone by now are left out."""
+        for at in range(0, len(keys), _BATCH):
+            query = select(workitem.c.dataset).where(workitem.c.pk.in_(keys[at : at + _BATCH])).order_by(workitem.c.pk)
+            with self._database.read() as connection:
+                rows = connection.scalars(query).all()
+            for row in rows:
+                yield orjson.loads(row)
+
+    def subscribe(self, uid: str, ae_title: str, *, locked: bool, filters: Sequence[FilterKey] = ()) -> None:
+        """Have an AE told of a workitem, or of all (GLOBAL), or of all that match (FILTERED); `locked`: and keep them for it
+        (PS3.4 CC.2.3). It is told at once in which state they are."""
+
+        def run(connection: Connection) -> None:
+            _known_subscriber(connection, ae_title)
+            if uid not in (GLOBAL, FILTERED):
+                items: Iterable[Workitem] = [_read(connection, uid)]
+            else:
+                _put(connection, "", ae_title, locked, filters)
+                items = (item for _, item in _every(connection) if _matches(filters, item.dataset))
+            for item in items:
+                _put(connection, item.uid, ae_title, locked)
+                self._tell(connection, Changed(item, (procedure_steps.state_report(item),)), [ae_title])
+
+        self._written(run)
+
+    def unsubscribe(self, uid: str, ae_title: str) -> None:
+        """End that; of GLOBAL or FILTERED all that the AE subscribes to."""
+        gone = delete(workitem_subscription).where(workitem_subscription.c.ae_title == ae_title)
+
+        def run(connection: Connection) -> None:
+            if uid in (GLOBAL, FILTERED):
+                connection.execute(gone)
+                return
+            _read(connection, uid)
+            connection.execute(gone.where(workitem_subscription.c.uid == uid))
+
+        self._written(run)
+
+    def suspend(self, ae_title: str) -> None:
+        """Tell an AE of no further workitems than those to which it subscribes by now."""
+        with self._database.write() as connection:
+            connection.execute(
+                delete(workitem_subscription).where(
+                    workitem_subscription.c.ae_title == ae_title, workitem_subscription.c.uid == ""
+                )
+            )
+
+    def latest(self) -> int:
+        """The number of the newest event: when it has not changed, nobody needs to be told of anything."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(counter.c.value).where(counter.c.name == _COUNTER)).scalar_one())
+
+    def delivered(self, ae_title: str) -> int:
+        """The number of the last event that a subscriber has been told; of one that is not known the newest."""
+        query = select(workitem_subscriber.c.delivered).where(workitem_subscriber.c.ae_title == ae_title)
+        with self._database.read() as connection:
+            found: int | None = connection.scalars(query).first()
+        return self.latest() if found is None else found
+
+    def events(self, ae_title: str, after: int, limit: int = 100) -> list[Event]:
+        """A subscriber's next events, oldest first."""
+        query = (
+            select(workitem_event)
+            .where(workitem_event.c.ae_title == ae_title, workitem_event.c.sequence > after)
+            .order_by(workitem_event.c.sequence)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return [Event(row.sequence, row.uid, row.kind, orjson.loads(row.report)) for row in rows]
+
+    def acknowledge(self, ae_title: str, sequence: int) -> None:
+        """Up to here the subscriber has been told."""
+        known = update(workitem_subscriber).where(
+            workitem_subscriber.c.ae_title == ae_title, workitem_subscriber.c.delivered < sequence
+        )
+        with self._database.write() as connection:
+            connection.execute(known.values(delivered=sequence))
+
+    def tidy(self, *, ended_seconds: float, event_seconds: float) -> int:
+        """Remove workitems that have ended so long ago, unless somebody has them locked, and old events; how many workitems."""
+        now = self._microseconds()
+        locked = exists().where(workitem_subscription.c.uid == workitem.c.uid, workitem_subscription.c.locked)
+        over = select(workitem.c.uid).where(
+            workitem.c.state.in_(FINAL), workitem.c.updated_at < now - round(ended_seconds * 1e6), ~locked
+        )
+        with self._database.write() as connection:
+            uids = connection.scalars(over.limit(_BATCH)).all()
+            connection.execute(delete(workitem_subscription).where(workitem_subscription.c.uid.in_(uids)))
+            connection.execute(delete(workitem).where(workitem.c.uid.in_(uids)))
+            connection.execute(delete(workitem_event).where(workitem_event.c.at < now - round(event_seconds * 1e6)))
+        return len(uids)
+
+    def _change(self, uid: str, change: Callable[[Workitem, Connection], Changed]) -> Changed:
+        def run(connection: Connection) -> Changed:
+            item = _read(connection, uid)
+            changed = change(item, connection)
+            if changed.item is not item:
+                row = _row(changed.item, self._microseconds())
+                same = workitem.c.uid == uid, workitem.c.version == item.version
+                if connection.execute(update(workitem).where(*same).values(row)).rowcount == 0:
+                    # Somebody was faster: what was decided is about a workitem that is not so any more.
+                    raise Rerun
+            self._tell(connection, changed)
+            return changed
+
+        return self._written(run)
+
+    def _written(self, run: Callable[[Connection], Result]) -> Result:
+        for _ in range(_RUNS):
+            try:
+                with self._database.write() as connection:
+                    return run(connection)
+            except Rerun:
+                continue
+        raise IndexUnavailable("the transaction lost to others again and again; send again later")
+
+    def _tell(self, connection: Connection, changed: Changed, only: Sequence[str] | None = None) -> None:
+        """Write the events of a change for whoever subscribes; last in a transaction, for the counter is held until its end."""
+        told = _subscribers(connection, changed.item.uid) if only is None else only
+        reports: list[tuple[str, Told]] = [(ae_title, one) for one in changed.events for ae_title in told]
+        if not reports:
+            return
+        taken = update(counter).where(counter.c.name == _COUNTER).values(value=counter.c.value + len(reports))
+        last: int = connection.execute(taken.returning(counter.c.value)).scalar_one()
+        at, first = self._microseconds(), last - len(reports) + 1
+        rows = [
+            {"sequence": number, "ae_title": ae_title, "uid": changed.item.uid, "kind": int(one.kind), "at": at,
+             "report": orjson.dumps(one.fields)}
+            for number, (ae_title, one) in enumerate(reports, first)
+        ]
+        connection.execute(insert(workitem_event), rows)
+
+    def _all(self) -> Iterator[tuple[int, Workitem]]:
+        """Every workitem, each batch in a transaction of its own."""
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                rows = _batch(connection, after)
+            yield from rows
+            if len(rows) < _BATCH:
+                return
+            after = rows[-1][0]
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).strftime("%Y%m%d%H%M%S.%f+0000")
+
+    def _microseconds(self) -> int:
+        return round(self._clock() * 1e6)
+
+
+def _row(item: Workitem, at: int) -> dict[str, Any]:
+    return {
+        "uid": item.uid,
+        "state": item.state,
+        "transaction_uid": item.transaction,
+        "version": item.version,
+        "dataset": orjson.dumps(item.dataset),
+        "updated_at": at,
+    }
+
+
+def _item(row: Any) -> Workitem:
+    return Workitem(row.uid, State(row.state), orjson.loads(row.dataset), row.transaction_uid, row.version)
+
+
+def _read(connection: Connection, uid: str) -> Workitem:
+    row = connection.execute(select(workitem).where(workitem.c.uid == uid)).first()
+    if row is None:
+        raise NotFound("there is no workitem of that UID; search /workitems for those that there are")
+    return _item(row)
+
+
+def _batch(connection: Connection, after: int) -> list[tuple[int, Workitem]]:
+    query = select(workitem).where(workitem.c.pk > after).order_by(workitem.c.pk).limit(_BATCH)
+    return [(row.pk, _item(row)) for row in connection.execute(query)]
+
+
+def _every(connection: Connection) -> Iterator[tuple[int, Workitem]]:
+    """Every workitem, in the caller's transaction."""
+    after = 0
+    while rows := _batch(connection, after):
+        yield from rows
+        after = rows[-1][0]
+
+
+def _subscribers(connection: Connection, uid: str) -> Sequence[str]:
+    query = select(workitem_subscription.c.ae_title).where(workitem_subscription.c.uid == uid)
+    return connection.scalars(query.order_by(workitem_subscription.c.ae_title)).all()
+
+
+def _subscribe_globals(connection: Connection, item: Workitem) -> None:
+    """A new workitem's subscriptions, by those to all (PS3.4 CC.2.5.3)."""
+    for row in connection.execute(select(workitem_subscription).where(workitem_subscription.c.uid == "")).all():
+        filters = [(tuple(path), vr, tuple(values)) for path, vr, values in orjson.loads(row.filter or b"[]")]
+        if _matches(filters, item.dataset):
+            _put(connection, item.uid, row.ae_title, row.locked)
+
+
+def _matches(filters: Sequence[FilterKey], dataset: Dataset) -> bool:
+    return matching.matches_dataset(conditions_of(filters), dataset)
+
+
+def conditions_of(filters: Sequence[FilterKey]) -> Conditions:
+    """What a filter asks for. Raises BadRequest naming the attribute."""
+    return matching.combined(tuple((path, matching.parse(path, vr, list(values))) for path, vr, values in filters))
+
+
+def _put(connection: Connection, uid: str, ae_title: str, locked: bool, filters: Sequence[FilterKey] = ()) -> None:
+    """Write a subscription over the one that may be there."""
+    table = workitem_subscription
+    same = table.c.uid == uid, table.c.ae_title == ae_title
+    values = {"locked": locked, "filter": orjson.dumps(filters) if filters else None}
+    if connection.execute(update(table).where(*same).values(values)).rowcount == 0:
+        connection.execute(insert(table).values(uid=uid, ae_title=ae_title, **values))
+
+
+def _known_subscriber(connection: Connection, ae_title: str) -> None:
+    """From its first subscription on events wait for a subscriber until it opens its channel."""
+    known = select(workitem_subscriber.c.ae_title).where(workitem_subscriber.c.ae_title == ae_title)
+    if connection.execute(known).first() is None:
+        newest = select(counter.c.value).where(counter.c.name == _COUNTER).scalar_subquery()
+        connection.execute(insert(workitem_subscriber).values(ae_title=ae_title, delivered=newest))
