@@ -107,7 +107,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     pictures = CapacityLimiter(settings.picture_threads)
     return {
         "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs)),
-        "metadata": Handler(RETRIEVE, read=Metadata(archive, settings.path)),
+        "metadata": Handler(RETRIEVE, read=Metadata(archive)),
         "instances": Handler(RETRIEVE, read=instances.many),
         "instance": Handler(RETRIEVE, read=instances.one),
         "bulk data": Handler(RETRIEVE, read=BulkData(layouts, archive.blobs)),

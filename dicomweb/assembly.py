@@ -56,7 +56,7 @@ class Assembly:
         self._instances_left = most_instances
         self._parts: dict[str, list[BulkPart]] = {}
         self._used: set[str] = set()
-        self._waiting: dict[str, list[Waiting]] = defaultdict(list)
+        self._waiting: dict[str, dict[int, Waiting]] = defaultdict(dict)
         self._waiting_bytes = 0
         self._objects: ObjectReader | None = None
         self._xml: bytearray | None = None
@@ -115,12 +115,12 @@ class Assembly:
         error = self._error or self._misplaced(key)
         if error is None:
             self._parts.setdefault(key, []).append(part)
-            for waiting in list(self._waiting.get(key, ())):
+            for waiting in list(self._waiting.get(key, {}).values()):
                 self._look(waiting)
             return
         part.remove()
         self._used.add(key)
-        concerned = list(self._waiting.get(key, ()))
+        concerned = list(self._waiting.get(key, {}).values())
         for waiting in concerned:
             self._give_up(waiting, error)
         if not concerned:
@@ -180,7 +180,7 @@ class Assembly:
             key = location_of(hole.uri)
             waiting.missing.add(key)
         for key in waiting.missing:
-            self._waiting[key].append(waiting)
+            self._waiting[key][id(waiting)] = waiting
         if self._waiting_bytes > WAITING_BYTES:
             self._give_up(waiting, LimitExceeded(f"more than {WAITING_BYTES} bytes of metadata wait for their bulk data; send it right behind, or fewer instances at a time"))
             return
@@ -228,9 +228,9 @@ class Assembly:
         """The instance is done with: what only it was waiting for is not needed any more."""
         self._waiting_bytes -= waiting.encoded.size
         for key in {location_of(hole.uri) for hole in waiting.encoded.holes()}:
-            others = [other for other in self._waiting.get(key, ()) if other is not waiting]
+            others = self._waiting.get(key, {})
+            others.pop(id(waiting), None)
             if others:
-                self._waiting[key] = others
                 continue
             self._waiting.pop(key, None)
             if key in self._parts:
@@ -256,7 +256,7 @@ class Assembly:
 
     def finish(self) -> None:
         """The request is complete: what still waits has failed, and so have parts that nothing refers to."""
-        for waiting in {id(one): one for ones in self._waiting.values() for one in ones}.values():
+        for waiting in {id(one): one for ones in self._waiting.values() for one in ones.values()}.values():
             paths = sorted({hole.path for hole in waiting.encoded.holes() if location_of(hole.uri) in waiting.missing})
             got = max((len(self._parts.get(key, ())) for key in waiting.missing), default=0)
             what = f"{got} of {waiting.frames} frames came" if got else "no part has its BulkDataURI as Content-Location"

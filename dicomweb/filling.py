@@ -72,13 +72,17 @@ class Filling:
         if pixels is not None:
             if len(self._holes[pixels]) > 1:
                 raise BadRequest(f"there are {len(self._holes[pixels])} parts for the uncompressed pixel data; send one with all frames")
-            described = self._waiting.described
-            absent = [f"{name} ({tag[:4]},{tag[4:]})" for tag, name in IMAGE_PIXEL.items() if described.get(int(tag, 16)) in (None, "")]
-            if absent:
-                raise NotStorable(f"{', '.join(absent)}: Type 1, but missing in the metadata of uncompressed pixel data")
+            self._whole()
         elif encapsulated(self._waiting.syntax) and any(tag == PIXELS for tag, _ in self._waiting.encoded.elements):
             raise BadRequest("encapsulated pixel data cannot be InlineBinary; send each frame in a part")
         return EXPLICIT_LITTLE
+
+    def _whole(self) -> None:
+        """Raises NotStorable, naming what the Image Pixel module lacks: neither the metadata nor a code stream has it."""
+        there = {tag for tag, value in self._waiting.described.items() if value not in (None, "")} | self._added.keys()
+        absent = [f"{name} ({tag[:4]},{tag[4:]})" for tag, name in IMAGE_PIXEL.items() if int(tag, 16) not in there]
+        if absent:
+            raise NotStorable(f"{', '.join(absent)}: Type 1, but missing in the metadata, and the pixel data does not say it")
 
     def pixels(self, hole: Hole) -> str:
         """The transfer syntax of the pixel data that came, with frames and derived attributes made ready."""
@@ -113,6 +117,7 @@ class Filling:
         if len({stream.transfer_syntax_uid for stream in streams}) > 1:
             raise BadRequest("the frames of the pixel data are in different transfer syntaxes; send all in one")
         self._derive(streams)
+        self._whole()
         return streams[0].transfer_syntax_uid
 
     def _derive(self, streams: list[Stream]) -> None:
@@ -123,12 +128,13 @@ class Filling:
                 if said in (None, ""):
                     written = struct.pack("<H", value) if isinstance(value, int) else value.encode()
                     self._added.setdefault(tag, element(tag, vr, written))
-                elif tag in SIZE and said != value:
+                elif tag in SIZE and str(said) != str(value):
                     raise BadRequest(f"{SIZE[tag]} ({spell(tag)[:4]},{spell(tag)[4:]}) is {said} in the metadata and {value} in the code stream; make them agree")
 
     def _video(self, parts: list[BulkPart], stream: Stream) -> str:
         if len(parts) > 1:
             raise BadRequest("a video comes in one part (PS3.18 8.7.3.3.2)")
+        self._whole()
         self._frames = [(parts[0], 0, parts[0].size)]
         if parts[0].size > _LONGEST:
             raise BadRequest("a video of 4 GiB or more does not go into one fragment (PS3.5 8.2.5); send it as a Part 10 file")

@@ -81,9 +81,8 @@ class Remade:
 class Metadata:
     """GET …/metadata of a study, a series or an instance."""
 
-    def __init__(self, archive: Archive, path: str) -> None:
+    def __init__(self, archive: Archive) -> None:
         self._index = archive.index
-        self._uri = b'"BulkDataURI":"' + path.encode() + b"/"
         self._remade: OrderedDict[tuple[Scope, str], Remade] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -92,6 +91,7 @@ class Metadata:
         scope = scope_of(call)
         offer = negotiation.choose(call.accepted(), negotiation.METADATA)
         tag, items = self._instance(scope) if scope.instance else self._many(scope)
+        items = _completed(items, call.mount)
         kind = "-xml" if offer.media_type == DICOM_XML else ""
         headers = {"ETag": f'W/"{tag}{kind}"', "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
         if unchanged(call, headers["ETag"]):
@@ -111,7 +111,7 @@ class Metadata:
         if layout is None:
             raise NotFound("there is no such instance")
         tag = f"{layout.located.sha256[:32]}-{zlib.crc32(layout.json):x}"
-        return tag, self._described(iter((layout.json,)), Remade.among((layout.located,)))
+        return tag, map(Remade.among((layout.located,)).describe, (layout.json,))
 
     def _many(self, scope: Scope) -> tuple[str, Iterator[bytes]]:
         tag = self._index.etag(scope)
@@ -120,12 +120,7 @@ class Metadata:
         return tag, self._series(scope, tag)
 
     def _series(self, scope: Scope, tag: str) -> Iterator[bytes]:
-        yield from self._described(self._index.metadata(scope), self._remade_in(scope, tag))
-
-    def _described(self, items: Iterator[bytes], remade: Remade) -> Iterator[bytes]:
-        for stored in items:
-            # Unescaped quotes cannot stand inside a JSON string, so this is a BulkDataURI and nothing else.
-            yield remade.describe(stored.replace(b'"BulkDataURI":"bulk:/', self._uri))
+        yield from map(self._remade_in(scope, tag).describe, self._index.metadata(scope))
 
     def _remade_in(self, scope: Scope, tag: str) -> Remade:
         """Remembered for as long as nothing changes in the scope, which its ETag tells."""
@@ -138,6 +133,14 @@ class Metadata:
                 while len(self._remade) > _KEPT_SCOPES:
                     self._remade.popitem(last=False)
         return known
+
+
+def _completed(items: Iterator[bytes], mount: str) -> Iterator[bytes]:
+    """With BulkDataURIs that begin at the root of the web as the client sees it, behind whatever proxy."""
+    uri = b'"BulkDataURI":"' + mount.encode() + b"/"
+    for item in items:
+        # Unescaped quotes cannot stand inside a JSON string, so this is a BulkDataURI and nothing else.
+        yield item.replace(b'"BulkDataURI":"bulk:/', uri)
 
 
 def _array(items: Iterator[bytes]) -> Iterator[bytes]:

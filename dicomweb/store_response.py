@@ -49,10 +49,9 @@ def response(outcomes: Sequence[Outcome], root: str) -> dict[str, Any]:
     """The Store Instances Response Module (PS3.18 annex I, table I.1-1) in the DICOM JSON model."""
     stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    answer: dict[str, Any] = {}
     studies = {outcome.uids.study for outcome in stored}
-    if len(studies) == 1:
-        answer["00081190"] = _element("UR", f"{root}/studies/{studies.pop()}")
+    # Type 2: without a value where there is no study, or more than one.
+    answer = {"00081190": _element("UR", f"{root}/studies/{studies.pop()}") if len(studies) == 1 else {"vr": "UR"}}
     sequences = {
         "00081198": [_failed_item(item) for item in failed if item.sop_instance_uid],
         "00081199": [_stored_item(item, root) for item in stored],

@@ -159,6 +159,8 @@ FAILURES: list[tuple[str, list[Sent], list[int], list[int], str]] = [
     ("a URL to fetch", metadata([described(_7FE00010={"vr": "OW", "BulkDataURI": "http://127.0.0.1:9/x"})]), [0xC000], [], "nothing is fetched"),
     ("a file to read", metadata([described(_7FE00010={"vr": "OW", "BulkDataURI": "file:///etc/passwd"})]), [0xC000], [], "nothing is fetched"),
     ("no Rows", [*metadata([described(_00280010=None, _00280103=None)]), PIXELS], [0xA900], [], "Rows (0028,0010), Pixel Representation (0028,0103): Type 1"),
+    ("no Rows, and RLE does not say", [*metadata([described(_00280010=None)]), Sent("image/dicom-rle", bytes(64), "bulk/pixels")], [0xA900], [], "Rows (0028,0010): Type 1"),
+    ("no Rows, and a video does not say", [*metadata([described(_00280010=None)]), Sent("video/mp4", bytes(64), "bulk/pixels")], [0xA900], [], "Rows (0028,0010): Type 1"),
     ("no SOP Instance UID", [*metadata([described(_00080018=None)]), PIXELS], [], [0xA900, 0xC000], "SOP Instance UID (0008,0018): Type 1"),
     ("no study", [*metadata([described(_0020000D=None)]), PIXELS], [0xA900], [0xC000], "Study Instance UID (0020,000D)"),
     ("not a picture", [*metadata([described()]), Sent("text/plain", b"x", "bulk/pixels")], [0xC000], [], "does not come as text/plain"),

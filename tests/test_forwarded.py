@@ -96,13 +96,16 @@ def test_every_absolute_url(behind: tuple[str, TestClient]) -> None:
     """RetrieveURL of stores and searches, and the Link to the next page (PS3.18 10.5.3, 10.6.3, 8.3.4.4)."""
     peer, client = behind
     root = "https://pacs.example/imaging/dicom-web" if peer == NEAR else "http://inner.test/dicom-web"
-    body, headers = web.related([made.instance(1), made.instance(2)])
+    body, headers = web.related([made.instance(1, side=32), made.instance(2, side=32)])
     stored: Any = client.post("studies", content=body, headers={**headers, **FORWARDED}).json()
     assert stored["00081190"]["Value"] == [f"{root}/studies/1.2.3"]
     assert stored["00081199"]["Value"][0]["00081190"]["Value"] == [f"{root}/studies/1.2.3/series/1.2.3.4/instances/1.2.3.4.1"]
     found = client.get("instances", params={"limit": 1}, headers=FORWARDED)
     assert found.json()[0]["00081190"]["Value"][0].startswith(f"{root}/studies/1.2.3/")
     assert f"<{root}/instances" in found.headers["link"]
+    metadata = client.get("studies/1.2.3/metadata", headers=FORWARDED).json()
+    uri = metadata[0]["7FE00010"]["BulkDataURI"]
+    assert uri.startswith("/imaging/dicom-web/studies/" if peer == NEAR else "/dicom-web/studies/")
 
 
 def test_the_setting_comes_first(archive: Archive) -> None:

@@ -319,7 +319,8 @@ def test_statuses(outcomes: list[Outcome], status: int) -> None:
 
 
 def test_answers_across_studies_have_no_common_url() -> None:
-    assert "00081190" not in response([stored(study="1"), stored(study="2")], "/d")
+    """Retrieve URL is of Type 2 (table I.1-1): there without a value."""
+    assert response([stored(study="1"), stored(study="2")], "/d")["00081190"] == {"vr": "UR"}
     assert response([FLAGGED], "/d")[REFERENCED]["Value"][0]["00081196"] == {"vr": "US", "Value": [0xB007]}
 
 
