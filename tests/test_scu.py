@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from typer.testing import CliRunner
@@ -68,6 +69,29 @@ def test_a_plan_of_many_classes_keeps_each_on_one_association() -> None:
     assert [len(one) for one in planned] == [126, 126, 48]
     places = {(one.abstract_syntax, n) for n, proposals in enumerate(planned) for one in proposals}
     assert len(places) == 100
+
+
+def test_what_a_node_comments_is_for_who_sends_and_not_for_logs(
+    archive: Archive, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An Error Comment may name a patient (RELIABILITY 25)."""
+
+    def refuse(_event: Any, _number: int) -> Any:
+        refused = Dataset()
+        refused.Status, refused.ErrorComment = 0xC123, "no Doe^Jane here"
+        return refused
+
+    store(instance(1))
+    (one,) = archive.index.locate(Scope("1.2.3"))
+    with node() as target:
+        target.behave = refuse
+        destination = Destination("NODE", "127.0.0.1", target.port, calling_ae="LIGHTBOX")
+        with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
+            outcome = sending.send(one)
+    assert (outcome.status, outcome.reason, outcome.comment) == (0xC123, "the peer answered C123", "no Doe^Jane here")
+    logged = capsys.readouterr()
+    assert "the peer answered C123" in logged.out
+    assert "Doe" not in logged.out + logged.err
 
 
 def test_what_was_not_planned_gets_an_association_of_its_own(archive: Archive, store: Store) -> None:

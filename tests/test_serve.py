@@ -21,7 +21,18 @@ from pacs.serve import sockets
 from pacs.serve.lock import AlreadyServing, FolderLock
 from pacs.serve.sockets import CannotListen, listen
 from tests.support import made
-from tests.support.dimse_peer import CT, Peer, element, find_rq, message, p_data, pdv, status_of, store_rq
+from tests.support.dimse_peer import (
+    CT,
+    Peer,
+    command,
+    element,
+    find_rq,
+    message,
+    p_data,
+    pdv,
+    status_of,
+    store_rq,
+)
 from tests.support.serving import Served, launch, serve, serving
 
 
@@ -256,6 +267,21 @@ def test_no_patient_in_the_logs(tmp_path: Path) -> None:
             )
             peer.send(message(5, find_rq(), query))
             assert status_of(peer.answer()[0]) in (0, 0xFF00)
+        with Peer(served.dimse_port) as peer:
+            # Nothing is accepted on which it could be sent, no node is known, and what is wrong is refused.
+            models = [f"1.2.840.10008.5.1.4.1.2.1.{number}" for number in (2, 3)]
+            contexts = [(n, uid, ("1.2.840.10008.1.2",)) for n, uid in enumerate([*models, "1.2.840.10008.1.20.1"], 1)]
+            peer.associate([(2 * n - 1, uid, syntaxes) for n, uid, syntaxes in contexts])
+            whole = element(0x00080052, "PATIENT ") + element(0x00100020, "PLANTED-ID")
+            for identifier in (whole, element(0x00080052, "PLANTED ") + whole[16:], whole[:-4]):
+                for context, model, number, more in ((1, models[0], 0x21, {0x600: "NOBODY"}), (3, models[1], 0x10, {})):
+                    asked: dict[int, Any] = {0x002: model, 0x100: number, 0x110: 1, 0x700: 0, 0x800: 0, **more}
+                    peer.send(message(context, command(asked), identifier))
+                    while status_of(peer.answer()[0]) == 0xFF00:
+                        pass
+            commit: dict[int, Any] = {0x003: "1.2.840.10008.1.20.1", 0x100: 0x130, 0x110: 1, 0x800: 0, 0x1001: "1.2.840.10008.1.20.1.1", 0x1008: 1}
+            peer.send(message(5, command(commit), element(0x00081195, "PLANTED")))
+            assert status_of(peer.answer()[0]) == 0x0115
         with httpx.Client(base_url=f"{served.url}/dicom-web", timeout=30) as client:
             for content in (good, bad, odd, good[:200], good.replace(b"PLANTED^NAME", b"PLANTED^ELSE")):
                 head, body = stow(content)

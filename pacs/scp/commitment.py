@@ -18,7 +18,7 @@ from pacs.scp.association import Association
 from pacs.scp.identifiers import text_values
 from pacs.scp.normalized import Answer, Failure, Request
 from pacs.scp.provider import Provider
-from pacs.scp.sop_classes import COMMITMENT_INSTANCE
+from pacs.scp.sop_classes import COMMITMENT_INSTANCE, UID_GRAMMAR
 from pacs.scp.transport import Ended
 from pacs.scu.committing import REFERENCED, SOP_CLASS, SOP_INSTANCE, TRANSACTION, report, send_report
 from storage.archive import Archive
@@ -70,7 +70,7 @@ def _payload(request: Request) -> dict[str, Any]:
     transaction = _uid(dataset, TRANSACTION)
     items = dataset.get(REFERENCED, {}).get("Value") or ()
     references = [[_uid(item, SOP_CLASS), _uid(item, SOP_INSTANCE)] for item in items]
-    if not transaction or not references or not all(all(one) for one in references):
+    if not UID_GRAMMAR.fullmatch(transaction) or not references or not all(all(one) for one in references):
         text = "give Transaction UID, and class and instance UID of each item"
         raise Failure(Status.INVALID_ARGUMENT_VALUE, text)
     return {"requester": request.peer.calling_ae, "transaction": transaction, "references": references}

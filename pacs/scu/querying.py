@@ -37,7 +37,7 @@ _PENDING: Final = frozenset({int(Status.PENDING), int(Status.PENDING_WITHOUT_SOM
 
 
 class Failed(LightboxError):
-    """The other node answered with a failure; the text has its status and comment."""
+    """The other node answered with a failure; the text has its status and comment, for whoever asked and not for logs."""
 
     def __init__(self, what: str, title: str, message: Message) -> None:
         comment = str(message.command.get("ErrorComment", ""))

@@ -44,8 +44,9 @@ class Outcome:
 
     status: int
     reason: str = ""
-    # Whether the status is what the peer has answered.
+    # Whether the status is what the peer has answered, and its Error Comment: that may name a patient, and is not for logs.
     from_peer: bool = False
+    comment: str = ""
 
     @property
     def result(self) -> Result:
@@ -109,9 +110,8 @@ class Sender:
         self._association.drain(response)
         outcome = Outcome(response.status, from_peer=True)
         if outcome.result is Result.FAILED:
-            said = str(response.command.get("ErrorComment", ""))
-            reason = f"the peer answered {response.status:04X} {said}".rstrip()
-            return replace(self._failed(one, response.status, reason), from_peer=True)
+            refused = self._failed(one, response.status, f"the peer answered {response.status:04X}")
+            return replace(refused, from_peer=True, comment=str(response.command.get("ErrorComment", "")))
         return outcome
 
     def _prepare(self, one: Located) -> None:
