@@ -86,7 +86,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("9", "URI service (WADO-URI)", "not yet", ""),
     ("10.4", "Retrieve", "partly", "see the resources; no bulkdata of whole studies, series or instances, no pixeldata, no rendered volumes; no application/zip"),
     ("10.5", "Store", "partly", "Part 10 files, and metadata with bulk data in JSON and XML; nothing is coerced, so no Original Attributes Sequence; no image/gif, image/png to be made into pixel data (table 10.5.2-1)"),
-    ("10.6", "Search", "partly", "all six resources; JSON, XML, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
+    ("10.6", "Search", "supported", "all six resources; JSON, XML, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
     ("10", "Delete", "not yet", "405"),
     ("11", "Worklist service (UPS-RS)", "supported", "JSON and XML; see below"),
     ("12", "Non-patient instances", "not yet", ""),

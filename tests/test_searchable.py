@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from storage import private
 from storage.attributes import tag_of
@@ -20,7 +20,7 @@ from storage.index.plan import Plan
 from storage.index.searchable import INDEX_ATTRIBUTE, MOST, SETTLED_SECONDS
 from storage.index.searchable_names import level_named, path_named, vr_named
 from storage.index.searchable_values import write_rows
-from storage.index.tables import searchable_value
+from storage.index.tables import instance, searchable_value
 from storage.jobs import JobQueue
 from storage.matching import parse
 from storage.types import Level, Query
@@ -201,6 +201,15 @@ def test_a_replaced_instance_is_found_by_what_it_has_now(index: Index) -> None:
     index.add([replace(stored(0, KVP=90.0), sha256="other", object_key="other")], duplicates="replace")
     assert instances(index, Level.STUDY, asked("KVP", "120")) == []
     assert instances(index, Level.STUDY, asked("KVP", "90")) == ["1.0"]
+
+
+def test_what_is_deleted_is_not_found(index: Index) -> None:
+    """An instance's row stays for a while; its values lead nowhere then."""
+    add(index, "KVP")
+    index.add([stored(0, KVP=120.0), stored(1, KVP=120.0)])
+    with index.database.write() as connection:
+        connection.execute(update(instance).where(instance.c.sop_instance_uid.like("1.0.%")).values(deleted_at=1))
+    assert instances(index, Level.STUDY, asked("KVP", "120")) == ["1.1"]
 
 
 def test_a_value_that_comes_later_is_found(index: Index) -> None:

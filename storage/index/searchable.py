@@ -25,8 +25,9 @@ from storage.matching.keys import BINARY
 from storage.types import Level
 
 REMEMBERED_SECONDS = 2.0
-# An ingest that began before an attribute was known to its process has ended by then (a transaction takes 12 s at most).
-SETTLED_SECONDS = 20.0
+# An ingest that began before an attribute was known to its process has ended by then: 10 s for its turn, 12 s at most for
+# its transaction.
+SETTLED_SECONDS = 30.0
 # The kind of the job that indexes what was there before.
 INDEX_ATTRIBUTE = "index-attribute"
 # Each costs every ingest a little.
