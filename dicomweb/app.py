@@ -24,12 +24,15 @@ from dicomweb.stow import Store
 from dicomweb.ups import Worklist
 from dicomweb.ups_events import EventChannel
 from dicomweb.wado import Instances
+from dicomweb.wado_uri import WadoUri
 from storage.archive import Archive
 from storage.errors import NotFound
 from storage.types import Level
 from storage.workitems import Workitems
 
 RETRIEVE, STORE, SEARCH = "PS3.18 10.4", "PS3.18 10.5", "PS3.18 10.6"
+# Beside the other resources, not below them: where WADO-URI has been since before there were others.
+WADO_URI = "/wado"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
@@ -81,7 +84,7 @@ _COMPRESSED = frozenset({"metadata", *_SEARCHES})
 
 
 def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRoute]:
-    """Routes for everything under `settings.path`, to be put into a Starlette application as they are.
+    """Routes for everything under `settings.path`, and WADO-URI, to be put into a Starlette application as they are.
 
     The last one answers 404, in the one error shape, for whatever else is asked there.
     """
@@ -95,6 +98,7 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
         # An instance that is no function is taken by the router as an ASGI application, for every method.
         paths.append(Route(settings.path + resource.path, _compressing(endpoint) if compressed else endpoint))
     paths.append(WebSocketRoute(settings.path + CHANNEL, EventChannel(Workitems(archive.index), settings)))
+    paths.append(Route(WADO_URI, Endpoint(settings, {"GET": handlers["WADO-URI"]})))
     nowhere = Endpoint(settings, {"GET": Handler("PS3.18 10", read=_nothing)})
     return [*paths, _Rest(settings.path, nowhere)]
 
@@ -105,12 +109,14 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     )
     instances, rendered = Instances(archive), Rendered(archive, layouts)
     pictures = CapacityLimiter(settings.picture_threads)
+    uri = WadoUri(layouts, archive.blobs, instances.one, rendered.picture)
     return {
         "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs)),
         "metadata": Handler(RETRIEVE, read=Metadata(archive)),
         "instances": Handler(RETRIEVE, read=instances.many),
         "instance": Handler(RETRIEVE, read=instances.one),
         "bulk data": Handler(RETRIEVE, read=BulkData(layouts, archive.blobs)),
+        "WADO-URI": Handler("PS3.18 9", read=uri, threads=pictures),
         "rendered": Handler(RETRIEVE, read=rendered.picture, threads=pictures),
         "thumbnail": Handler(RETRIEVE, read=rendered.thumbnail, threads=pictures),
         **{

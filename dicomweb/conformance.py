@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dicomweb import negotiation
-from dicomweb.app import RESOURCES, Resource
+from dicomweb.app import RESOURCES, WADO_URI, Resource
 from dicomweb.assembly import METADATA_BYTES, WAITING_BYTES
 from dicomweb.bulkdata import DOCUMENT_TYPES
 from dicomweb.codestreams import FRAMES, VIDEOS
@@ -17,6 +17,7 @@ from dicomweb.rendering.request import MAX_SIDE, QUALITY, THUMBNAIL_SIDE
 from dicomweb.rendering.request import PARAMETERS as RENDERING_PARAMETERS
 from dicomweb.settings import WebSettings
 from dicomweb.store_response import WARNING_REASONS
+from dicomweb.wado_uri import PARAMETERS as URI_PARAMETERS
 from storage.codecs.decoding import DECODERS
 from storage.conformance import table
 from storage.procedure_steps import RULES
@@ -83,7 +84,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.9", "Retrieve capabilities", "not yet", "OPTIONS answers 204 with Allow, without a description"),
     ("8.10", "Notifications", "supported", "event reports on a WebSocket at `/subscribers/{requester}`; those of the time without a connection follow when it opens, at least once each; a browser's Origin must be this server's"),
     ("8.11", "Security and privacy", "not yet", "no authentication; see Security"),
-    ("9", "URI service (WADO-URI)", "not yet", ""),
+    ("9", "URI service (WADO-URI)", "partly", f"`{WADO_URI}`, see below"),
     ("10.4", "Retrieve", "partly", "see the resources; no bulkdata of whole studies, series or instances, no pixeldata, no rendered volumes; no application/zip"),
     ("10.5", "Store", "partly", "Part 10 files, and metadata with bulk data in JSON and XML; nothing is coerced, so no Original Attributes Sequence; no image/gif, image/png to be made into pixel data (table 10.5.2-1)"),
     ("10.6", "Search", "supported", "all six resources; JSON, XML, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
@@ -106,6 +107,7 @@ def sections(settings: WebSettings | None = None) -> str:
         ("Rendering parameters (PS3.18 8.3.5)", _described(RENDERING_PARAMETERS, _RENDERING) + "\n\n" + _rendering()),
         ("Store (PS3.18 10.5)", _store(settings)),
         ("Worklist (PS3.18 11, PS3.4 annex CC)", _worklist()),
+        (f"WADO-URI (PS3.18 9) at `{WADO_URI}`", _uri()),
     )
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in chapters)
 
@@ -217,6 +219,30 @@ def _worklist() -> str:
         " a workitem that there is not, or not any more; 409 for one that is not in the state for it. Deletion locks are granted to"
         " everybody; workitems that have ended are removed after a time, unless locked."
     )
+
+
+_URI: dict[str, str] = {
+    "requestType": "`WADO`, and nothing else",
+    **dict.fromkeys(("studyUID", "seriesUID", "objectUID"), "required"),
+    "contentType": "media types, the first that is possible by quality wins, whatever Accept says; without it Accept, then the default: a picture of an instance with one frame, `application/dicom` of all others",
+    "charset": "taken and ignored",
+    "transferSyntax": "a UID or `*` (as stored); without it Explicit VR Little Endian; for `application/dicom` only",
+    "anonymize": "501: what is sent is not de-identified",
+    "annotation": "as in the rendering parameters",
+    "rows": "with `columns`, or alone: what the picture is fitted into, its shape kept",
+    "columns": "likewise",
+    "region": "`xmin,ymin,xmax,ymax` in parts of the image",
+    "windowCenter": "together with `windowWidth`",
+    "windowWidth": "together with `windowCenter`",
+    "imageQuality": "from 1 to 100, for JPEG",
+    "frameNumber": "from 1",
+    "presentationUID": "501: presentation states are not applied",
+    "presentationSeriesUID": "501 likewise",
+}
+
+
+def _uri() -> str:
+    return _described(URI_PARAMETERS, _URI) + "\n\nAny other parameter is passed over. A video or a PDF document comes as it is stored."
 
 
 def _flags(code: int) -> Iterable[str]:

@@ -1,0 +1,189 @@
+"""WADO-URI (PS3.18 9): one instance by a query string, as a DICOM file or as something to look at.
+
+What the parameters ask for is put into the terms of WADO-RS, and answered by what answers there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from dicomweb.errors import WebRefusal
+from dicomweb.exchange import Answer, Call, Reader
+from dicomweb.instance import Instance
+from dicomweb.layouts import Layouts
+from dicomweb.media_types import DICOM, MediaType, parse_accept
+from dicomweb.negotiation import PICTURES
+from dicomweb.rendering.request import MAX_AREA, MAX_SIDE
+from storage.errors import BadRequest, NotAcceptable
+from storage.transfer_syntaxes import Coding
+from storage.types import Blobs, Scope
+
+# Parameter of PS3.18 9.1.2 -> part of the path in WADO-RS.
+_UIDS: Final = {"studyUID": "study", "seriesUID": "series", "objectUID": "instance"}
+# 9.5.2 and 9.4.2; what only a picture, or only a file, can have.
+_OF_PICTURES: Final = frozenset(
+    {"annotation", "rows", "columns", "region", "windowCenter", "windowWidth", "imageQuality", "frameNumber"}
+)
+_OF_FILES: Final = frozenset({"anonymize", "transferSyntax"})
+_PRESENTATION: Final = frozenset({"presentationUID", "presentationSeriesUID"})
+PARAMETERS: Final = frozenset({"requestType", "contentType", "charset", *_UIDS}) | _OF_PICTURES | _OF_FILES | _PRESENTATION
+_PICTURES: Final = tuple(offer.media_type for offer in PICTURES)
+
+
+class WadoUri:
+    """GET /wado?requestType=WADO&…; `instance` and `rendered` are what answers there in WADO-RS."""
+
+    def __init__(self, layouts: Layouts, blobs: Blobs, instance: Reader, rendered: Reader) -> None:
+        self._layouts = layouts
+        self._blobs = blobs
+        self._instance = instance
+        self._rendered = rendered
+
+    def __call__(self, call: Call) -> Answer:
+        """The instance, or a picture of it. Raises BadRequest naming the parameter, NotFound, NotAcceptable."""
+        given = _given(call)
+        path = {name: given[parameter] for parameter, name in _UIDS.items()}
+        instance = Instance(
+            self._layouts.get(Scope(path["study"], path["series"], path["instance"])), self._blobs
+        )
+        kind = _kind(given, call, instance)
+        call = replace(call, path=path)
+        if kind == DICOM:
+            return self._file(call, given)
+        return self._picture(call, given, instance, kind)
+
+    def _file(self, call: Call, given: Mapping[str, str]) -> Answer:
+        """The Part 10 file (9.4): in Explicit VR Little Endian unless another transfer syntax is asked for."""
+        if unfit := sorted(_OF_PICTURES & given.keys()):
+            raise BadRequest(f"{unfit[0]} is for pictures; leave it out, or ask for contentType=image/jpeg")
+        syntax = given.get("transferSyntax", "")
+        accept = DICOM + (f"; transfer-syntax={syntax}" if syntax else "")
+        return self._instance(replace(call, query=(("accept", accept),)))
+
+    def _picture(self, call: Call, given: Mapping[str, str], instance: Instance, kind: str) -> Answer:
+        """A rendered picture, or the video or document that is stored (9.5)."""
+        if unfit := sorted((_OF_FILES & given.keys()) - {"anonymize"}):
+            raise BadRequest(f"{unfit[0]} is for contentType={DICOM}; leave it out for a picture")
+        query = [("accept", kind)]
+        names = {"annotation": "annotation", "imageQuality": "quality"}
+        query += [(name, given[parameter]) for parameter, name in names.items() if parameter in given]
+        query += [("window", window)] if (window := _window(given)) else []
+        query += [("viewport", viewport)] if (viewport := _viewport(given, instance)) else []
+        path = dict(call.path)
+        if "frameNumber" in given:
+            path["frames"] = str(_whole(given, "frameNumber"))
+        return self._rendered(replace(call, path=path, query=tuple(query)))
+
+
+def _given(call: Call) -> dict[str, str]:
+    """The parameters, each at most once, all those that must be there among them."""
+    given: dict[str, str] = {}
+    for name, value in call.query:
+        if name not in PARAMETERS:
+            # Servers pass over what they do not know (9.1.2): clients add parameters of their own.
+            continue
+        if name in given:
+            raise BadRequest(f"{name} is given more than once")
+        given[name] = value.strip()
+    if given.get("requestType") != "WADO":
+        raise BadRequest("requestType is not WADO; write requestType=WADO&studyUID=…&seriesUID=…&objectUID=…")
+    for parameter in _UIDS:
+        if not given.get(parameter):
+            raise BadRequest(f"{parameter} is missing; name the instance by studyUID, seriesUID and objectUID")
+    if given.get("anonymize") not in (None, "yes"):
+        raise BadRequest("anonymize can only be yes; leave it out otherwise")
+    if "anonymize" in given:
+        raise WebRefusal(501, "this archive does not de-identify what it sends", "leave anonymize out")
+    if _PRESENTATION & given.keys():
+        raise WebRefusal(
+            501,
+            "this archive does not apply presentation states",
+            "leave presentationUID and presentationSeriesUID out, and give windowCenter and windowWidth",
+        )
+    return given
+
+
+def _kind(given: Mapping[str, str], call: Call, instance: Instance) -> str:
+    """The media type to answer with: the first that `contentType` names and the instance can be had as.
+
+    Without one the Accept header is asked, and where it says nothing useful the default of 9.1.2.2.1 holds.
+    """
+    possible = _possible(instance)
+    asked = given.get("contentType", "")
+    if asked:
+        for wanted in sorted(parse_accept(asked), key=lambda one: -one.quality):
+            if (found := _first(wanted, possible)) is not None:
+                return found
+        raise NotAcceptable(f"contentType names nothing that this can be; it can be had as: {', '.join(possible)}")
+    for wanted in sorted(parse_accept(call.headers.get("accept", "")), key=lambda one: -one.quality):
+        if wanted.type != "*/*" and (found := _first(wanted, possible)) is not None:
+            return found
+    return possible[0]
+
+
+def _possible(instance: Instance) -> tuple[str, ...]:
+    """What an instance can be had as, its default first: a single frame is a picture, all else a file (9.1.2.2.1)."""
+    if instance.syntax.coding is Coding.VIDEO:
+        return (DICOM, instance.syntax.media_type)
+    if "00420011" in instance.dataset:
+        return (DICOM, "application/pdf")
+    if not instance.frames:
+        return (DICOM,)
+    return (*_PICTURES, DICOM) if instance.frames == 1 else (DICOM, *_PICTURES)
+
+
+def _first(wanted: MediaType, possible: tuple[str, ...]) -> str | None:
+    for kind in possible:
+        if wanted.quality > 0 and (
+            wanted.type in (kind, "*/*") or (wanted.type.endswith("/*") and kind.startswith(wanted.type[:-1]))
+        ):
+            return kind
+    return None
+
+
+def _window(given: Mapping[str, str]) -> str:
+    both = [given.get(name) for name in ("windowCenter", "windowWidth")]
+    if both == [None, None]:
+        return ""
+    if None in both:
+        raise BadRequest("windowCenter and windowWidth belong together; give both")
+    return ",".join(str(one) for one in both)
+
+
+def _viewport(given: Mapping[str, str], instance: Instance) -> str:
+    """`rows`, `columns` and `region` as WADO-RS has them: the size to fit in, and the part of the image in pixels."""
+    if not {"rows", "columns", "region"} & given.keys():
+        return ""
+    left, top, width, height = _region(given, instance)
+    rows = _whole(given, "rows") if "rows" in given else None
+    columns = _whole(given, "columns") if "columns" in given else None
+    if rows is None and columns is None:
+        rows, columns = max(1, round(height)), max(1, round(width))
+    # Where only one is given the other is whatever follows from the shape of the image.
+    rows = rows if rows is not None else min(MAX_SIDE, MAX_AREA // (columns or 1))
+    columns = columns if columns is not None else min(MAX_SIDE, MAX_AREA // rows)
+    size = f"{columns},{rows}"
+    return f"{size},{left:.10g},{top:.10g},{width:.10g},{height:.10g}" if "region" in given else size
+
+
+def _region(given: Mapping[str, str], instance: Instance) -> tuple[float, float, float, float]:
+    """Left, top, width and height in pixels, of `xmin,ymin,xmax,ymax` in parts of the image (9.5.2)."""
+    rows, columns = instance.pixels.rows, instance.pixels.columns
+    if "region" not in given:
+        return 0.0, 0.0, float(columns), float(rows)
+    try:
+        left, top, right, bottom = (float(part) for part in given["region"].split(","))
+    except ValueError:
+        raise BadRequest("region is not xmin,ymin,xmax,ymax; write for example region=0.25,0.25,0.75,0.75") from None
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise BadRequest("region's numbers are parts of the image, from 0 to 1, the smaller before the larger")
+    return left * columns, top * rows, (right - left) * columns, (bottom - top) * rows
+
+
+def _whole(given: Mapping[str, str], name: str) -> int:
+    text = given[name]
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise BadRequest(f"{name} is not a whole number from 1")
+    return int(text)
