@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from dicomweb import errors
 from dicomweb.bulk_parts import BulkPart, location_of
 from dicomweb.codestreams import FRAMES
 from dicomweb.encoding import encode
@@ -36,6 +37,8 @@ _IDENTIFYING: Final = {
     "0020000D": "Study Instance UID",
     "0020000E": "Series Instance UID",
 }
+# What the scanner takes for a UID is no longer than this.
+_LONGEST_UID: Final = 128
 _APART: Final = frozenset({0x0028, 0x0042, 0x7FE0})
 _SYNTAX_OF_FILE, _AVAILABLE = 0x00020010, "00083002"
 
@@ -172,7 +175,8 @@ class Assembly:
         sop_class, sop_instance = (_first(dataset, tag) for tag in ("00080016", "00080018"))
         try:
             waiting = self._described(dataset, str(sop_class), str(sop_instance))
-        except LightboxError as error:
+        except Exception as error:  # noqa: BLE001 - one instance's failure is its answer, not its neighbours'
+            errors.note(error, "store")
             self._intake.fail(Failed(error, str(sop_class), str(sop_instance)) if sop_class and sop_instance else Failed(error))
             return
         self._waiting_bytes += waiting.encoded.size
@@ -190,6 +194,9 @@ class Assembly:
         absent = [f"{name} ({tag[:4]},{tag[4:]})" for tag, name in _IDENTIFYING.items() if not _first(dataset, tag)]
         if absent:
             raise NotStorable(f"{', '.join(absent)}: Type 1, but missing in the metadata; send the instance with all of them")
+        odd = [name for tag, name in _IDENTIFYING.items() if len(str(_first(dataset, tag))) > _LONGEST_UID]
+        if odd:
+            raise NotStorable(f"{', '.join(odd)}: longer than the {_LONGEST_UID} characters that are kept of a UID (PS3.5 9.1 has 64)")
         encoded = encode(dataset, self._limits, apart=_APART)
         named = encoded.meta.get(_SYNTAX_OF_FILE) or str(_first(dataset, _AVAILABLE) or "") or self._root.transfer_syntax
         frames = _first(dataset, "00280008")
@@ -206,7 +213,8 @@ class Assembly:
             return
         try:
             self._assemble(waiting)
-        except LightboxError as error:
+        except Exception as error:  # noqa: BLE001 - one instance's failure is its answer, not its neighbours'
+            errors.note(error, "store")
             self._intake.fail(Failed(error, waiting.sop_class_uid, waiting.sop_instance_uid))
         self._forget(waiting)
 

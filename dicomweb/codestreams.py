@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from storage.codecs.headers import (
@@ -23,6 +23,7 @@ _JPEG: Final = "1.2.840.10008.1.2.4."
 # Start of frame -> transfer syntax of a JPEG stream (T.81 table B.1); a lossless one depends on its predictor.
 _BY_FRAME: Final = {0xC0: "50", 0xC1: "51", 0xC2: "55"}
 _CAP: Final = 0xFF50
+_LARGEST: Final = 0xFFFF
 
 # PS3.18 table 8.7.3-5: the transfer syntax of what does not say its own. Of still pictures the stream does.
 DEFAULTS: Final = {
@@ -49,6 +50,8 @@ class Stream:
     transfer_syntax_uid: str
     header: Header | None = None
     reversible: bool = False
+    signed: bool = False
+    subsampled: bool = False
 
 
 def stream_of(media_type: str, head: bytes, named: str) -> Stream:
@@ -67,7 +70,7 @@ def stream_of(media_type: str, head: bytes, named: str) -> Stream:
         return found
     if not _agrees(named, found):
         raise BadRequest(f"the transfer syntax {named} is not that of its frames, which are in {found.transfer_syntax_uid}; name that")
-    return Stream(named, found.header, found.reversible)
+    return replace(found, transfer_syntax_uid=named)
 
 
 def _agrees(named: str, found: Stream) -> bool:
@@ -94,11 +97,11 @@ def _sniffed(head: bytes) -> Stream | None:
 
 def _jpeg(head: bytes) -> Stream:
     header = jpeg_header(head)
-    code, at = 0, 2
+    code, at, factors = 0, 2, set[int]()
     for segment in segments(head):
         at += 4 + len(segment.body)
         if segment.code in SOF_CODES or segment.code == SOF_JPEG_LS:
-            code = segment.code
+            code, factors = segment.code, set(segment.body[7::3][: segment.body[5]])
     # The start of scan (T.81 B.2.3): behind its components stands the predictor, or NEAR in JPEG-LS (T.87 C.2.3).
     scan = head.index(bytes((0xFF, SOS)), min(at, len(head)) if at < len(head) else 0)
     selector = head[scan + 5 + 2 * head[scan + 4]]
@@ -108,7 +111,7 @@ def _jpeg(head: bytes) -> Stream:
         return Stream(_JPEG + ("70" if selector == 1 else "57"), header, True)
     if code not in _BY_FRAME:
         raise CannotDecode("the JPEG process is none of DICOM's")
-    return Stream(_JPEG + _BY_FRAME[code], header)
+    return Stream(_JPEG + _BY_FRAME[code], header, subsampled=len(factors) > 1)
 
 
 def _jpeg_2000(head: bytes) -> Stream:
@@ -123,7 +126,8 @@ def _jpeg_2000(head: bytes) -> Stream:
             reversible = head[at + 13] == 1
         at += 2 + length
     number = ("201" if reversible else "203") if high_throughput else ("90" if reversible else "91")
-    return Stream(_JPEG + number, j2k_header(head), reversible)
+    # Of every component's depth the first bit says whether it has a sign (T.800 A.5.1).
+    return Stream(_JPEG + number, j2k_header(head), reversible, signed=bool(head[42] & 0x80))
 
 
 def image_pixels(stream: Stream) -> dict[int, tuple[str, int | str]]:
@@ -131,6 +135,8 @@ def image_pixels(stream: Stream) -> dict[int, tuple[str, int | str]]:
     header = stream.header
     if header is None:
         return {}
+    if not (0 < header.rows <= _LARGEST and 0 < header.columns <= _LARGEST):
+        raise BadRequest(f"the code stream says that it is {header.rows} x {header.columns}, which no DICOM image can be; send the stream as its encoder wrote it")
     allocated = 8 if header.bits <= 8 else 16 if header.bits <= 16 else 32
     found: dict[int, tuple[str, int | str]] = {
         0x00280002: ("US", header.samples),
@@ -140,7 +146,7 @@ def image_pixels(stream: Stream) -> dict[int, tuple[str, int | str]]:
         0x00280100: ("US", allocated),
         0x00280101: ("US", header.bits),
         0x00280102: ("US", header.bits - 1),
-        0x00280103: ("US", 0),
+        0x00280103: ("US", int(stream.signed)),
     }
     if header.samples > 1:
         found[0x00280006] = ("US", 0)
@@ -155,5 +161,5 @@ def _photometric(stream: Stream, header: Header) -> str:
     if coding in (Coding.JPEG_2000, Coding.HTJ2K):
         return ("YBR_RCT" if stream.reversible else "YBR_ICT") if header.colour else "RGB"
     if header.colour == "YCBCR" or (coding is Coding.JPEG and not header.colour):
-        return "YBR_FULL_422"
+        return "YBR_FULL_422" if stream.subsampled else "YBR_FULL"
     return "RGB"

@@ -147,7 +147,7 @@ class _Writer:
         if not isinstance(described, dict):
             raise BadRequest(f"{spell(tag)} is not an object with vr and Value (PS3.18 F.2.2)")
         vr = described.get("vr") or vr_of(tag, None, signed=signed)
-        if vr not in _LONG:
+        if not isinstance(vr, str) or vr not in _LONG:
             raise BadRequest(f"the vr of {spell(tag)} is none (PS3.5 6.2)")
         if sum(name in described for name in ("Value", "InlineBinary", "BulkDataURI")) > 1:
             raise BadRequest(f"{spell(tag)} has more than one of Value, InlineBinary and BulkDataURI (PS3.18 F.2.2)")

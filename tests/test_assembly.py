@@ -168,6 +168,10 @@ FAILURES: list[tuple[str, list[Sent], list[int], list[int], str]] = [
     ("no stream at all", [*metadata([described()]), Sent("image/jls", bytes(32), "bulk/pixels")], [0xC000], [], "not what image/jls holds"),
     ("no base64", metadata([described(_7FE00010={"vr": "OW", "InlineBinary": "%%%"})]), [0xC000], [], "7FE00010 is not base64"),
     ("no such vr", metadata([described(_00100020={"vr": "XX", "Value": ["1"]})]), [0xC000], [], "vr of 00100020"),
+    ("a vr that is a list", metadata([described(_00100020={"vr": ["LO"], "Value": ["1"]})]), [0xC000], [], "vr of 00100020"),
+    ("a value that is an object", metadata([described(_00100020={"vr": "LO", "Value": [{"a": 1}]})]), [0xC000], [], "value of 00100020"),
+    ("a tag that is half of one", metadata([described(_00280009={"vr": "AT", "Value": ["0018"]})]), [0xC000], [], "value of 00280009"),
+    ("a UID without end", metadata([described(_0020000D={"vr": "UI", "Value": ["1" * 70000]})]), [0xA900], [], "Study Instance UID: longer"),
     ("a number that is none", metadata([described(_00280010={"vr": "US", "Value": ["many"]})]), [0xC000], [], "value of 00280010"),
     ("a number too large", metadata([described(_00280010={"vr": "US", "Value": [70000]})]), [0xC000], [], "value of 00280010"),
     ("a text in no ASCII", metadata([described(_00080060={"vr": "CS", "Value": ["Ö"]})]), [0xC000], [], "value of 00080060"),
@@ -469,6 +473,25 @@ _PIECES = st.sampled_from(
         bytes(32),
     ]
 )
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["vr", "Value", "InlineBinary", "BulkDataURI", "00080060", "Alphabetic"]), inner, max_size=3),
+    max_leaves=6,
+)
+_ELEMENTS = st.fixed_dictionaries(
+    {"vr": st.sampled_from(["US", "SQ", "PN", "AT", "DS", "IS", "OB", "LO", "FL", "UI", "UT"]) | _JSON}, optional={"Value": st.lists(_JSON, max_size=3) | _JSON}
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tag=st.sampled_from(["00080060", "00081115", "00100010", "00280009", "00280010", "7FE00010", "00080018", "00191001"]), element=_ELEMENTS | _JSON)
+def test_any_data_set_is_answered_as_documented(everything: tuple[Archive, TestClient], tag: str, element: Any) -> None:
+    _, client = everything
+    answer = client.post("studies", content=orjson.dumps([described() | {tag: element}]), headers={"Content-Type": JSON})
+    assert answer.status_code in (200, 202, 409)
+    assert 0x0110 not in reasons(answer) + reasons(answer, OTHER), "a failure that nobody foresaw"
 
 
 @settings(max_examples=60, deadline=None)
