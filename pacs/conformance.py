@@ -235,8 +235,7 @@ matched are taken as empty by C-FIND (FF01), and refused by QIDO-RS (400)."""
 def _syntaxes() -> str:
     return (
         f"{stored.transfer_syntaxes()}\n\nAny other is stored and given back as it came. C-GET and C-MOVE give an instance in Explicit or"
-        " Implicit VR Little Endian where the peer does not take the stored syntax and that is a compressed one that can be"
-        " decoded, or Explicit VR Little Endian; otherwise it is a failed sub-operation. For DICOMweb"
+        " Implicit VR Little Endian where the peer does not take the stored syntax, if that can be decoded; otherwise it is a failed sub-operation. For DICOMweb"
         " single frames are decoded. Frames of 1, 8, 16, 32 and 64 bits allocated and of one or three samples can be"
         " decoded."
     )

@@ -330,12 +330,13 @@ def test_compressed_comes_as_the_peer_takes_it(server: Serving, store: Store, as
     assert (received.pixel_array == expected).all()
 
 
-def test_a_frame_that_cannot_be_decoded_fails_alone(server: Serving, store: Store) -> None:
-    """The second frame is broken: that is known before the first byte goes out, and the next instance is sent."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_frame_that_cannot_be_decoded_fails_alone(server: Serving, store: Store, count: int) -> None:
+    """The last frame is broken: that is known before the first byte goes out, and the next instance is sent."""
     plain = dcmread(BytesIO(instance(frames=1)))
     plain.compress(RLE)
     (good,) = generate_frames(plain.PixelData, number_of_frames=1)
-    store(encapsulated([good, b"\0\0broken"], RLE))
+    store(encapsulated([*[good] * (count - 1), b"\0\0broken"], RLE))
     store(instance(2))
     with user(server) as one:
         status, last, failed = one.get(STUDY, QueryRetrieveLevel="STUDY", StudyInstanceUID="1.2.3")[-1]

@@ -13,7 +13,7 @@ from storage.errors import NotDicom, NotFound
 from storage.pieces import streamed
 from storage.scanner import scan
 from storage.transcoding import transcoded
-from storage.transfer_syntaxes import targets
+from storage.transfer_syntaxes import lookup, targets
 from storage.types import Located, Scope
 
 _PIECE: Final = 1 << 20
@@ -50,7 +50,7 @@ class Stored:
             raise NotFound(f"instance {uids.instance} is no longer stored")
         blobs = self._archive.blobs
         made = streamed(blobs, transcoded(layout, blobs, transfer_syntax_uid).dataset)
-        if one.number_of_frames < 2:
+        if not lookup(one.transfer_syntax_uid).encapsulated:
             yield from made
             return
         # A frame that cannot be decoded must be known before the first byte goes out: that cannot be taken back.
