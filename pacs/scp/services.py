@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from pacs.dimse import CommandField
-from pacs.scp import commitment, echo, find, get, move, store
+from pacs.scp import commitment, echo, find, get, move, store, ups
 from pacs.scp.association import Association, Message
 from pacs.scp.normalized import answering
 from pacs.scp.provider import Provider
@@ -23,4 +23,9 @@ SERVICES: Final[Mapping[tuple[CommandField, Kind], Answer]] = {
     (CommandField.C_MOVE, Kind.MOVE): move.answer,
     (CommandField.C_GET, Kind.GET): get.answer,
     (CommandField.N_ACTION, Kind.COMMITMENT): answering(commitment.ask),
+    (CommandField.N_CREATE, Kind.WORKITEM): answering(ups.create),
+    (CommandField.N_SET, Kind.WORKITEM): answering(ups.update),
+    (CommandField.N_GET, Kind.WORKITEM): answering(ups.get),
+    (CommandField.N_ACTION, Kind.WORKITEM): answering(ups.act),
+    (CommandField.C_FIND, Kind.WORKITEM): ups.find,
 }

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     MOVE = "retrieve by C-MOVE"
     GET = "retrieve by C-GET"
     COMMITMENT = "storage commitment"
+    WORKITEM = "unified procedure steps"
 
 
 PLAIN: Final = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)
@@ -50,6 +51,12 @@ VERIFICATION: Final = "1.2.840.10008.1.1"
 COMMITMENT: Final = "1.2.840.10008.1.20.1"
 # The well-known instance of storage commitment (PS3.4 J.3.5).
 COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+# PS3.4 CC.3; not UPS Event, for no event reports are sent.
+_STEPS: Final = "1.2.840.10008.5.1.4.34.6."
+UPS_PUSH: Final = _STEPS + "1"
+UPS_WATCH: Final = _STEPS + "2"
+UPS_PULL: Final = _STEPS + "3"
+UPS_QUERY: Final = _STEPS + "5"
 STORAGE_SERVICE_CLASS: Final = "1.2.840.10008.4.2"
 
 _MODELS: Final = "1.2.840.10008.5.1.4.1.2."
@@ -79,6 +86,7 @@ SOP_CLASSES: Final[dict[str, SopClass]] = {
     for row in (
         SopClass(VERIFICATION, Kind.VERIFICATION, syntaxes=None),
         SopClass(COMMITMENT, Kind.COMMITMENT),
+        *(SopClass(uid, Kind.WORKITEM) for uid in (UPS_PUSH, UPS_WATCH, UPS_PULL, UPS_QUERY)),
         SopClass(PATIENT_ROOT_FIND, Kind.FIND, PLAIN, _PATIENT_ROOT, FIND_INFORMATION),
         SopClass(STUDY_ROOT_FIND, Kind.FIND, PLAIN, _STUDY_ROOT, FIND_INFORMATION),
         SopClass(PATIENT_STUDY_ONLY_FIND, Kind.FIND, PLAIN, _PATIENT_STUDY_ONLY, FIND_INFORMATION),
