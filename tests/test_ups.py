@@ -11,10 +11,14 @@ import httpx
 import orjson
 import pytest
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from dicomweb.native_xml import from_xml, to_xml
+from pacs.hosts import OnlyHosts
+from pacs.processing import ended_workitems
+from pacs.settings import Settings
 from storage import matching, procedure_steps
 from storage.archive import Archive
 from storage.attributes import tag_of
@@ -670,3 +674,27 @@ def test_only_our_own_pages_open_channels(served: str, origin: str | None, allow
     with pytest.raises(InvalidStatus) as refused:
         connect(channel, origin=given)
     assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1", True), ("localhost:8080", True), ("evil.test", False)])
+def test_a_page_that_calls_itself_by_our_address_opens_no_channel(archive: Archive, host: str, allowed: bool) -> None:
+    """DNS rebinding: Host and Origin agree there, but the name is none of this machine's."""
+    pacs = TestClient(OnlyHosts(web.application(archive)))
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    if allowed:
+        with pacs.websocket_connect("/dicom-web/subscribers/ME", headers=headers):
+            return
+    with pytest.raises(WebSocketDisconnect), pacs.websocket_connect("/dicom-web/subscribers/ME", headers=headers):
+        pass
+
+
+def test_the_worker_removes_what_has_ended(archive: Archive) -> None:
+    long_ago = Clock()
+    long_ago.now = 1.0
+    for uid, store in [(UID, Workitems(archive.index, clock=long_ago)), (OTHER, Workitems(archive.index))]:
+        store.create(scheduled(), uid)
+        store.request_cancel(uid, {}, "ME")
+    ended_workitems.remove(archive, Settings())
+    assert Workitems(archive.index).get(OTHER).state is State.CANCELED
+    with pytest.raises(NotFound):
+        Workitems(archive.index).get(UID)
