@@ -79,13 +79,13 @@ def prepare(settings: Settings) -> None:
 
 
 def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGIApp:
-    """Everything that is served over HTTP: health and figures, DICOMweb, and the viewer for all the rest."""
+    """Everything that is served over HTTP: health and figures, DICOMweb, administration, and the viewer for all the rest."""
     # Here and below, so that a DIMSE process and `pacs import` do not load what only the web needs, and the reverse.
     from starlette.applications import Starlette
 
     from dicomweb import app as dicomweb
     from dicomweb.settings import WebSettings
-    from pacs import health, viewer
+    from pacs import admin, health, viewer
     from pacs.forwarded import Forwarded
     from pacs.hosts import OnlyHosts
 
@@ -104,6 +104,7 @@ def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGI
         routes=[
             *health.routes(checks, metrics),
             *dicomweb.routes(archive, web),
+            *admin.routes(archive.index, calling=settings.ae_title, public_url=settings.public_url),
             *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer")),
         ]
     )
