@@ -39,8 +39,8 @@ _OVERVIEW: Final = (
     ("Unified procedure steps (PS3.4 annex CC)", "partly", "not yet", "UPS Push, Pull, Watch and Query over the store of UPS-RS (see Worklist); subscriptions are refused with C315, for event reports go out on WebSockets alone; no UPS Event"),
     ("Modality worklist, MPPS", "not yet", "not yet", ""),
     ("Instance availability, media creation, print", "no", "no", ""),
-    ("DICOMweb: store, search, retrieve, worklist", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS, UPS-RS with events on WebSockets"),
-    ("DICOMweb: WADO-URI, delete, capabilities, non-patient instances", "not yet", "no", ""),
+    ("DICOMweb: store, search, retrieve, worklist", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS, WADO-URI, UPS-RS with events on WebSockets"),
+    ("DICOMweb: delete, capabilities, non-patient instances", "not yet", "no", ""),
     ("Media (PS3.10, PS3.11)", "read", "no", "`pacs import` reads files, folders, zip archives and what a DICOMDIR lies beside; writes none"),
 )
 

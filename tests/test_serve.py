@@ -171,7 +171,7 @@ def test_several_processes_of_a_kind(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as served:
+    with serving(tmp_path / "data", PACS_WORKERS="1") as served:
         for kind in ("web", "dimse", "worker"):
             (pid,) = served.pids(kind)
             served.kill([pid])
@@ -187,7 +187,7 @@ def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    served = serve(log, PACS_DATA_DIR=str(tmp_path / "data"))
+    served = serve(log, PACS_DATA_DIR=str(tmp_path / "data"), PACS_WORKERS="1")
     pids = served.everything()
     assert len(pids) == 4
     served.kill([served.pid])
