@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -30,6 +31,7 @@ SERIES = "studies/1.2.3/series/1.2.3.4"
 ONE = f"{SERIES}/instances/1.2.3.4.1"
 ELE, BIG, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 JPEG, JXL, RLE = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.5"
+HTJ2K = "1.2.840.10008.1.2.4.202"
 ANY_FRAME = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 
 
@@ -333,6 +335,70 @@ def test_a_frame_with_range_and_etag(client: TestClient) -> None:
     assert (part.status_code, part.content) == (206, whole.content[50:8001])
     assert get(client, f"{ONE}/frames/2", ANY_FRAME, If_None_Match=whole.headers["etag"]).status_code == 304
     assert get(client, f"{ONE}/frames/2", ANY_FRAME, Range="bytes=999999-").status_code == 416
+
+
+@pytest.mark.parametrize("named", [f'type="image/jphc"; transfer-syntax={HTJ2K}', 'type="image/jphc"'])
+def test_a_progressive_frame_comes_in_ranges_of_its_multipart_body(client: TestClient, named: str) -> None:
+    """OHIF 3.13 shows what the first 64 KiB hold and asks for the rest: the boundary must stay, and Content-Range be readable."""
+    stream = b"\xff\x4f\xff\x51" + bytes(range(256)) * 400
+    image: dict[str, Any] = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "Rows": 512, "Columns": 512}
+    store(client, made.encapsulated([stream], HTJ2K, **image))
+    accept = f"multipart/related; {named}"
+    whole = get(client, f"{ONE}/frames/1", accept)
+    (part,) = web.parts(whole)
+    assert (part.content, part.content_type) == (stream, f"image/jphc; transfer-syntax={HTJ2K}")
+    size = len(whole.content)
+    begin = get(client, f"{ONE}/frames/1", accept, Range="bytes=0-65535")
+    rest = get(client, f"{ONE}/frames/1", accept, Range="bytes=65536-", If_Range=whole.headers["etag"])
+    assert [(one.status_code, one.headers["content-range"]) for one in (begin, rest)] == [
+        (206, f"bytes 0-65535/{size}"), (206, f"bytes 65536-{size - 1}/{size}"),
+    ]
+    assert begin.content + rest.content == whole.content
+    assert begin.headers["content-type"] == whole.headers["content-type"]
+
+
+FRAME_LISTS = [
+    ("0", 400), ("1,0", 400), ("-1", 400), ("1.5", 400), ("one", 400), ("1,,2", 400), ("1,", 400), ("%D9%A1", 400),
+    ("1" * 10, 400), ("6", 404), ("1,6", 404), ("5,1,5", 200),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("numbers", "status"), FRAME_LISTS)
+@pytest.mark.parametrize("accept", [ANY_FRAME, "*/*"])
+def test_frame_lists(client: TestClient, numbers: str, status: int, accept: str) -> None:
+    """PS3.18 10.4.1.1.6: numbers from 1, in any order; no frame of a list that names one too many is sent."""
+    store(client, made.instance(frames=5))
+    answer = get(client, f"{ONE}/frames/{numbers}", accept)
+    assert answer.status_code == status
+    if status != 200:
+        assert answer.json()["status"] == status
+
+
+class Watched:
+    """What it stands for, with the names of everything asked of it."""
+
+    def __init__(self, behind: Any) -> None:
+        self.asked: list[str] = []
+        self._behind = behind
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._behind, name)
+
+
+def test_a_frame_of_a_hot_instance_is_one_read_and_no_query(archive: Archive) -> None:
+    index, blobs = Watched(archive.index), Watched(archive.blobs)
+    with web.client(replace(archive, index=index, blobs=blobs)) as client:  # type: ignore[arg-type]
+        store(client, made.instance(frames=5))
+        index.asked.clear()
+        get(client, f"{ONE}/frames/1", ANY_FRAME)
+        assert index.asked == ["layout"]
+        index.asked.clear()
+        for frames, accept in (("4", ANY_FRAME), ("5", "application/octet-stream"), ("2,3", ANY_FRAME)):
+            path = f"{ONE}/frames/{frames}"
+            blobs.asked.clear()
+            assert get(client, path, accept).status_code == 200
+            assert (index.asked, blobs.asked) == ([], ["read"])
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", ELE, BIG, DEFLATED])
