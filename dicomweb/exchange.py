@@ -21,7 +21,7 @@ _AUTHORITY = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5
 _MOST_PARAMETERS = 200
 # Pieces of a streamed answer are gathered up to this size before they go to the socket.
 _GATHER = 512 << 10
-# Smaller bodies go out in one write: joining them costs less than another call into the server.
+# Smaller pieces of a whole body are joined: copying them costs less than another call into the server.
 _JOIN = 64 << 10
 
 
@@ -179,14 +179,29 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, sett
 
 
 async def _send_whole(body: tuple[bytes, ...], send: Send, idle: float) -> None:
-    if sum(map(len, body)) <= _JOIN:
-        await send({"type": "http.response.body", "body": b"".join(body)})
-        return
-    for number, piece in enumerate(body, start=1):
+    writes = list(_writes(body)) or [b""]
+    for number, piece in enumerate(writes, start=1):
         with anyio.move_on_after(idle) as waiting:
-            await send({"type": "http.response.body", "body": piece, "more_body": number < len(body)})
+            await send({"type": "http.response.body", "body": piece, "more_body": number < len(writes)})
         if waiting.cancelled_caught:
             return
+
+
+def _writes(body: tuple[bytes, ...]) -> Iterator[bytes]:
+    """Small pieces together, large ones as they are: a series' metadata is a thousand pieces, a frame is one."""
+    small: list[bytes] = []
+    size = 0
+    for piece in body:
+        if small and (len(piece) > _JOIN or size + len(piece) > _GATHER):
+            yield b"".join(small)
+            small, size = [], 0
+        if len(piece) > _JOIN:
+            yield piece
+        else:
+            small.append(piece)
+            size += len(piece)
+    if small:
+        yield b"".join(small)
 
 
 async def _send_stream(body: Iterator[bytes], receive: Receive, send: Send, idle: float) -> None:

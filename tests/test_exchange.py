@@ -240,3 +240,29 @@ def test_the_root_for_retrieve_urls(host: str, settings: WebSettings, root: str)
 def test_the_accept_parameter_wins(query: bytes, header: str, types: list[str]) -> None:
     scope = scope_for(query=query, headers={"accept": header} if header else {})
     assert [accepted.type for accepted in call_of(scope, WebSettings()).accepted()] == types
+
+
+@pytest.mark.parametrize(
+    ("pieces", "writes"),
+    [
+        ([], [0]),
+        ([3], [3]),
+        ([100] * 1000, [100_000]),
+        # A frame in multipart is not copied to be joined with its head and its end.
+        ([200, 524_288, 40], [200, 524_288, 40]),
+        ([60_000] * 20, [480_000, 480_000, 240_000]),
+        ([70_000, 10, 10, 70_000], [70_000, 20, 70_000]),
+    ],
+)
+def test_small_pieces_are_written_together(pieces: list[int], writes: list[int]) -> None:
+    sent: list[int] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            sent.append(len(message["body"]))
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()
+
+    anyio.run(endpoint(tuple(bytes(size) for size in pieces)), scope_for("GET"), receive, send)
+    assert sent == writes
