@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from storage.errors import LightboxError, Refused, Unavailable
+from storage.errors import LightboxError, Refused
 from storage.jobs import LEASE_SECONDS, Claimed, JobQueue
 
 _log = structlog.get_logger(__name__)
@@ -94,8 +94,8 @@ class Worker:
         while not self._over.is_set():
             try:
                 claimed = self._queue.claim(name, kinds=tuple(self._kinds), lease=self._lease)
-            except Unavailable as error:
-                _log.warning("worker.waiting", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - logged; a worker that ended would be missed by nobody
+                _log.warning("worker.waiting", reason=_text(error))
                 self._over.wait(_PAUSE_SECONDS)
                 continue
             for one in claimed:
@@ -131,8 +131,8 @@ class Worker:
             self._note(job, failure)
             kept = self._queue.fail(job, _text(failure), retry=not isinstance(failure, Refused))
             return "failed" if kept else "lost"
-        except Unavailable as error:
-            _log.warning("job.untold", kind=job.kind, job=job.id, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - logged; the end of its lease says it
+            _log.warning("job.untold", kind=job.kind, job=job.id, reason=_text(error))
             return "lost"
 
     def _note(self, job: Claimed, failure: Exception) -> None:
@@ -152,8 +152,8 @@ class Worker:
             for job in running:
                 try:
                     self._queue.renew(job, lease=self._lease)
-                except Unavailable as error:
-                    _log.warning("worker.waiting", reason=str(error))
+                except Exception as error:  # noqa: BLE001 - logged; it is tried again before the lease ends
+                    _log.warning("worker.waiting", reason=_text(error))
 
     def _repeat(self, one: Periodic) -> None:
         while not self._over.is_set():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from storage.errors import LightboxError, Unavailable
+from storage.errors import IndexUnavailable, LightboxError, Unavailable
 
 # How long a transaction is put off for those who are nearly there. A transaction costs about as much, and one for
 # four is hardly dearer than one for one; who is alone never waits.
@@ -118,15 +118,17 @@ class GroupCommit(Generic[Item, Result]):
             with self._turn():
                 batch = self._take()
                 self._commit(batch)
-        except Unavailable as error:
-            # The turn did not come, and those behind us have waited for it as long.
+        except Exception as error:  # noqa: BLE001 - handed to its callers, never swallowed
+            # The turn did not come, and those behind us have waited for it too.
             batch = batch or self._take()
-            _fail(batch, error)
+            _fail(batch, error if isinstance(error, Unavailable) else _unforeseen(error))
         finally:
             with self._condition:
                 self._leading = False
                 for ticket in batch:
                     ticket.done = True
+                    if ticket.result is None and ticket.error is None:
+                        ticket.error = IndexUnavailable("the transaction was broken off; send again")
                 self._condition.notify_all()
 
     def _linger(self) -> None:
@@ -162,6 +164,10 @@ class GroupCommit(Generic[Item, Result]):
             return
         for ticket in batch:
             self._commit([ticket])
+
+
+def _unforeseen(error: Exception) -> IndexUnavailable:
+    return IndexUnavailable(f"the index could not be written to ({type(error).__name__}); send again later")
 
 
 def _fail(batch: list[_Ticket[Item, Result]], error: Unavailable) -> None:

@@ -33,9 +33,11 @@ PIXEL_TAGS: Final = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
 _SPECIAL: Final = frozenset({_CHARSET, _PIXEL_REPRESENTATION, _PADDING, _OFFSETS, _OFFSET_LENGTHS}) | PIXEL_TAGS
 # Elements in Explicit VR as they were decoded before, by their bytes: most of an image's header is that of the image before
 # it. They are shared by the data sets that they occur in, and so never changed. One table for each character set and byte
-# order; it is emptied when it is full, so that nothing can make it grow.
+# order; all of that is bounded, so that nothing can make it grow.
 _KNOWN: Final[dict[Text, dict[bytes, tuple[str, dict[str, Any]]]]] = {}
-_MOST_KNOWN: Final = 8192
+_MOST_KNOWN: Final = 4096
+_MOST_TABLES: Final = 8
+_MOST_VALUES: Final = 4
 _LONGEST_KNOWN: Final = 96
 # Palettes are given inline however large: viewers that must fetch them show a black image now and then.
 _PALETTES: Final = frozenset({0x00281201, 0x00281202, 0x00281203, 0x00281221, 0x00281222, 0x00281223})
@@ -43,6 +45,8 @@ _PALETTE_BYTES: Final = 256 << 10
 
 
 def _remembered(text: Text) -> dict[bytes, tuple[str, dict[str, Any]]]:
+    if text not in _KNOWN and len(_KNOWN) >= _MOST_TABLES:
+        _KNOWN.clear()
     return _KNOWN.setdefault(text, {})
 
 
@@ -154,7 +158,8 @@ class Reader:
                 pos = self._cut_off(level, tag, vr, at)
                 break
             raw = b""
-            if explicit and length <= _LONGEST_KNOWN:
+            # A VR that was guessed may be another in the next data set.
+            if explicit and known is not None and length <= _LONGEST_KNOWN:
                 raw = data[pos:stop].tobytes()
                 found = remembered.get(raw)
                 if found is not None and found[0] not in out:
@@ -174,7 +179,7 @@ class Reader:
                 out[key] = {"vr": vr} if values is None else {"vr": vr, "Value": values}
                 if odd:
                     self.flag(odd, ODD[odd], key)
-                elif raw:
+                elif raw and (values is None or len(values) <= _MOST_VALUES):
                     if len(remembered) >= _MOST_KNOWN:
                         remembered.clear()
                     remembered[raw] = key, out[key]

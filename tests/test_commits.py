@@ -186,3 +186,10 @@ def test_a_turn_that_does_not_come_is_an_error_for_all_who_wait() -> None:
     assert [str(error) for error in found] == ["others are writing"] * 3
     assert len({id(error) for error in found}) == 3, "each has an exception of its own"
     assert ledger.batches == []
+
+
+def test_what_nobody_foresaw_of_the_turn_is_an_error_for_all_who_wait() -> None:
+    ledger = Ledger()
+    found = behind_the_door(Door(OSError("no descriptors")), ledger, [1, 2])
+    assert {type(error) for error in found} == {IndexUnavailable}
+    assert ledger.batches == []

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import RootTransaction
+from sqlalchemy.exc import OperationalError
 
 from storage.archive import Archive
 from storage.blobs.memory import MemoryBlobs
-from storage.errors import Conflict, IndexUnavailable, Mismatch, NotStorable, StoreUnavailable
+from storage.errors import Conflict, IndexUnavailable, Mismatch, NotStorable, StoreFull, StoreUnavailable
 from storage.ingest import Ingest, object_key
 from storage.part10 import file_meta
 from storage.types import Job, Outcome, Scope, Source, Uids
+from tests.support import made as instances
 from tests.support.archive import Store, close_archive, ingest, open_archive
 from tests.test_scanner import made
 
@@ -206,3 +210,25 @@ def test_eight_threads_into_one_study_count_right(archive: Archive) -> None:
         thread.join()
     counts = archive.index.counts()
     assert (counts.studies, counts.series, counts.instances) == (1, 3, 80)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(sqlite3.SQLITE_IOERR, IndexUnavailable), (sqlite3.SQLITE_FULL, StoreFull)]
+)
+def test_a_commit_that_fails_fails_once(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception]
+) -> None:
+    """The usual way in which SQLite tells of a full disk: who leads has the turn then, and must give it back."""
+
+    def fail(_transaction: RootTransaction) -> None:
+        cause = sqlite3.OperationalError("planted")
+        cause.sqlite_errorcode = number
+        raise OperationalError("COMMIT", {}, cause)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RootTransaction, "commit", fail)
+        with pytest.raises(expected):
+            ingest(archive, instances.instance(1))
+    assert archive.index.counts().instances == 0
+    assert ingest(archive, instances.instance(1)).outcome is Outcome.STORED
+    assert ingest(archive, instances.instance(2)).outcome is Outcome.STORED

@@ -25,6 +25,7 @@ from storage.errors import LightboxError, LimitExceeded, NotDicom, NotStorable, 
 from storage.part10 import file_meta
 from storage.scanner import Limits, Scan, inflate, scan
 from storage.transfer_syntaxes import Coding, lookup
+from tests.support import made as instances
 from tests.support.corpus import CorpusFile, corpus_files
 
 # Files that pydicom reads differently as a whole: the reason, and nothing of them is compared.
@@ -514,3 +515,15 @@ def test_infinities_are_strings() -> None:
     raw = struct.pack("<4d", 1.5, float("inf"), float("-inf"), float("nan"))
     found = scan(META + BARE + element(0x20, 0x4001, b"FD", raw))
     assert orjson.loads(found.json)["00204001"]["Value"] == [1.5, "Infinity", "-Infinity", "NaN"]
+
+
+def test_a_vr_that_was_guessed_is_not_remembered() -> None:
+    """The same bytes are a signed number in one image and an unsigned one in the next (PS3.5 6.2.2, PS3.3 C.7.6.3.1.1)."""
+    found = []
+    for representation in (0, 1, 0):
+        one = instances.instance(PixelRepresentation=representation, SmallestImagePixelValue=5)
+        at = one.index(struct.pack("<HH", 0x0028, 0x0106))
+        odd = one[: at + 4] + struct.pack("<I", 2) + struct.pack("<H", 65000) + one[at + 10 :]
+        found.append(scan(odd).dataset["00280106"])
+    assert found[0] == found[2]
+    assert [one["Value"] for one in found] == [[65000], [-536], [65000]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import IndexUnavailable
+from storage.errors import IndexUnavailable, StoreUnavailable
 from storage.index.turns import Turns
 
 
@@ -88,3 +88,15 @@ def test_a_lock_that_was_closed_opens_again(tmp_path: Path) -> None:
     here.close()
     with here.take():
         pass
+
+
+def test_a_lock_file_that_cannot_be_opened_is_said_to_be(tmp_path: Path) -> None:
+    here = Turns(tmp_path / "nowhere" / "turn", 0.05)
+    with pytest.raises(StoreUnavailable, match="take turns"), here.take():
+        pytest.fail("took a turn without a lock")
+
+
+def test_who_has_the_turn_does_not_close_it(tmp_path: Path) -> None:
+    here = Turns(tmp_path / "turn", 0.05)
+    with here.take(), pytest.raises(RuntimeError):
+        here.close()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -188,3 +189,21 @@ def test_an_additional_attribute_is_indexed_by_its_job(archive: Archive) -> None
     assert worker.stop(10)
     (one,) = archive.index.searchables.all()
     assert (counted.outcomes, one.ready, one.done) == ([("index-attribute", "done")], True, 1)
+
+
+def test_a_worker_outlives_what_nobody_foresaw(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, counted = JobQueue(index), Counted()
+    queue.enqueue([Job("k")])
+    claim, calls = queue.claim, list[int]()
+
+    def once_broken(*arguments: Any, **named: Any) -> list[Claimed]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("no descriptors")
+        return claim(*arguments, **named)
+
+    monkeypatch.setattr("pacs.worker._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(queue, "claim", once_broken)
+    with working(queue, counted, threads=1, k=done):
+        wait_until(empty(queue))
+    assert counted.outcomes == [("k", "done")]

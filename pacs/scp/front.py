@@ -128,14 +128,15 @@ class Front:
                 self._deferred = True
                 self._pause(_DEFERENCE_SECONDS)
                 return
-            self._deferred = False
             try:
                 sock, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                self._deferred = False
                 return
             except OSError as error:
                 self._exhausted(error)
                 return
+            self._deferred = False
             self._admit(sock, str(address[0]))
 
     def _admit(self, sock: socket.socket, address: str) -> None:
@@ -250,6 +251,7 @@ class Front:
         if self._paused_until and self._paused_until <= now:
             self._paused_until = 0.0
             self._selector.register(self._listener, selectors.EVENT_READ)
+            self._accept()
 
     def _drop(self, one: _Waiting, reason: str) -> None:
         """Close it, without a word: the ARTIM timer's AA-2 sends nothing either."""

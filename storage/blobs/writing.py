@@ -64,7 +64,10 @@ def write_named_last(folder: Folder, own: str, view: memoryview) -> None:
         # Following the link is what names the file itself (linkat(2)); so a destination folder must be given.
         os.link(f"{_OPEN_FILES}/{descriptor}", own, dst_dir_fd=folder.descriptor, follow_symlinks=True)
     except OSError as error:
-        if error.errno in _NO_LINKS:
+        if error.errno in _NO_LINKS or error.errno == errno.EXDEV:
+            raise NoUnnamedFiles from error
+        if error.errno == errno.ENOENT and os.fstat(folder.descriptor).st_nlink:
+            # The folder is there: it is the way by /proc that is not (some overlays and sandboxes).
             raise NoUnnamedFiles from error
         raise
     finally:

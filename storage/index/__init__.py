@@ -70,9 +70,9 @@ class Index(Reading):
                         searchable_values.write(connection, searchable.values(), [_taken(*one) for one in touched])
             except Rerun:
                 continue
-            except CommitUnknown:
+            except CommitUnknown as unknown:
                 if not self._happened([one.entry for one in instances], added):
-                    raise
+                    raise unknown.undone() from unknown
             return added
         raise IndexUnavailable("the transaction lost to others again and again; send again later")
 
@@ -82,12 +82,15 @@ class Index(Reading):
         away: list[tuple[str, str]] = []
         for entry, one in zip(entries, added, strict=True):
             (away if one.outcome is None else here).append((entry.scan.uids.instance, entry.sha256))
-        self._database.close()
+        self._database.reconnect()
         with self._database.read() as connection:
             for table, wanted in ((instance, here), (quarantine, away)):
                 query = select(table.c.sop_instance_uid, table.c.sha256).where(
                     table.c.sop_instance_uid.in_([uid for uid, _ in wanted])
                 )
+                if table is instance:
+                    # One that was deleted before has the same bytes, and is not what was to be written.
+                    query = query.where(instance.c.deleted_at.is_(None))
                 if not set(wanted) <= {
                     (row.sop_instance_uid, row.sha256) for row in connection.execute(query)
                 }:

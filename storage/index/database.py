@@ -47,6 +47,7 @@ _POSTGRESQL_SETTINGS: Final = {
 _TRANSACTION_SECONDS: Final = 12.0
 _PING_SECONDS: Final = 3.0
 _STEPS_BETWEEN_QUESTIONS: Final = 200_000
+_FULL: Final = "the database has no room on its disk; free space and send again"
 
 
 class Rerun(Exception):
@@ -54,7 +55,13 @@ class Rerun(Exception):
 
 
 class CommitUnknown(IndexUnavailable):
-    """The connection broke during COMMIT: the transaction may or may not have happened."""
+    """The connection broke, or the disk failed, during COMMIT: the transaction may or may not have happened."""
+
+    full = False
+
+    def undone(self) -> IndexUnavailable | StoreFull:
+        """What to raise when it turns out that it has not."""
+        return StoreFull(_FULL) if self.full else self
 
 
 class Database:
@@ -81,9 +88,10 @@ class Database:
                 if self._engine is None or self._pid != os.getpid():
                     if self._engine is not None:
                         self._engine.dispose(close=False)
-                    self._deadlines = Deadlines()
-                    # After a fork the old lock is the parent's: the child must not share what it holds.
-                    self._turns = self._new_turns()
+                    if self._pid != os.getpid():
+                        self._deadlines = Deadlines()
+                        # After a fork the old lock is the parent's: the child must not share what it holds.
+                        self._turns = self._new_turns()
                     self._engine, self._pid = _engine(self.url, self._deadlines), os.getpid()
         return self._engine
 
@@ -105,8 +113,9 @@ class Database:
         """
         with (
             translated(),
-            self.engine.connect() as connection,
+            # First the turn: who has it must not wait for a connection that one holds who waits for the turn.
             self.turn(),
+            self.engine.connect() as connection,
             self._in_time(connection, patient=patient),
         ):
             connection = connection.execution_options(lightbox_write=True)
@@ -140,6 +149,13 @@ class Database:
         return self._deadlines.within(
             _descriptor(connection.connection.dbapi_connection), _TRANSACTION_SECONDS
         )
+
+    def reconnect(self) -> None:
+        """Open new connections from now on; what this thread holds of its turn it keeps."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose(close=self._pid == os.getpid())
+                self._engine = None
 
     def close(self) -> None:
         """Close this process's connections. The next transaction opens new ones."""
@@ -182,8 +198,8 @@ def _ours(error: Exception, cause: BaseException | None, *, broken: bool = False
     if isinstance(cause, psycopg.errors.TransactionRollback):
         return Rerun()
     _tell(cause or error)
-    if isinstance(cause, psycopg.errors.DiskFull) or _sqlite_code(cause) == sqlite3.SQLITE_FULL:
-        return StoreFull("the database has no room on its disk; free space and send again")
+    if _is_full(cause):
+        return StoreFull(_FULL)
     if isinstance(cause, psycopg.errors.QueryCanceled) or _sqlite_code(cause) == sqlite3.SQLITE_INTERRUPT:
         return IndexUnavailable("the database took too long over this; ask for less, or send again later")
     if broken or isinstance(
@@ -200,6 +216,10 @@ def _tell(error: BaseException) -> None:
         watcher(error)
 
 
+def _is_full(cause: BaseException | None) -> bool:
+    return isinstance(cause, psycopg.errors.DiskFull) or _sqlite_code(cause) == sqlite3.SQLITE_FULL
+
+
 def _sqlite_code(cause: BaseException | None) -> int:
     """The primary result code (the low byte of the extended one), or 0."""
     return getattr(cause, "sqlite_errorcode", 0) & 0xFF
@@ -209,7 +229,9 @@ def _uncommitted(error: DBAPIError) -> None:
     if isinstance(error.orig, psycopg.errors.IntegrityError | psycopg.errors.TransactionRollback):
         raise Rerun from error
     _tell(error.orig or error)
-    raise CommitUnknown("the connection to the database broke in mid-commit; send again") from error
+    unknown = CommitUnknown("the database failed in mid-commit; send again")
+    unknown.full = _is_full(error.orig)
+    raise unknown from error
 
 
 def _checked(url: str) -> URL:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from storage.disk import unavailable
 from storage.errors import IndexUnavailable
 
 _LOOK_SECONDS: Final = 0.003
@@ -45,11 +46,7 @@ class Turns:
         if not self._inside.acquire(timeout=self._wait_seconds):
             raise _too_long()
         try:
-            descriptor = self._open()
-            while not _locked(descriptor):
-                if time.monotonic() > until:
-                    raise _too_long()
-                self._listen()
+            descriptor = self._locked_by(until)
             self._holder = threading.get_ident()
             try:
                 yield
@@ -60,8 +57,22 @@ class Turns:
         finally:
             self._inside.release()
 
+    def _locked_by(self, until: float) -> int:
+        """The lock file's descriptor, once we have its lock."""
+        try:
+            descriptor = self._open()
+            while not _locked(descriptor):
+                if time.monotonic() > until:
+                    raise _too_long()
+                self._listen()
+        except OSError as error:
+            raise unavailable(error, "lock the file by which writers of the index take turns") from error
+        return descriptor
+
     def close(self) -> None:
-        """Let go of the lock file; it is opened again when it is needed."""
+        """Let go of the lock file, when nobody has the turn; it is opened again when it is needed."""
+        if self._holder == threading.get_ident():
+            raise RuntimeError("the turn is being held by who closes it")
         with self._inside:
             for descriptor in (self._descriptor, self._bell):
                 if descriptor is not None:
