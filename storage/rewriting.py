@@ -84,7 +84,7 @@ class Rewriting:
         keep_inline: int = 1 << 14,
     ) -> None:
         self._source = source
-        self._pos = start
+        self._pos, self._end = start, end
         self._to_explicit = explicit
         self._replaced = sorted(replaced.items())
         self._replaced_tags = replaced.keys()
@@ -173,6 +173,8 @@ class Rewriting:
                     " instance as it is stored"
                 )
             self._pos = self._ends[at]
+        elif at + length > self._end:
+            raise CannotDecode("the data set ends in the middle of a value; get the instance as it is stored")
         else:
             self._pos = at + length
         if not tag & 0xFFFF or tag == _PADDING or left_out:

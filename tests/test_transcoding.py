@@ -262,6 +262,13 @@ def test_what_stands_behind_the_pixels(archive: Archive, store: Store) -> None:
     assert ("DigitalSignaturesSequence" in found, found[0x7FE11001].value) == (False, b"behind the pixels!")
 
 
+def test_a_value_that_is_longer_than_the_object_is_known_before_anything_is_sent(archive: Archive, store: Store) -> None:
+    whole = written(made(ImplicitVRLittleEndian))
+    store(whole[:-10])
+    with pytest.raises(CannotDecode, match="in the middle of a value"):
+        transcoded(layout_of(archive, "1.2.4", "1.2.5", "1.2.3"), archive.blobs, EXPLICIT_LITTLE)
+
+
 def test_any_bytes_are_written_anew_or_refused() -> None:
     class Bytes:
         def __init__(self, data: bytes) -> None:
