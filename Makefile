@@ -35,6 +35,10 @@ check: .venv/.installed-test ## lint, types, and the rules of the architecture
 	@$(PY) -m pytest -q -n 0 tests/test_architecture.py tests/test_exports.py tests/test_documentation.py
 .PHONY: check
 
+bench: .venv/.installed-test ## measure beside Orthanc, write deploy/benchmarks.md; ARGS='--only frames' for some, printed
+	@$(PY) -m tests.bench $(ARGS)
+.PHONY: bench
+
 clean: ## remove what was made here: the environment, the viewer, caches (never the archive in pacs-data)
 	rm -rf .venv viewer build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

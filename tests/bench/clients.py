@@ -1,0 +1,244 @@
+"""What asks the servers: DCMTK's command-line tools, wrk and curl where they are the real thing, and small HTTP clients.
+
+Every function raises `Trouble` unless all that it asked for was answered as it should be: a fast error is no result.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydicom.dataset import Dataset
+
+from tests.bench.made import Made
+from tests.bench.servers import DESTINATION, DESTINATION_PORT, Server
+
+NEEDED: Final = {"storescu": "dcmtk", "findscu": "dcmtk", "getscu": "dcmtk", "movescu": "dcmtk", "wrk": "wrk", "curl": "curl"}
+JSON: Final = {"Accept": "application/dicom+json"}
+_BOUNDARY: Final = "bench-7f3a0c51"
+_MAX_PDU: Final = ("--max-pdu", "131072")
+_SECONDS: Final = 600
+# Without the environment that we run in: pynetdicom installs programs of the same names as DCMTK's there.
+_PATH: Final = os.pathsep.join(
+    one for one in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(one) != Path(sys.executable).parent
+)
+
+
+class Trouble(Exception):
+    """A server did not answer as it should have."""
+
+
+def missing() -> list[str]:
+    """The Debian packages of the programs that are not installed."""
+    return sorted({package for program, package in NEEDED.items() if shutil.which(program, path=_PATH) is None})
+
+
+def storescu(server: Server, files: Sequence[Made], associations: int, *, nodelay: bool) -> None:
+    """C-STORE with DCMTK, the files shared out; with `nodelay` False as it comes: with Nagle's algorithm."""
+    program = ("storescu", "-aec", server.title, "-xe", "--max-send-pdu", "131072", *_MAX_PDU, *_address(server))
+    commands = [[*program, *(str(one.path) for one in files[first::associations])] for first in range(associations)]
+    running = [_start(command, nodelay=nodelay) for command in commands]
+    for process in running:
+        output = process.communicate(timeout=_SECONDS)[0]
+        if process.returncode or "E: " in output:
+            raise Trouble(f"storescu to {server.name}: {output[-500:]}")
+
+
+def stow(server: Server, parts: Iterable[bytes], *, batch: int, clients: int) -> None:
+    """STOW-RS of these instances, `batch` to a POST."""
+    batches = _batches(parts, batch)
+    turn, troubles = threading.Lock(), list[str]()
+
+    def work() -> None:
+        with closing(_connection(server)) as connection:
+            while not troubles:
+                with turn:
+                    body = next(batches, None)
+                if body is None:
+                    return
+                status, answer = _post(connection, server, body)
+                if status != 200:
+                    troubles.append(f"STOW-RS to {server.name}: {status} {answer[:300]!r}")
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if troubles:
+        raise Trouble(troubles[0])
+
+
+def _batches(parts: Iterable[bytes], batch: int) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    for part in parts:
+        waiting.append(part)
+        if len(waiting) == batch:
+            yield _body(waiting)
+            waiting = []
+    if waiting:
+        yield _body(waiting)
+
+
+def _body(parts: list[bytes]) -> bytes:
+    head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    return b"".join(piece for part in parts for piece in (head, part, b"\r\n")) + f"--{_BOUNDARY}--\r\n".encode()
+
+
+def _post(connection: http.client.HTTPConnection, server: Server, body: bytes) -> tuple[int, bytes]:
+    kind = f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}'
+    connection.request("POST", f"{urlsplit(server.url).path}/studies", body, {"Content-Type": kind, **JSON})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def latencies(server: Server, paths: Iterable[str], headers: Mapping[str, str] = JSON) -> list[float]:
+    """Seconds until each of these was answered whole, one after the other on one connection."""
+    taken = []
+    with closing(_connection(server)) as connection:
+        for path in paths:
+            begun = time.perf_counter()
+            connection.request("GET", urlsplit(server.url).path + path, headers=dict(headers))
+            response = connection.getresponse()
+            body = response.read()
+            taken.append(time.perf_counter() - begun)
+            if response.status not in (200, 204):
+                raise Trouble(f"{server.name}: {response.status} for {path}: {body[:300]!r}")
+    return taken
+
+
+def wrk(server: Server, paths: Sequence[str], connections: int, seconds: float, headers: Mapping[str, str]) -> int:
+    """Ask for these paths in turn over `connections` kept open, for so many seconds; returns how many were answered."""
+    root = urlsplit(server.url).path
+    script = _SCRIPT.replace("PATHS", ",".join(json.dumps(root + path) for path in paths)).replace(
+        "HEADERS", ",".join(f"[{json.dumps(name)}]={json.dumps(value)}" for name, value in headers.items())
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as file:
+        file.write(script)
+        file.flush()
+        options = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "60s", "-s", file.name]
+        output = _run(["wrk", *options, server.url])
+    found = re.search(r"RESULT (\d+) (\d+)", output)
+    if not found or int(found[2]) or not int(found[1]):
+        raise Trouble(f"wrk of {server.name}: {output[-500:]}")
+    return int(found[1])
+
+
+_SCRIPT: Final = """
+local paths, headers, requests, at = {PATHS}, {HEADERS}, {}, 0
+function init(args)
+  for number, path in ipairs(paths) do requests[number] = wrk.format("GET", path, headers) end
+  at = math.random(#paths)
+end
+function request() at = at % #requests + 1 return requests[at] end
+function done(summary, latency, all)
+  local e = summary.errors
+  io.write(string.format("RESULT %d %d\\n", summary.requests, e.status + e.connect + e.read + e.write + e.timeout))
+end
+"""
+
+
+def download(server: Server, path: str, accept: str, clients: int) -> int:
+    """Fetch it whole with curl, by `clients` at the same time; returns the bytes that came, together."""
+    command = ["curl", "-sf", "-o", "/dev/null", "-w", "%{size_download}", "-H", f"Accept: {accept}", server.url + path]
+    running = [_start(command) for _ in range(clients)]
+    sizes = [process.communicate(timeout=_SECONDS)[0] for process in running]
+    if any(process.returncode for process in running):
+        raise Trouble(f"curl of {server.name}{path}: exit status {[process.returncode for process in running]}")
+    return sum(map(int, sizes))
+
+
+def findscu(server: Server, keys: Sequence[tuple[str, ...]]) -> None:
+    """C-FIND at study level with DCMTK: each of these queries in turn, on one association."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = list(_queries(Path(folder), keys))
+        _run(["findscu", "-q", "-S", "-aec", server.title, *_MAX_PDU, *_address(server), *files])
+
+
+def _queries(folder: Path, keys: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    for number, pairs in enumerate(keys):
+        query = Dataset()
+        query.QueryRetrieveLevel = "STUDY"
+        for keyword in ("StudyInstanceUID", "PatientID", "PatientName", "StudyDate", "AccessionNumber", "StudyDescription"):
+            setattr(query, keyword, "")
+        for pair in pairs:
+            setattr(query, *pair.split("=", 1))
+        path = folder / f"{number:04d}.dcm"
+        query.save_as(path, implicit_vr=True, little_endian=True)
+        yield str(path)
+
+
+def getscu(server: Server, made: Made) -> int:
+    """C-GET of a series with DCMTK, written to files; returns how many came."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        options = ["-aec", server.title, "+B", "-S", "-od", folder, *_MAX_PDU]
+        _run(["getscu", *options, *_of_series(made), *_address(server)])
+        return len(list(Path(folder).iterdir()))
+
+
+def movescu(server: Server, made: Made) -> None:
+    """C-MOVE of a series to a storescp that drops what it gets."""
+    with _storescp():
+        _run(["movescu", "-aec", server.title, "-aem", DESTINATION, "-S", *_of_series(made), *_address(server)])
+
+
+@contextmanager
+def _storescp() -> Iterator[None]:
+    command = ["storescp", "--ignore", "-aet", DESTINATION, *_MAX_PDU, "+xe", str(DESTINATION_PORT)]
+    process = _start(command)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", DESTINATION_PORT)) == 0:
+                    break
+            time.sleep(0.02)
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _of_series(made: Made) -> list[str]:
+    keys = ("QueryRetrieveLevel=SERIES", f"StudyInstanceUID={made.study}", f"SeriesInstanceUID={made.series}")
+    return [word for key in keys for word in ("-k", key)]
+
+
+def _connection(server: Server) -> http.client.HTTPConnection:
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_SECONDS)
+    connection.connect()
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def _address(server: Server) -> tuple[str, str]:
+    return "127.0.0.1", str(server.dimse_port)
+
+
+def _start(command: Sequence[str], *, nodelay: bool = True) -> subprocess.Popen[str]:
+    """DCMTK's tools leave Nagle's algorithm on unless they are told."""
+    environment = {**os.environ, "PATH": _PATH, "TCP_NODELAY": "1" if nodelay else "0"}
+    program = shutil.which(command[0], path=_PATH) or command[0]
+    return subprocess.Popen([program, *command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _run(command: Sequence[str]) -> str:
+    process = _start(command)
+    output = process.communicate(timeout=_SECONDS)[0]
+    if process.returncode:
+        raise Trouble(f"{command[0]} failed with {process.returncode}: {output[-500:]}")
+    return output
