@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from anyio import CapacityLimiter
 from starlette.datastructures import URLPath
 from starlette.routing import BaseRoute, Match, NoMatchFound, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from dicomweb.bulkdata import BulkData
+from dicomweb.cors import CrossOrigin
 from dicomweb.exchange import Answer, Call, Endpoint, Handler
 from dicomweb.frames import Frames
 from dicomweb.layouts import Layouts
@@ -91,16 +93,17 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
     settings = settings or WebSettings()
     add_compress_type(DICOM_JSON)
     handlers = _handlers(archive, settings)
+    shared = partial(CrossOrigin, settings=settings)
     paths: list[BaseRoute] = []
     for resource in RESOURCES:
         endpoint = Endpoint(settings, {method: handlers[name] for method, name in resource.methods.items()})
         compressed = not _COMPRESSED.isdisjoint(resource.methods.values())
         # An instance that is no function is taken by the router as an ASGI application, for every method.
-        paths.append(Route(settings.path + resource.path, _compressing(endpoint) if compressed else endpoint))
+        paths.append(Route(settings.path + resource.path, shared(_compressing(endpoint) if compressed else endpoint)))
     paths.append(WebSocketRoute(settings.path + CHANNEL, EventChannel(Workitems(archive.index), settings)))
-    paths.append(Route(WADO_URI, Endpoint(settings, {"GET": handlers["WADO-URI"]})))
+    paths.append(Route(WADO_URI, shared(Endpoint(settings, {"GET": handlers["WADO-URI"]}))))
     nowhere = Endpoint(settings, {"GET": Handler("PS3.18 10", read=_nothing)})
-    return [*paths, _Rest(settings.path, nowhere)]
+    return [*paths, _Rest(settings.path, shared(nowhere))]
 
 
 def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
@@ -147,7 +150,7 @@ def _worklist(service: Worklist) -> dict[str, Handler]:
 class _Rest(BaseRoute):
     """Every other path under `prefix`, also those that a route's pattern cannot match, such as one with a line break."""
 
-    def __init__(self, prefix: str, endpoint: Endpoint) -> None:
+    def __init__(self, prefix: str, endpoint: ASGIApp) -> None:
         self._prefix = prefix
         self._endpoint = endpoint
 

@@ -15,6 +15,8 @@ class WebSettings:
     path: str = "/dicom-web"
     # Scheme and authority that clients use, for RetrieveURL behind a proxy; empty: those of the request.
     public_url: str = ""
+    # Origins of web pages elsewhere whose scripts may use the service (`scheme://host:port`), or `*` for all.
+    cors_origins: tuple[str, ...] = ()
     # A body that sends nothing for this long, or that averages less than `body_minimum_rate` bytes a second, is cut.
     body_idle_seconds: float = 30.0
     body_total_seconds: float = 3600.0

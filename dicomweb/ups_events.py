@@ -125,9 +125,11 @@ class EventChannel:
             await anyio.sleep(LOOK_SECONDS)
 
     def _allowed(self, socket: WebSocket) -> bool:
-        """Browsers say from which page they come, and let any page connect anywhere: only our own may (RFC 6455 10.2)."""
+        """Browsers say from which page they come, and let any page connect anywhere: only ours and those allowed may (RFC 6455 10.2)."""
         origin = socket.headers.get("origin")
         if origin is None:
+            return True
+        if not {origin, "*"}.isdisjoint(self._settings.cors_origins):
             return True
         ours = {socket.headers.get("host", ""), urlsplit(self._settings.public_url).netloc}
         return urlsplit(origin).netloc in ours - {""}

@@ -96,16 +96,18 @@ def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGI
     checks |= {name: health.disk(path, int(settings.min_free_bytes)) for name, path in disks.items()}
     web = WebSettings(
         public_url=settings.public_url,
+        cors_origins=settings.cors_origins,
         body_idle_seconds=settings.http_body_idle_seconds,
         search_most=settings.search_max_results or None,
         search_empty_status=int(settings.search_empty_status),
     )
+    pages = viewer.ViewerSettings(isolated=settings.cross_origin_isolation)
     application: ASGIApp = Starlette(
         routes=[
             *health.routes(checks, metrics),
             *dicomweb.routes(archive, web),
             *admin.routes(archive.index, calling=settings.ae_title, public_url=settings.public_url),
-            *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer")),
+            *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer"), pages),
         ]
     )
     if settings.trusted_proxies:

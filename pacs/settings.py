@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
@@ -51,6 +52,19 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one if one == "*" else _origin(one) for one in value)
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers write it (RFC 6454 6.2): lower case, without the port that the scheme means, and no path."""
+    parts = urlsplit(text.lower())
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or origin != text.lower().rstrip("/"):
+        raise ValueError(f"{text} is not an origin; write https://HOST or http://HOST:PORT, without a path")
+    return origin.removesuffix(f":{parts.port}") if parts.port == _PORTS[parts.scheme] else origin
+
+
 def _database_url(value: str) -> str:
     if value and not value.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise ValueError("use sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
@@ -67,6 +81,7 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_tuple)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 _MIB = 1 << 20
+_PORTS = {"http": 80, "https": 443}
 
 
 class Settings(BaseSettings):
@@ -129,6 +144,15 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[Words, AfterValidator(_networks)] = Field(
         default=(),
         description="addresses or networks of proxies whose Forwarded and X-Forwarded headers are believed, separated by commas",
+    )
+
+    cors_origins: Annotated[Words, AfterValidator(_origins)] = Field(
+        default=(),
+        description="origins of web pages elsewhere, such as a viewer on another server, whose scripts may use DICOMweb, separated by commas: https://HOST:PORT",
+    )
+    cross_origin_isolation: bool = Field(
+        default=False,
+        description="true: the viewer's pages are cross-origin isolated (COOP and COEP), which gives its scripts shared memory, and takes pages of other sites away from them",
     )
 
     workers: int | None = Field(
@@ -290,6 +314,11 @@ def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True) 
     if settings.auth == "oidc":
         raise SettingsError(
             "PACS_AUTH=oidc is not built yet in this version: set PACS_AUTH=none and stay on 127.0.0.1, behind a proxy that authenticates"
+        )
+    if web and "*" in settings.cors_origins:
+        raise SettingsError(
+            "PACS_CORS_ORIGINS=* would let every page that anybody here opens read the archive, for nobody has to log in:"
+            " name the origins that may, as https://HOST:PORT"
         )
     hosts = {"PACS_HTTP_HOST": settings.http_host} if web else {}
     hosts |= {"PACS_DIMSE_HOST": settings.dimse_host} if dimse else {}

@@ -41,6 +41,7 @@ _GUARDS = {
     # A study's UID is in the page's address; it is nobody else's business.
     "Referrer-Policy": "same-origin",
 }
+_ISOLATION = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -73,6 +74,8 @@ class ViewerSettings:
     dicomweb_root: str = "/dicom-web"
     wado_uri_root: str = "/wado"
     upload: bool = True
+    # Whether its pages are cross-origin isolated (HTML 7.1.4), which gives them SharedArrayBuffer.
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ def routes(viewer_folder: Path | None, settings: ViewerSettings | None = None) -
     """
     if viewer_folder is None:
         return [Route("/", _missing, name="viewer-missing")]
-    site = _Site(_assets(viewer_folder), app_config(settings or ViewerSettings()))
+    settings = settings or ViewerSettings()
+    site = _Site(_assets(viewer_folder), app_config(settings), _ISOLATION if settings.isolated else {})
     return [Route("/app-config.js", site.configuration), Route("/{path:path}", site.file, name="viewer")]
 
 
@@ -129,13 +133,14 @@ def _window_presets() -> dict[str, list[dict[str, object]]]:
 class _Site:
     """The viewer's files by their address; a path that is not in the table does not exist, whatever the disk says."""
 
-    def __init__(self, assets: Mapping[str, _Asset], script: bytes) -> None:
+    def __init__(self, assets: Mapping[str, _Asset], script: bytes, isolation: Mapping[str, str]) -> None:
         self._assets = assets
         self._script = script
+        self._guards = {**_GUARDS, **isolation}
 
     async def configuration(self, _request: Request) -> Response:
         """GET /app-config.js"""
-        headers = {"Cache-Control": _ASK_AGAIN, **_GUARDS}
+        headers = {"Cache-Control": _ASK_AGAIN, **self._guards}
         return Response(self._script, media_type=_MEDIA_TYPES[".js"], headers=headers)
 
     async def file(self, request: Request) -> Response:
@@ -144,7 +149,7 @@ class _Site:
         asset = self._assets.get("index.html" if _is_page(path) else path)
         if asset is None:
             raise HTTPException(404)
-        headers = {"Cache-Control": asset.cache_control, "ETag": asset.etag, "Vary": "Accept-Encoding", **_GUARDS}
+        headers = {"Cache-Control": asset.cache_control, "ETag": asset.etag, "Vary": "Accept-Encoding", **self._guards}
         if request.headers.get("if-none-match") == asset.etag:
             return Response(status_code=304, headers=headers)
         served = asset.path

@@ -55,6 +55,11 @@ WRONG = [
     ("PACS_DUPLICATES", "drop", "'keep' or 'replace'"),
     ("PACS_WORKERS", "0", "greater than or equal to 1"),
     ("PACS_TRUSTED_PROXIES", "10.0.0.0/33", "PACS_TRUSTED_PROXIES"),
+    ("PACS_CORS_ORIGINS", "viewer.example", "is not an origin; write https://HOST"),
+    ("PACS_CORS_ORIGINS", "https://viewer.example/ohif", "without a path"),
+    ("PACS_CORS_ORIGINS", "null", "is not an origin"),
+    ("PACS_CORS_ORIGINS", "https://me@viewer.example", "is not an origin"),
+    ("PACS_CORS_ORIGINS", "https://viewer.example:port", "PACS_CORS_ORIGINS"),
     ("PACS_MAX_OBJECT_BYTES", "many", "PACS_MAX_OBJECT_BYTES"),
     ("PACS_SETTINGS_FILE", "nowhere.env", "there is no such file"),
 ]
@@ -220,6 +225,8 @@ def test_loopback(host: str, loopback: bool) -> None:
         ({"http_host": "0.0.0.0", "trust_network": True}, {}, None),
         ({"http_host": "0.0.0.0"}, {"web": False}, None),
         ({"auth": "oidc"}, {}, "not built yet"),
+        ({"cors_origins": "*"}, {}, "name the origins that may"),
+        ({"cors_origins": "*"}, {"web": False}, None),
         ({"auth": "oidc", "http_host": "0.0.0.0", "trust_network": True}, {}, "not built yet"),
     ],
 )
@@ -231,6 +238,20 @@ def test_safe_by_default(values: dict[str, object], only: dict[str, bool], says:
     with pytest.raises(SettingsError) as caught:
         check_exposure(settings, **only)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://Viewer.Example/, http://localhost:3000", ("https://viewer.example", "http://localhost:3000")),
+        ("https://viewer.example:443,http://a.test:80", ("https://viewer.example", "http://a.test")),
+        ("http://a.test:443", ("http://a.test:443",)),
+        ("http://[::1]:3000", ("http://[::1]:3000",)),
+    ],
+)
+def test_origins_are_as_browsers_write_them(written: str, meant: tuple[str, ...]) -> None:
+    """RFC 6454 6.2."""
+    assert Settings(cors_origins=written).cors_origins == meant  # type: ignore[arg-type]
 
 
 def test_settings_are_frozen() -> None:

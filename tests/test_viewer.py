@@ -207,6 +207,16 @@ def test_files_pages_and_nothing_else(
         assert "worker-src 'self' blob:" in answer.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("isolated", [False, True])
+def test_pages_are_isolated_when_that_is_set(folder: Path, isolated: bool) -> None:
+    """HTML 7.1.3 and 7.1.4; every file says it, or a worker made from one would not load."""
+    client = TestClient(Starlette(routes=viewer.routes(folder, viewer.ViewerSettings(isolated=isolated))))
+    for path in ("/", "/viewer", "/app-config.js", f"/{HASHED}"):
+        headers = client.get(path).headers
+        assert headers.get("cross-origin-opener-policy") == ("same-origin" if isolated else None)
+        assert headers.get("cross-origin-embedder-policy") == ("require-corp" if isolated else None)
+
+
 def test_compressed_only_for_those_who_take_it(client: TestClient) -> None:
     plain = client.get(f"/{HASHED}", headers={"Accept-Encoding": "identity"})
     squeezed = client.get(f"/{HASHED}", headers={"Accept-Encoding": "br, gzip"})

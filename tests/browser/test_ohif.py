@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import httpx
 import pydicom
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from pacs.viewer import find
+from tests.browser.conftest import absent
 from tests.browser.ohif import Ohif, colourfulness, detail, difference
 from tests.support.corpus import corpus_file
 from tests.support.lightbox import Lightbox, running
 
 # One worker runs all of these: one server and one Chromium are enough for two cores.
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
-
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-]
-
 
 class Case(NamedTuple):
     """Something to open: a file or folder of the corpus, whether it is in colour, and whether it scrolls."""
@@ -72,13 +59,6 @@ def study_of(where: str) -> str:
     return str(pydicom.dcmread(files_of(where)[0], specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
 
 
-def absent(why: str) -> NoReturn:
-    """A person's machine may lack a browser; continuous integration may not."""
-    if os.environ.get("CI"):
-        pytest.fail(why)
-    pytest.skip(why)
-
-
 @pytest.fixture(scope="module")
 def lightbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lightbox]:
     """A server with all cases stored."""
@@ -88,18 +68,6 @@ def lightbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lightbox]:
         server.store(path for case in CASES for path in files_of(case.where))
         server.store([corpus_file(PDF), corpus_file(VIDEO)])
         yield server
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, or the one that CHROMIUM names."""
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        absent("NO CHROMIUM: nothing is tested in a browser (apt-get install chromium, or set CHROMIUM)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
