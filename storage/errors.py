@@ -8,6 +8,9 @@
     │   ├── Truncated             the bytes end before the header does
     │   ├── LimitExceeded         depth, elements, header size, inflation, object size
     │   ├── Conflict              same SOP Instance UID, other bytes: kept in quarantine
+    │   ├── Rejected              the instance was deleted as wrong, and is not taken again
+    │   ├── Held                  a legal hold on the study forbids it
+    │   ├── Settled               a deletion or a quarantined instance that has been decided about already
     │   ├── WorkitemRefused       a procedure step that is not in the state for what is asked, or lacks what it needs
     │   └── BadRequest            a query or request that is not understood
     │       └── UnsupportedQuery  understood, but not something that can be matched
@@ -62,6 +65,18 @@ class LimitExceeded(Refused):
 
 class Conflict(Refused):
     """The SOP Instance UID is already stored with other bytes; the newcomer is kept in quarantine."""
+
+
+class Rejected(Refused):
+    """The instance was deleted for a reason that makes it wrong (PS3.16 CID 7011), and comes again."""
+
+
+class Held(Refused):
+    """The study is under a legal hold: nothing of it may be deleted, purged or replaced."""
+
+
+class Settled(Refused):
+    """It has been decided already: what is restored or purged cannot be restored or purged again."""
 
 
 class WorkitemRefused(Refused):
@@ -133,6 +148,9 @@ STATUS: dict[type[LightboxError], Statuses] = {
     Truncated: Statuses(0xC000, 0xA900, 400),
     LimitExceeded: Statuses(0xC000, 0xA700, 413),
     Conflict: Statuses(0x0111, 0xC000, 409),
+    Rejected: Statuses(0x0124, 0xC000, 409),
+    Held: Statuses(0x0124, 0xC000, 409),
+    Settled: Statuses(0x0110, 0xC000, 409),
     WorkitemRefused: Statuses(0x0110, 0xC000, 409),
     BadRequest: Statuses(0xC000, 0xA900, 400),
     UnsupportedQuery: Statuses(0xC000, 0xC000, 400),

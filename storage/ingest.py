@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from storage.commits import GroupCommit
-from storage.errors import Conflict, LightboxError, Mismatch, NotFound
+from storage.errors import Conflict, LightboxError, Mismatch, NotFound, Rejected
 from storage.index import Added, Entry, Index, Ready, ready
+from storage.rejection import meaning_of
 from storage.scanner import Limits, Scan, scan
 from storage.types import Blobs, Content, Job, Located, Outcome, Scope, Source, Stored, Uids
 
@@ -183,6 +184,8 @@ def _check(found: Scan, expect_study: str | None, expect_sop: tuple[str, str] | 
 
 
 def _answer(entry: Entry, added: Added, written: bool) -> Stored:
+    if added.rejected:
+        raise Rejected(_rejection(entry, added))
     if added.outcome is None:
         raise Conflict(
             f"SOP Instance UID {entry.scan.uids.instance} is already stored with other bytes; the newcomer is kept in"
@@ -190,6 +193,15 @@ def _answer(entry: Entry, added: Added, written: bool) -> Stored:
         )
     repaired = added.outcome is Outcome.ALREADY and written
     return _stored(entry, Outcome.REPAIRED if repaired else added.outcome, added)
+
+
+def _rejection(entry: Entry, added: Added) -> str:
+    """Short in front: an Error Comment has 64 characters, and the UID is in the answer anyway."""
+    where = "what came is kept in quarantine" if added.quarantined else "the deleted instance is still here"
+    return (
+        f"deleted before as {added.rejected} {meaning_of(added.rejected)}; instance {entry.scan.uids.instance} is not taken"
+        f" again, {where}, and an administrator can bring it back"
+    )
 
 
 def _stored(entry: Entry, outcome: Outcome, added: Added) -> Stored:

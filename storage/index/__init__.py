@@ -52,8 +52,9 @@ class Index(Reading):
         """Index instances in one transaction: all of them are committed on return, or none after an exception.
 
         Same UID and same bytes: ALREADY. Other bytes, or another study or series: by `keep` the newcomer is quarantined
-        (outcome None), by `replace` an instance of the same series becomes REPLACED and its older version history. Entries that were made
-        `ready` before hold up nobody else.
+        (outcome None), by `replace` an instance of the same series becomes REPLACED and its older version history, unless a
+        legal hold is on the study. What was deleted is STORED again, or, deleted as wrong, `rejected` (outcome None). Entries
+        that were made `ready` before hold up nobody else.
         """
         if not entries:
             return []
@@ -81,7 +82,8 @@ class Index(Reading):
         here: list[tuple[str, str]] = []
         away: list[tuple[str, str]] = []
         for entry, one in zip(entries, added, strict=True):
-            (away if one.outcome is None else here).append((entry.scan.uids.instance, entry.sha256))
+            if one.outcome is not None or one.quarantined:
+                (here if one.outcome is not None else away).append((entry.scan.uids.instance, entry.sha256))
         self._database.reconnect()
         with self._database.read() as connection:
             for table, wanted in ((instance, here), (quarantine, away)):

@@ -8,17 +8,19 @@ held until the commit, so that the feed has no gaps and is in the order of the c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Table, update
 
 from storage.index import statements
+from storage.index.database import Rerun
 from storage.index.entries import Added, Entry
 from storage.index.parents import HeldSeries, Parents
 from storage.index.ready import Ready, received
 from storage.index.ready import flags as flags_bytes
-from storage.index.tables import change, instance, instance_content, instance_history, job
+from storage.index.tables import change, deletion, instance, instance_content, instance_history, job
+from storage.rejection import is_final, meaning_of
 from storage.types import Flag, Outcome
 
 Duplicates = Literal["keep", "replace"]
@@ -26,6 +28,16 @@ _Values = dict[str, Any]
 _Existing = Any
 # What was stored or replaced: entry, its series, its key. Kept only where somebody wants it.
 Touched = list[tuple[Entry, HeldSeries, int]]
+# The kind of the job that writes the record of a deletion beside the objects (`storage.deletion`).
+WRITE_RECORD = "write-record"
+
+
+class _Fate(NamedTuple):
+    """What is to become of an entry; `outcome` None: not taken, `rejected` under this code, and `kept` in quarantine."""
+
+    outcome: Outcome | None
+    rejected: str = ""
+    kept: bool = True
 
 
 class Adding:
@@ -41,6 +53,9 @@ class Adding:
         self._touched = touched
         self._changes: list[_Values] = []
         self._jobs: list[_Values] = []
+        self._gone: dict[str, Any] = {}
+        # Deletions of which instances have come back by being sent again.
+        self._undone: set[int] = set()
 
     def add(self, instances: Sequence[Ready]) -> list[Added]:
         """What became of each, in their order."""
@@ -48,6 +63,7 @@ class Adding:
         for numbered in _rounds(instances):
             added = self._round([one for _, one in numbered])
             results.update(zip((number for number, _ in numbered), added, strict=True))
+        self._write_undone()
         self._write_feed()
         return [results[number] for number in range(len(instances))]
 
@@ -55,7 +71,8 @@ class Adding:
         entries = [one.entry for one in instances]
         existing = self._existing(entries)
         before = [existing.get(entry.scan.uids.instance) for entry in entries]
-        outcomes = [self._outcome(entry, old) for entry, old in zip(entries, before, strict=True)]
+        fates = self._fates(entries, before)
+        outcomes = [fate.outcome for fate in fates]
         parents = Parents(self._connection, entries[0].partition, self._now)
         parents.hold([one for one, outcome in zip(instances, outcomes, strict=True) if outcome in _TAKEN])
         keys = self._new_keys(
@@ -63,9 +80,10 @@ class Adding:
         )
         added: list[Added] = []
         fresh: list[tuple[_Values, _Values]] = []
-        for one, old, outcome in zip(instances, before, outcomes, strict=True):
-            entry = one.entry
+        for one, old, fate in zip(instances, before, fates, strict=True):
+            entry, outcome = one.entry, fate.outcome
             flags: tuple[Flag, ...] = ()
+            there = None
             if outcome in _TAKEN:
                 parent = parents.of(entry)
                 flags = parent.describe(one)
@@ -78,9 +96,12 @@ class Adding:
                 else:
                     self._overwrite(old, parent.pk, one, flags)
                 self._follow(entry, "instance-stored" if outcome is Outcome.STORED else "instance-replaced")
-            elif outcome is None and old is not None:
-                self._quarantine(entry, old)
-            added.append(Added(outcome, old.sha256 if outcome is None and old is not None else None, flags))
+            elif outcome is None:
+                there = old or self._gone[entry.scan.uids.instance]
+                if fate.kept:
+                    self._quarantine(entry, there.sha256, _against(entry, old, fate))
+            quarantined = outcome is None and fate.kept
+            added.append(Added(outcome, there.sha256 if there else None, flags, fate.rejected, quarantined))
         self._write(instance, [row for row, _ in fresh])
         self._write(instance_content, [content for _, content in fresh])
         parents.write_back()
@@ -93,15 +114,34 @@ class Adding:
         )
         return {row.sop_instance_uid: row for row in found}
 
-    def _outcome(self, entry: Entry, old: _Existing | None) -> Outcome | None:
-        """None is a conflict: the UID is taken by other bytes, or by an instance of another study or series."""
-        if old is None or old.deleted_at is not None:
-            return Outcome.STORED
+    def _fates(self, entries: list[Entry], before: list[_Existing | None]) -> list[_Fate]:
+        partition = entries[0].partition
+        new = [entry.scan.uids.instance for entry, old in zip(entries, before, strict=True) if old is None]
+        self._gone = {
+            row.sop_instance_uid: row
+            for row in (statements.TOMBSTONES.run(self._connection, {"in_partition": partition, "uids": new}) if new else ())
+        }
+        held: set[str] = set()
+        if self._duplicates == "replace" and len(new) < len(entries):
+            asked = {"in_partition": partition, "uids": list({entry.scan.uids.study for entry in entries})}
+            held = {row.study_instance_uid for row in statements.HELD.run(self._connection, asked)}
+        return [self._fate(entry, old, held) for entry, old in zip(entries, before, strict=True)]
+
+    def _fate(self, entry: Entry, old: _Existing | None, held: set[str]) -> _Fate:
+        """Not taken are other bytes under a UID that is there, an instance of another study or series, and what was
+        deleted as wrong. Upkeep does not bring back what was deleted for whatever reason."""
+        upkeep = entry.source.kind == "rebuild"
+        if old is None:
+            gone = self._gone.get(entry.scan.uids.instance)
+            return _Fate(None, gone.code, kept=not upkeep) if gone is not None else _Fate(Outcome.STORED)
+        if old.deleted_at is not None:
+            if is_final(old.code or ""):
+                return _Fate(None, old.code, kept=old.sha256 != entry.sha256)
+            return _Fate(None) if upkeep else _Fate(Outcome.STORED)
         if old.sha256 == entry.sha256:
-            return Outcome.ALREADY
-        uids = entry.scan.uids
-        same_place = (old.study_instance_uid, old.series_instance_uid) == (uids.study, uids.series)
-        return Outcome.REPLACED if self._duplicates == "replace" and same_place else None
+            return _Fate(Outcome.ALREADY)
+        replaces = self._duplicates == "replace" and not _elsewhere(entry, old) and entry.scan.uids.study not in held
+        return _Fate(Outcome.REPLACED if replaces else None)
 
     def _new_keys(self, number: int) -> Iterator[int]:
         if not number:
@@ -116,39 +156,48 @@ class Adding:
         return {**one.instance, **keys}, {**one.content, "instance_pk": pk}
 
     def _overwrite(self, old: _Existing, series_pk: int, one: Ready, flags: tuple[Flag, ...]) -> None:
-        """Another version takes the row; what was there is history."""
-        history = _object_values(old) | {
-            "partition": one.entry.partition,
-            "study_instance_uid": old.study_instance_uid,
-            "series_instance_uid": old.series_instance_uid,
-            "sop_instance_uid": old.sop_instance_uid,
-            "replaced_at": self._now,
-            "reason": "replaced" if old.deleted_at is None else "deleted",
-        }
-        self._write(instance_history, [history])
+        """Another version takes the row; what was there is history, unless it is the same object. Raises Rerun when the
+        row is no longer what this transaction has decided by."""
+        if old.object_key != one.entry.object_key:
+            history = _object_values(old) | {
+                "partition": one.entry.partition,
+                "study_instance_uid": old.study_instance_uid,
+                "series_instance_uid": old.series_instance_uid,
+                "sop_instance_uid": old.sop_instance_uid,
+                "replaced_at": self._now,
+                "reason": "replaced" if old.deleted_at is None else "deleted",
+            }
+            self._write(instance_history, [history])
         keys = {"series_pk": series_pk, "revision": old.revision + 1, "flags": flags_bytes(one.entry, flags)}
-        self._connection.execute(
-            update(instance).where(instance.c.pk == old.pk).values(deleted_at=None, **one.instance, **keys)
-        )
+        seen = update(instance).where(instance.c.pk == old.pk, instance.c.revision == old.revision)
+        written = self._connection.execute(seen.values(deleted_at=None, deletion_pk=None, **one.instance, **keys))
+        if not written.rowcount:
+            raise Rerun
         content = update(instance_content).where(instance_content.c.instance_pk == old.pk)
         self._connection.execute(content.values(one.content))
+        if old.deletion_pk is not None:
+            self._undone.add(old.deletion_pk)
 
-    def _quarantine(self, entry: Entry, old: _Existing) -> None:
+    def _quarantine(self, entry: Entry, existing_sha256: str, reason: str) -> None:
         uids = entry.scan.uids
-        elsewhere = (old.study_instance_uid, old.series_instance_uid) != (uids.study, uids.series)
         row = received(entry) | {
             "study_instance_uid": uids.study,
             "series_instance_uid": uids.series,
             "sop_instance_uid": uids.instance,
             "sop_class_uid": entry.scan.sop_class_uid,
-            "existing_sha256": old.sha256,
-            "reason": "the UID belongs to another study or series"
-            if elsewhere
-            else "the UID has other bytes",
+            "existing_sha256": existing_sha256,
+            "reason": reason,
             "times": 1,
         }
         statements.ADD_QUARANTINE[self._dialect].run(self._connection, row)
         self._follow(entry, "instance-quarantined")
+
+    def _write_undone(self) -> None:
+        """The records of deletions tell less now."""
+        if self._undone:
+            touched = update(deletion).where(deletion.c.pk.in_(self._undone))
+            self._connection.execute(touched.values(revision=deletion.c.revision + 1))
+            self._jobs += [job_values(WRITE_RECORD, {"deletion": pk}, self._now) for pk in sorted(self._undone)]
 
     def _follow(self, entry: Entry, kind: str) -> None:
         uids = entry.scan.uids
@@ -204,6 +253,20 @@ def _count(parent: HeldSeries, entry: Entry, old: _Existing | None) -> None:
         parent.count(entry.scan.sop_class_uid, instances=0, size=entry.size - old.size)
     else:
         parent.count(entry.scan.sop_class_uid, instances=1, size=entry.size)
+
+
+def _elsewhere(entry: Entry, old: _Existing) -> bool:
+    uids = entry.scan.uids
+    return bool((old.study_instance_uid, old.series_instance_uid) != (uids.study, uids.series))
+
+
+def _against(entry: Entry, old: _Existing | None, fate: _Fate) -> str:
+    """Why an entry is in quarantine, for an administrator."""
+    if fate.rejected:
+        return f"the UID was deleted: {meaning_of(fate.rejected)}"
+    if old is not None and old.deleted_at is not None:
+        return "the UID was deleted"
+    return "the UID belongs to another study or series" if old and _elsewhere(entry, old) else "the UID has other bytes"
 
 
 def _object_values(old: _Existing) -> _Values:

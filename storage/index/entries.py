@@ -28,13 +28,16 @@ class Entry:
 class Added:
     """What became of an entry. On a conflict `outcome` is None, and the entry is in quarantine.
 
-    `flags` says where the instance disagrees with what its study or series has had until now; the instance is stored
+    `rejected` is then the code under which the instance was deleted before, where that is why it is not taken; it is
+    `quarantined` only where its bytes are not those that the archive still has. `flags` says where the instance disagrees with what its study or series has had until now; the instance is stored
     with them all the same.
     """
 
     outcome: Outcome | None
     conflict_sha256: str | None = None
     flags: tuple[Flag, ...] = ()
+    rejected: str = ""
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +97,6 @@ class Quarantined:
     source: Source
     received_at: datetime
     times: int
+    partition: str = DEFAULT_PARTITION
+    rejected_at: datetime | None = None
+    rejected_by: str = ""

@@ -21,13 +21,17 @@ _MODALITY = tag_of("Modality")
 
 
 class Kept:
-    """What a study or a series keeps of its instances, as it was read; `changed` when an instance has filled some of it."""
+    """What a study or a series keeps of its instances, as it was read; `changed` when an instance has filled some of it.
 
-    __slots__ = ("_attributes", "_encoded", "changed")
+    `gone`: all of its instances are deleted, and the next one describes it as if it were the first.
+    """
 
-    def __init__(self, encoded: bytes) -> None:
+    __slots__ = ("_attributes", "_encoded", "_gone", "changed")
+
+    def __init__(self, encoded: bytes, *, gone: bool = False) -> None:
         self._encoded: bytes | None = encoded
         self._attributes: dict[str, Mapping[str, Any]] | None = None
+        self._gone = gone
         self.changed = False
 
     @property
@@ -39,6 +43,10 @@ class Kept:
 
     def learn(self, part: Part, whole: str) -> tuple[Flag, ...]:
         """Fill what was not known yet from an instance; flags for where it contradicts what was."""
+        if self._gone:
+            self._attributes, self._encoded, self._gone = dict(part.attributes), part.encoded, False
+            self.changed = True
+            return ()
         if part.encoded == self._encoded:
             # Nearly always: the instances of a series agree about it to the letter.
             return ()
@@ -118,11 +126,11 @@ class Parents:
         """Write counters, and what was filled, of everything that is held."""
         for held in self._series.values():
             if held.kept.changed:
-                self._fill(series, held.pk, held.kept.attributes)
+                fill(self._connection, series, held.pk, held.kept.attributes)
                 held.study.modalities |= _modality(held.kept)
         for one in self._studies.values():
             if one.kept.changed:
-                self._fill(study, one.pk, one.kept.attributes)
+                fill(self._connection, study, one.pk, one.kept.attributes)
         if self._studies:
             statements.UPDATE_STUDY.run_many(
                 self._connection, [self._study_values(one) for one in self._studies.values()]
@@ -204,16 +212,6 @@ class Parents:
             "updated_at": self._now,
         }
 
-    def _fill(self, table: Table, pk: int, attributes: Mapping[str, Any]) -> None:
-        kept = rows.subset(attributes, attributes.keys())
-        searched = rows.columns(rows.STUDY_COLUMNS if table is study else rows.SERIES_COLUMNS, kept)
-        # The unique keys stay those under which the row was made.
-        searched.pop("study_instance_uid", None)
-        searched.pop("series_instance_uid", None)
-        self._connection.execute(
-            update(table).where(table.c.pk == pk).values(attributes=orjson.dumps(kept), **searched)
-        )
-
     def _study_values(self, held: HeldStudy) -> dict[str, Any]:
         return {
             "row": held.pk,
@@ -236,6 +234,16 @@ class Parents:
         }
 
 
+def fill(connection: Connection, table: Table, pk: int, attributes: Mapping[str, Any]) -> None:
+    """Write what a study or a series keeps of its instances, and its search columns."""
+    kept = rows.subset(attributes, attributes.keys())
+    searched = rows.columns(rows.STUDY_COLUMNS if table is study else rows.SERIES_COLUMNS, kept)
+    # The unique keys stay those under which the row was made.
+    searched.pop("study_instance_uid", None)
+    searched.pop("series_instance_uid", None)
+    connection.execute(update(table).where(table.c.pk == pk).values(attributes=orjson.dumps(kept), **searched))
+
+
 def listed(texts: set[str]) -> str:
     r"""Several values in one column, each between backslashes, so that one can be looked for: `\CT\SR\`."""
     return "\\".join(("", *sorted(texts), "")) if texts else ""
@@ -255,7 +263,7 @@ def _modality(kept: Kept) -> set[str]:
 def _held_study(row: Any) -> HeldStudy:
     return HeldStudy(
         pk=row.pk,
-        kept=Kept(row.attributes),
+        kept=Kept(row.attributes, gone=row.deleted_at is not None),
         modalities=set(unlisted(row.modalities)),
         sop_classes=set(unlisted(row.sop_classes)),
         number_of_series=row.number_of_series,
@@ -269,7 +277,7 @@ def _held_series(row: Any, parent: HeldStudy) -> HeldSeries:
     return HeldSeries(
         pk=row.pk,
         study=parent,
-        kept=Kept(row.attributes),
+        kept=Kept(row.attributes, gone=row.deleted_at is not None),
         number_of_instances=row.number_of_instances,
         size=row.size,
         revision=row.revision,

@@ -75,9 +75,9 @@ def merge(kept: dict[str, Mapping[str, Any]], news: Dataset, whole: str) -> tupl
     filled, flags = False, []
     for tag, element in news.items():
         there = kept.get(tag)
-        if there == element or not _says_something(element):
+        if there == element or not says_something(element):
             continue
-        if there is None or not _says_something(there):
+        if there is None or not says_something(there):
             kept[tag] = element
             filled = True
         elif tag not in _MAY_DIFFER:
@@ -86,7 +86,8 @@ def merge(kept: dict[str, Mapping[str, Any]], news: Dataset, whole: str) -> tupl
     return filled, flags
 
 
-def _says_something(element: Mapping[str, Any]) -> bool:
+def says_something(element: Mapping[str, Any]) -> bool:
+    """Whether an attribute has a value."""
     return any(element.get(form) for form in ("Value", "InlineBinary", "BulkDataURI"))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.index.prepared import Prepared
-from storage.index.tables import counter, instance, quarantine, series, study
+from storage.index.tables import counter, deletion, instance, legal_hold, quarantine, series, study, tombstone
 
 UIDS: BindParameter[Any] = bindparam("uids", expanding=True)
 
@@ -18,16 +18,34 @@ EXISTING = Prepared(
     select(
         *(instance.c[name] for name in (
             "pk", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "object_key", "sha256", "size", "source",
-            "received_at", "revision", "deleted_at",
+            "received_at", "revision", "deleted_at", "deletion_pk",
         )),
         series.c.series_instance_uid,
         study.c.study_instance_uid,
+        deletion.c.code,
     )
     .join_from(instance, series, instance.c.series_pk == series.c.pk)
     .join(study, series.c.study_pk == study.c.pk)
+    .outerjoin(deletion, instance.c.deletion_pk == deletion.c.pk)
     .where(instance.c.partition == bindparam("in_partition"), instance.c.sop_instance_uid.in_(UIDS)),
     "uids",
 )  # fmt: skip
+
+# Those of the UIDs that are gone for good and are not taken again.
+TOMBSTONES = Prepared(
+    select(tombstone.c.sop_instance_uid, tombstone.c.sha256, tombstone.c.code).where(
+        tombstone.c.partition == bindparam("in_partition"), tombstone.c.sop_instance_uid.in_(UIDS)
+    ),
+    "uids",
+)
+
+# Those of the studies of which nothing may be replaced.
+HELD = Prepared(
+    select(legal_hold.c.study_instance_uid).where(
+        legal_hold.c.partition == bindparam("in_partition"), legal_hold.c.study_instance_uid.in_(UIDS)
+    ),
+    "uids",
+)
 
 # Locked in the order of their UIDs, so that two batches with the same studies wait for each other in turn.
 STUDIES = Prepared(

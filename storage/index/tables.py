@@ -142,9 +142,18 @@ instance = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
+    # Of the deletion that it can come back from; only where `deleted_at` is set.
+    Column("deletion_pk", Key),
     UniqueConstraint("partition", "sop_instance_uid", name="uq_instance_uid"),
     Index("ix_instance_series", "series_pk", "instance_number", "pk"),
     Index("ix_instance_object_key", "object_key"),
+    Index(
+        "ix_instance_deletion",
+        "deletion_pk",
+        "pk",
+        sqlite_where=text("deletion_pk IS NOT NULL"),
+        postgresql_where=text("deletion_pk IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -202,8 +211,52 @@ quarantine = Table(
     Column("existing_sha256", Plain, nullable=False),
     Column("reason", Plain, nullable=False),
     Column("times", BigInteger, nullable=False),
+    # Looked at and not wanted: it goes by the policy for what is deleted.
+    Column("rejected_at", BigInteger),
+    Column("rejected_by", Plain),
     UniqueConstraint("partition", "sop_instance_uid", "sha256", name="uq_quarantine"),
     Index("ix_quarantine_object_key", "object_key"),
+    sqlite_autoincrement=True,
+)
+
+# Who has deleted what, when and why; `uid` is the name of its record in the object store. UIDs of levels below the deleted one
+# are ''. `kept` are the tags that study and series had a value of, so that they can be had again.
+deletion = Table(
+    "deletion",
+    metadata,
+    _pk(),
+    _partition(),
+    _text("uid"),
+    *_uids(),
+    *(_text(name) for name in ("code", "comment", "deleted_by", "state", "ended_by")),
+    *(Column(name, BigInteger, nullable=False) for name in ("instances", "size", "revision", "deleted_at")),
+    Column("ended_at", BigInteger),
+    Column("kept", LargeBinary, nullable=False),
+    UniqueConstraint("uid", name="uq_deletion_uid"),
+    Index("ix_deletion_state", "state", "deleted_at"),
+    sqlite_autoincrement=True,
+)
+
+# Instances that are gone for good and are not taken again.
+tombstone = Table(
+    "tombstone",
+    metadata,
+    Column("partition", Plain, primary_key=True),
+    Column("sop_instance_uid", Plain, primary_key=True),
+    *(_text(name) for name in ("study_instance_uid", "series_instance_uid", "sha256", "code")),
+    Column("deletion_pk", Key, nullable=False),
+    Index("ix_tombstone_deletion", "deletion_pk"),
+)
+
+# Studies of which nothing may be deleted, purged or replaced.
+legal_hold = Table(
+    "legal_hold",
+    metadata,
+    _pk(),
+    _partition(),
+    *(_text(name) for name in ("study_instance_uid", "reason", "held_by")),
+    Column("held_at", BigInteger, nullable=False),
+    UniqueConstraint("partition", "study_instance_uid", name="uq_legal_hold"),
     sqlite_autoincrement=True,
 )
 
