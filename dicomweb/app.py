@@ -14,6 +14,7 @@ from starlette_compress import CompressMiddleware, add_compress_type
 
 from dicomweb.bulkdata import BulkData
 from dicomweb.cors import CrossOrigin
+from dicomweb.deletion import Delete
 from dicomweb.exchange import Answer, Call, Endpoint, Handler
 from dicomweb.frames import Frames
 from dicomweb.layouts import Layouts
@@ -33,6 +34,8 @@ from storage.types import Level
 from storage.workitems import Workitems
 
 RETRIEVE, STORE, SEARCH = "PS3.18 10.4", "PS3.18 10.5", "PS3.18 10.6"
+# Not in the standard; see `dicomweb.deletion`.
+DELETE = "beside PS3.18: delete"
 # Beside the other resources, not below them: where WADO-URI has been since before there were others.
 WADO_URI = "/wado"
 _STUDY = "/studies/{study}"
@@ -67,9 +70,10 @@ RESOURCES = (
     _get(_STUDY + "/instances", "search instances"),
     _get("/series", "search series"),
     _get("/instances", "search instances"),
-    Resource(_STUDY, {"GET": "instances", "POST": "store"}),
-    _get(_SERIES, "instances"),
-    _get(_INSTANCE, "instance"),
+    Resource(_STUDY, {"GET": "instances", "POST": "store", "DELETE": "delete"}),
+    Resource(_SERIES, {"GET": "instances", "DELETE": "delete"}),
+    Resource(_INSTANCE, {"GET": "instance", "DELETE": "delete"}),
+    *(Resource(level + "/reject/{code}", {"POST": "reject"}) for level in (_STUDY, _SERIES, _INSTANCE)),
     _get(_INSTANCE + "/bulkdata/{path:path}", "bulk data"),
     *(_get(level + "/rendered", "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
     *(_get(level + "/thumbnail", "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
@@ -112,6 +116,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     )
     instances, rendered = Instances(archive), Rendered(archive, layouts)
     pictures = CapacityLimiter(settings.picture_threads)
+    removal = Delete(archive, settings)
     uri = WadoUri(layouts, archive.blobs, instances.one, rendered.picture)
     return {
         "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs)),
@@ -129,6 +134,8 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
             for name, level in _SEARCHES.items()
         },
         "store": Handler(STORE, take=Store(archive, settings)),
+        "delete": Handler(DELETE, take=removal.delete),
+        "reject": Handler(DELETE, take=removal.reject),
         **_worklist(Worklist(Workitems(archive.index), settings)),
     }
 

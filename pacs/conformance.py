@@ -85,6 +85,10 @@ Beyond the standard, and where it is read differently:
 - **Imperfect instances are kept** and flagged, UIDs that break PS3.5 9.1 among them; what cannot be identified is refused.
 - **Duplicates.** The same bytes again: success. Other bytes under a known SOP Instance UID: by setting kept apart in quarantine and
   refused with 0111, or taken in its place. PS3.4 B.2.3 does not list 0111.
+- **Deletion** (no service of DICOM; over HTTP, and by the administrator) hides instances from every service at once and can be
+  undone. With 113001, 113037 or 113038 (PS3.16 CID 7011) an instance that comes again is refused with 0124; deleted for any
+  other reason it is stored again. Rejection notes (Key Object Selection documents of IHE Imaging Object Change Management) are
+  stored and not acted upon.
 - **C-FIND** adds Retrieve AE Title (0008,0054), this archive's own.
 - **C-MOVE and C-GET** need the unique key of its level only; keys above it narrow what is sent where they are given, keys below it are
   refused (A900). Nothing found is success with no sub-operations. Keys are lists of UIDs at every level but PATIENT.

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -126,19 +127,23 @@ class Ingest:
         if not written and not self._still_there(entry):
             # The object was there before us, without a row perhaps, and a sweep of orphans took it meanwhile.
             written = self._blobs.put(entry.object_key, content)
-        if added.outcome is None and self._is_the_same(entry, content):
-            return _stored(entry, Outcome.ALREADY, added)
+        if added.quarantined and self._is_the_same(entry, content, deleted=bool(added.rejected)):
+            added = replace(added, quarantined=False)
+            if not added.rejected:
+                return _stored(entry, Outcome.ALREADY, added)
         return _answer(entry, added, written)
 
-    def _is_the_same(self, entry: Entry, content: Content) -> bool:
+    def _is_the_same(self, entry: Entry, content: Content, *, deleted: bool) -> bool:
         """Whether a conflict is none, since the data sets are the same; then the newcomer's object is let go.
+
+        It is compared with what is stored, or with what is `deleted` and not yet gone.
 
         What comes by C-STORE has a File Meta Information of our making, what comes as a file has that of its writer
         (PS3.10 7.1): the same instance, sent by two ways, differs in nothing that anybody would miss.
         """
         uids = entry.scan.uids
         scope = Scope(uids.study, uids.series, uids.instance, partition=entry.partition)
-        stored = next(iter(self._index.locate(scope)), None)
+        stored = self._index.locate_deleted(scope) if deleted else next(iter(self._index.locate(scope)), None)
         if stored is None or stored.transfer_syntax_uid != entry.scan.transfer_syntax_uid:
             return False
         view = content.view()[entry.scan.dataset_offset :]

@@ -53,6 +53,24 @@ class Reading:
         for row in self._in_order(query, scope, _PAGE):
             yield rows.located(row)
 
+    def locate_deleted(self, scope: Scope) -> Located | None:
+        """An instance that is deleted and not yet gone for good, by the UIDs of `scope`, which must name one."""
+        query = (
+            select(*LOCATED)
+            .join_from(instance, series, instance.c.series_pk == series.c.pk)
+            .join(study, series.c.study_pk == study.c.pk)
+            .where(
+                instance.c.partition == scope.partition,
+                instance.c.sop_instance_uid == scope.instance,
+                series.c.series_instance_uid == scope.series,
+                study.c.study_instance_uid == scope.study,
+                instance.c.deleted_at.is_not(None),
+            )
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return rows.located(row) if row is not None else None
+
     def kinds(self, scope: Scope) -> dict[tuple[str, str], int]:
         """How many instances of each SOP class and transfer syntax a scope has; `scope` names a study, or a series of it."""
         kind = (instance.c.sop_class_uid, instance.c.transfer_syntax_uid)
