@@ -164,7 +164,7 @@ def choose(served: Served, chance: random.Random) -> tuple[str, list[int]]:
         "supervisor": [served.pid],
         "everything": chance.sample(served.everything(), len(served.everything())),
     }
-    return name, pids.get(name) or served.pids(f"process {name}")
+    return name, pids.get(name) or served.pids(name)
 
 
 @pytest.mark.slow

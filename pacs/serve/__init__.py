@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import sys
 from collections.abc import Collection
+from pathlib import Path
+from types import ModuleType
 
 from pacs import logs, metrics_folder
 from pacs.data_folder import make, run_folder
@@ -34,8 +37,9 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
     listeners = {kind: _listener(settings, kind) for kind in kinds if kind in _LISTENING}
     for kind in kinds:
         metrics_folder.forget(run_folder(settings), kind)
+    process = _loaded(run_folder(settings), kinds)
     places = [(kind, listeners.get(kind)) for kind in kinds for _ in range(_number(kind, settings))]
-    supervisor = Supervisor(places, environment(settings), run_folder(settings), settings.stop_seconds)
+    supervisor = Supervisor(places, process.run, environment(settings), run_folder(settings), settings.stop_seconds)
     try:
         clean = supervisor.run(lambda: _tell(settings, listeners))
     finally:
@@ -43,6 +47,16 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
             listener.close()
         lock.release()
     return 0 if clean else 1
+
+
+def _loaded(run_folder: Path, kinds: Collection[Kind]) -> ModuleType:
+    """The module of the processes, with all that they need: each of them is a fork of this one."""
+    # Read when the library behind is loaded; each process is told a folder of its own.
+    os.environ[metrics_folder.VARIABLE] = str(run_folder)
+    from pacs.serve import process
+
+    process.load(kinds)
+    return process
 
 
 def _kinds(only: Collection[str]) -> list[Kind]:

@@ -1,7 +1,9 @@
-"""The kinds of process there are, and what one tells its supervisor."""
+"""The kinds of process there are, what the supervisor tells one, and what it is told."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -12,6 +14,31 @@ class Kind(StrEnum):
     WEB = "web"
     DIMSE = "dimse"
     WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What one process is to do. Numbers are descriptors, but for `parent`, a pid, and `slot`, its place in `loads`."""
+
+    kind: Kind
+    parent: int
+    # A pipe that ends when the supervisor does, and one to say on how far we are.
+    lifeline: int
+    tell: int
+    # Memory in which processes of a kind tell how busy they are.
+    loads: int
+    slot: int
+    # The listening socket, for what listens.
+    socket: int | None
+    # Bring the index up to date first; or wait for it: a pipe that ends when it is.
+    prepare: bool
+    after: int | None
+    environment: Mapping[str, str]
+
+    @property
+    def descriptors(self) -> list[int]:
+        """All that the process needs to have open."""
+        return [one for one in (self.lifeline, self.tell, self.loads, self.socket, self.after) if one is not None]
 
 
 # Said on a pipe: the index is up to date; this process serves.

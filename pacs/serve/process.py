@@ -1,23 +1,25 @@
-"""One serving process, as the supervisor starts it: `python -m pacs.serve.process KIND`; ends with its parent."""
+"""One serving process, forked by the supervisor; ends with its parent."""
 
 from __future__ import annotations
 
-import argparse
 import ctypes
+import importlib
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import Final
 
 import structlog
+from setproctitle import setproctitle
 
 from pacs import compose, logs, settings
 from pacs.data_folder import run_folder
 from pacs.metrics import Metrics
-from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind
+from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind, Orders
 from pacs.serve.loads import Loads
 from pacs.settings import Settings
 from storage.errors import LightboxError
@@ -27,24 +29,39 @@ _PR_SET_PDEATHSIG = 1
 
 Ready = Callable[[], None]
 
+# What each kind would load when it begins: loaded before, it is in memory once for all.
+_MODULES: Final = {
+    Kind.WEB: ("pacs.serve.web", "pacs.admin", "pacs.forwarded", "pacs.health", "pacs.hosts", "pacs.viewer", "dicomweb.app"),
+    Kind.DIMSE: ("pacs.scp.server",),
+    Kind.WORKER: ("pacs.worker", "pacs.processing"),
+}
 
-def main(arguments: list[str] | None = None) -> int:
+
+def load(kinds: Iterable[Kind]) -> None:
+    """Load what processes of these kinds need, without beginning anything: no thread, no connection, no file."""
+    for kind in kinds:
+        for name in _MODULES[kind]:
+            importlib.import_module(name)
+
+
+def run(orders: Orders) -> int:
     """Serve until SIGTERM, then finish what is in flight. 0 after a clean stop, CANNOT_START when it cannot begin."""
-    options = _options(arguments)
-    _end_with_parent(options.parent, options.lifeline)
+    os.environ.update(orders.environment)
+    setproctitle(f"pacs: {orders.kind}")
+    _end_with_parent(orders.parent, orders.lifeline)
     # Ctrl-C reaches every process of a terminal; it is the supervisor who says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
     chosen = settings.load()
-    logs.configure(options.kind, format=chosen.log_format, level=chosen.log_level)
+    logs.configure(orders.kind, format=chosen.log_format, level=chosen.log_level)
     try:
-        if options.after is not None:
+        if orders.after is not None:
             # Until the supervisor closes its end: another process is bringing the index up to date.
-            os.read(options.after, 1)
-        if options.prepare:
+            os.read(orders.after, 1)
+        if orders.prepare:
             compose.prepare(chosen)
-            os.write(options.tell, PREPARED)
-        _serve(options, chosen, _once_ready(options.tell))
+            os.write(orders.tell, PREPARED)
+        _serve(orders, chosen, _once_ready(orders.tell))
     except LightboxError as error:
         sys.stderr.write(f"pacs: {logs.escaped(str(error))}\n")
         return CANNOT_START
@@ -98,29 +115,15 @@ def _worker(chosen: Settings, ready: Ready) -> None:
         worker.stop(chosen.stop_seconds)
 
 
-def _serve(options: argparse.Namespace, chosen: Settings, ready: Ready) -> None:
-    if options.kind == Kind.WORKER:
+def _serve(orders: Orders, chosen: Settings, ready: Ready) -> None:
+    if orders.socket is None:
         _worker(chosen, ready)
         return
-    listener = socket.socket(fileno=options.socket)
-    if options.kind == Kind.WEB:
+    listener = socket.socket(fileno=orders.socket)
+    if orders.kind is Kind.WEB:
         _web(chosen, listener, ready)
     else:
-        _dimse(chosen, listener, Loads(options.loads, options.slot), ready)
-
-
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pacs.serve.process")
-    parser.add_argument("kind", choices=[*Kind])
-    parser.add_argument("--parent", type=int, required=True, help="pid of the supervisor")
-    parser.add_argument("--lifeline", type=int, required=True, help="pipe that ends when the supervisor does")
-    parser.add_argument("--socket", type=int, help="listening socket, for what listens")
-    parser.add_argument("--loads", type=int, help="memory in which processes of a kind tell how busy they are")
-    parser.add_argument("--slot", type=int, default=0, help="which of them this is")
-    parser.add_argument("--tell", type=int, required=True, help="pipe to say on how far it is")
-    parser.add_argument("--prepare", action="store_true", help="bring the index up to date first")
-    parser.add_argument("--after", type=int, help="pipe that ends when the index is up to date")
-    return parser.parse_args(arguments)
+        _dimse(chosen, listener, Loads(orders.loads, orders.slot), ready)
 
 
 def _end_with_parent(parent: int, lifeline: int) -> None:
@@ -146,6 +149,3 @@ def _once_ready(descriptor: int) -> Ready:
 
     return ready
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,8 +6,6 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ from types import FrameType
 import structlog
 
 from pacs import metrics_folder
-from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind
+from pacs.serve.forking import Forked, fork
+from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind, Orders
 from pacs.serve.loads import Loads, shared
 from storage.errors import LightboxError
 
@@ -39,7 +38,7 @@ class _Place:
     kind: Kind
     listener: socket.socket | None
     slot: int
-    process: subprocess.Popen[bytes] | None = None
+    process: Forked | None = None
     ready: bool = False
     begun: float = 0.0
     deaths: int = 0
@@ -49,20 +48,23 @@ class _Place:
 class Supervisor:
     """Runs `places`: a kind and its listening socket, if it has one, for each process. To be used once, in the main thread.
 
-    The first process brings the index up to date while the others are loading, which is what takes the time.
+    The first process brings the index up to date, which the others wait for.
     """
 
     def __init__(
         self,
         places: Iterable[tuple[Kind, socket.socket | None]],
+        run: Callable[[Orders], int],
         environment: Mapping[str, str],
         run_folder: Path,
         stop_seconds: float,
     ) -> None:
+        """`run` is what a process does: everything it needs has been loaded here, once for all of them."""
         self._places = [_Place(kind, listener, slot) for slot, (kind, listener) in enumerate(places)]
         self._shared_loads = shared(len(self._places))
         self._loads = Loads(self._shared_loads, 0)
-        self._environment = {**os.environ, **environment}
+        self._run = run
+        self._environment = environment
         self._run_folder = run_folder
         self._stop_seconds = stop_seconds
         self._stops = 0
@@ -112,26 +114,23 @@ class Supervisor:
 
     def _start(self, place: _Place) -> None:
         reading, telling = os.pipe()
-        descriptors = [self._lifeline[0], telling, self._shared_loads]
-        command = [sys.executable, "-m", "pacs.serve.process", place.kind.value, f"--parent={os.getpid()}"]
-        command += [f"--lifeline={self._lifeline[0]}", f"--tell={telling}"]
-        command += [f"--loads={self._shared_loads}", f"--slot={place.slot}"]
-        if place.listener is not None:
-            command += [f"--socket={place.listener.fileno()}"]
-            descriptors += [place.listener.fileno()]
-        if self._gate is not None and place is self._places[0]:
-            command += ["--prepare"]
-        elif self._gate is not None:
-            command += [f"--after={self._gate[0]}"]
-            descriptors += [self._gate[0]]
-        figures = metrics_folder.process_folder(self._run_folder, place.kind)
-        place.process = subprocess.Popen(  # noqa: S603 - ourselves
-            command,
-            env={**self._environment, metrics_folder.VARIABLE: str(figures)},
-            pass_fds=descriptors,
-            # A group of its own, so that Ctrl-C in the terminal is the supervisor's to pass on.
-            process_group=0,
+        first = place is self._places[0]
+        orders = Orders(
+            place.kind,
+            parent=os.getpid(),
+            lifeline=self._lifeline[0],
+            tell=telling,
+            loads=self._shared_loads,
+            slot=place.slot,
+            socket=place.listener.fileno() if place.listener else None,
+            prepare=first and self._gate is not None,
+            after=None if first or self._gate is None else self._gate[0],
+            environment={
+                **self._environment,
+                metrics_folder.VARIABLE: str(metrics_folder.process_folder(self._run_folder, place.kind)),
+            },
         )
+        place.process = fork(lambda: self._run(orders), keep=orders.descriptors)
         os.close(telling)
         place.ready, place.begun = False, time.monotonic()
         self._selector.register(reading, selectors.EVENT_READ, place)

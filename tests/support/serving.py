@@ -53,12 +53,12 @@ class Served:
         """The processes of one kind, as the system knows them."""
         with contextlib.suppress(psutil.NoSuchProcess):
             below = psutil.Process(self.pid).children()
-            return [process.pid for process in below if kind in _arguments(process)]
+            return [process.pid for process in below if f"pacs: {kind}" in _arguments(process)]
         return []
 
     def everything(self) -> list[int]:
         """The supervisor and all that it has started."""
-        return [self.pid, *self.pids("pacs.serve.process")]
+        return [self.pid, *self.pids("")]
 
     def kill(self, pids: list[int]) -> None:
         """SIGKILL, the first first."""

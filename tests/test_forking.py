@@ -1,0 +1,96 @@
+"""A forked process has what it was given and nothing else of its parent's, and says how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pacs.serve.forking import Forked, fork
+
+
+def said(run: Callable[[int], None], keep: tuple[int, ...] = ()) -> str:
+    """What `run`, in a forked process, writes to the descriptor that it is given."""
+    reading, writing = os.pipe()
+
+    def child() -> int:
+        run(writing)
+        return 0
+
+    process = fork(child, [writing, *keep])
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    assert process.wait() == 0
+    return text
+
+
+def test_it_has_only_the_descriptors_that_it_is_given(tmp_path: Path) -> None:
+    def tell(out: int) -> None:
+        found = [number for number in range(256) if _is_open(number)]
+        os.write(out, " ".join(map(str, found)).encode())
+
+    with (tmp_path / "kept").open("w") as kept, (tmp_path / "other").open("w") as other:
+        open_there = set(map(int, said(tell, (kept.fileno(),)).split()))
+        assert kept.fileno() in open_there
+        assert other.fileno() not in open_there
+    assert len(open_there - {0, 1, 2}) == 2
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def test_it_has_a_group_of_its_own_and_the_usual_signals() -> None:
+    def tell(out: int) -> None:
+        os.write(out, f"{os.getpgid(0) == os.getpid()} {signal.getsignal(signal.SIGTERM) is signal.SIG_DFL}".encode())
+
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    try:
+        assert said(tell) == "True True"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _never() -> int:
+    time.sleep(60)
+    return 0
+
+
+@pytest.mark.parametrize("status", [0, 78])
+def test_its_status_is_what_it_returns(status: int) -> None:
+    process = fork(lambda: status, [])
+    assert process.wait() == status
+    assert process.poll() == status
+
+
+def test_an_exception_is_told_and_ends_it_alone() -> None:
+    program = "from pacs.serve.forking import fork\ndef fails(): raise ValueError('a sentence')\nprint(fork(fails, []).wait(), 'once')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "ValueError: a sentence" in done.stderr
+    assert done.stdout == "1 once\n"
+
+
+def test_signals_reach_it_until_it_is_gone() -> None:
+    process = fork(_never, [])
+    assert process.poll() is None
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.send_signal(signal.SIGTERM)
+
+
+def test_a_signal_never_reaches_a_pid_that_is_not_ours_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Forked(2**22 + 1)
+    process.returncode = 0
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    process.kill()
