@@ -18,11 +18,12 @@ from pacs.scp.sop_classes import SOP_CLASSES, Kind
 from pacs.scp.suboperations import MOST_NAMED, RetrieveStatus
 from pacs.scu.associating import MOST_CONTEXTS
 from pacs.scu.delivery import MOST_BREAKS, MOST_REPEATS
-from storage import commitment
+from storage import commitment, worklist_entries
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
 from storage.conformance import table
 from storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from storage.worklist_entries import OFFERED
 
 _INTRODUCTION: Final = """\
 # DICOM conformance statement
@@ -37,7 +38,8 @@ _OVERVIEW: Final = (
     ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`", "patient root, study root, patient/study only"),
     ("Storage commitment", "yes", "`pacs send --commit`", "push model; as SCU reports are taken on the same association only"),
     ("Unified procedure steps (PS3.4 annex CC)", "partly", "not yet", "UPS Push, Pull, Watch and Query over the store of UPS-RS (see Worklist); subscriptions are refused with C315, for event reports go out on WebSockets alone; no UPS Event"),
-    ("Modality worklist, MPPS", "not yet", "not yet", ""),
+    ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4)"),
+    ("MPPS", "not yet", "not yet", ""),
     ("Instance availability, media creation, print", "no", "no", ""),
     ("DICOMweb: store, search, retrieve, worklist", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS, WADO-URI, UPS-RS with events on WebSockets"),
     ("DICOMweb: delete, capabilities, non-patient instances", "not yet", "no", ""),
@@ -226,7 +228,23 @@ def _extended() -> str:
 
 def _keys() -> str:
     levels = (f"### {level}\n\n{stored.keys(level)}" for level in ALL_LEVELS)
-    return "\n\n".join((_KEYS, "### Matching (PS3.4 C.2.2.2)", stored.matching(), *levels))
+    worklist = f"### Modality worklist (PS3.4 table K.6-1)\n\n{_WORKLIST}\n\n{_worklist_keys()}"
+    return "\n\n".join((_KEYS, "### Matching (PS3.4 C.2.2.2)", stored.matching(), *levels, worklist))
+
+
+_WORKLIST: Final = f"""\
+Every key is matched as in the table above, those of the scheduled procedure step inside its sequence, and a range of dates with a range
+of times as one range of moments. Answered are the entries whose status is {", ".join(sorted(OFFERED))}, by when they begin, unless
+the query names a status. A key that is not in the table is taken as empty (FF01). An entry that is for no station in particular is
+for the one that asks: its title is the one in the key, else the calling AE title. A sequence key without keys in it asks for the whole step."""
+
+
+def _worklist_keys() -> str:
+    rows = (
+        (f"{'>' if key.of_step else ''}{key.keyword} ({key.tag[:4]},{key.tag[4:]})", key.vr, key.matching, key.returned, ", ".join(key.inside))
+        for key in worklist_entries.KEYS
+    )
+    return table(("attribute", "VR", "matching", "returned", "items have"), rows)
 
 
 _KEYS: Final = """\

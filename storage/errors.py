@@ -12,6 +12,7 @@
     │   ├── Held                  a legal hold on the study forbids it
     │   ├── Settled               a deletion or a quarantined instance that has been decided about already
     │   ├── WorkitemRefused       a procedure step that is not in the state for what is asked, or lacks what it needs
+    │   ├── WorklistRefused       a worklist entry that is there already, or whose identity would change
     │   └── BadRequest            a query or request that is not understood
     │       └── UnsupportedQuery  understood, but not something that can be matched
     ├── NotFound                  no such study, series, instance, frame or bulk data
@@ -91,6 +92,10 @@ class WorkitemRefused(Refused):
         self.missing = missing
 
 
+class WorklistRefused(Refused):
+    """A worklist entry cannot be made or changed so: there is one of its step already, or its identity would change."""
+
+
 class BadRequest(Refused):
     """A request or query that is not understood; the text names the parameter."""
 
@@ -152,6 +157,7 @@ STATUS: dict[type[LightboxError], Statuses] = {
     Held: Statuses(0x0124, 0xC000, 409),
     Settled: Statuses(0x0110, 0xC000, 409),
     WorkitemRefused: Statuses(0x0110, 0xC000, 409),
+    WorklistRefused: Statuses(0x0110, 0xC000, 409),
     BadRequest: Statuses(0xC000, 0xA900, 400),
     UnsupportedQuery: Statuses(0xC000, 0xC000, 400),
     NotFound: Statuses(0x0112, 0xC000, 404),

@@ -39,6 +39,7 @@ PURE = (
     "storage.transfer_syntaxes",
     "storage.types",
     "storage.values",
+    "storage.worklist_entries",
     "pacs.scp.identifiers",
     "pacs.scp.negotiation",
     "pacs.scp.query",

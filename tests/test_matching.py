@@ -16,6 +16,7 @@ from storage.matching import (
     DateTimeRange,
     Universal,
     combined,
+    in_order,
     like,
     matches,
     matches_dataset,
@@ -368,8 +369,9 @@ def test_attributes_without_a_column(
 def test_what_is_malformed_is_refused_by_name_and_without_its_value(
     keyword: str, vr: str, asked: str
 ) -> None:
+    path = (tag_of(keyword),)
     with pytest.raises(BadRequest) as refused:
-        parse((tag_of(keyword),), vr, asked)
+        in_order(((path, parse(path, vr, asked)),))
     assert keyword in str(refused.value)
     assert asked not in str(refused.value)
 
@@ -437,6 +439,11 @@ MOMENTS: list[tuple[str, str, str | None, str | None, bool]] = [
     ("-20240103", "-1200", "20240103", "1300", False),
     ("-20240103", "-1200", "20240102", "1300", True),
     ("-20240103", "-1200", None, "1100", False),
+    # A night: from the evening of the first day to the morning of the last.
+    ("20240101-20240102", "1800-0900", "20240101", "1900", True),
+    ("20240101-20240102", "1800-0900", "20240102", "0800", True),
+    ("20240101-20240102", "1800-0900", "20240101", "1700", False),
+    ("20240101-20240102", "1800-0900", "20240102", "0901", False),
     # A date without a time stands for the whole of its day.
     ("20240101-20240103", "1000-1200", "20240101", None, True),
     ("20240101-20240103", "1000-1200", "20240103", None, True),

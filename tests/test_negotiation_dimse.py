@@ -36,6 +36,7 @@ from tests.support.dimse_peer import (
 JPEG, J2K, DEFLATED = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.1.99"
 PRIVATE, PRIVATE_SYNTAX = "1.2.276.0.7230010.3.1.0.1", "1.2.840.113619.5.2"
 WORKLIST, MPPS = "1.2.840.10008.5.1.4.31", "1.2.840.10008.3.1.2.3.3"
+PRINT = "1.2.840.10008.5.1.1.9"
 
 
 def request(*contexts: ProposedContext, **given: object) -> AssociateRequest:
@@ -91,7 +92,8 @@ def answered(*contexts: ProposedContext, user: UserInformation | None = None) ->
         (PATIENT_ROOT, (DEFLATED,), (4, None)),
         ("1.2.840.10008.5.1.4.1.2.3.1", (EXPLICIT,), (0, EXPLICIT)),
         # Other services.
-        (WORKLIST, (IMPLICIT,), (3, None)),
+        (WORKLIST, (IMPLICIT,), (0, IMPLICIT)),
+        (PRINT, (IMPLICIT,), (3, None)),
         (MPPS, (IMPLICIT,), (3, None)),
         ("1.2.840.10008.5.1.4.1.2.2.2", (IMPLICIT, EXPLICIT), (0, EXPLICIT)),
         ("1.2.840.10008.5.1.4.1.2.2.3", (IMPLICIT,), (0, IMPLICIT)),
@@ -252,7 +254,8 @@ def test_an_identity_that_wants_no_answer_gets_none() -> None:
         (CT, b"\0\0\0\0\0\0", b"\2\0\3\0\0\0", (False, False, False)),
         (CT, b"\0", b"\2", (False, False, False)),
         (VERIFICATION, b"\1", None, (False, False, False)),
-        (WORKLIST, b"\1", None, None),
+        (WORKLIST, b"\1\1\1\1", b"\1\1\1\0", (True, True, True)),
+        (PRINT, b"\1", None, None),
     ],
 )
 def test_extended_negotiation(

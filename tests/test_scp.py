@@ -714,7 +714,7 @@ def test_corpus_file_by_dcmsend(server: Serving, archive: Archive) -> None:
 
 
 def test_contexts_of_an_answer(server: Serving) -> None:
-    proposed = [(1, CT, (IMPLICIT, EXPLICIT)), (3, "1.2.840.10008.5.1.4.31", (IMPLICIT,)), (5, PATIENT_ROOT, (IMPLICIT,))]
+    proposed = [(1, CT, (IMPLICIT, EXPLICIT)), (3, "1.2.840.10008.5.1.1.9", (IMPLICIT,)), (5, PATIENT_ROOT, (IMPLICIT,))]
     with Peer(server.port) as client:
         body = client.associate(proposed)
     assert peer.item(0x21, b"\1\0\0\0" + peer.item(0x40, EXPLICIT.encode())) in body

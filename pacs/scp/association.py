@@ -308,9 +308,11 @@ class Association:
 
     def _look(self) -> None:
         """Take what has come, up to a message that waits for its turn."""
-        if self._ahead or self._release_asked or not (count := self._transport.receive_now(self._machine.space())):
+        if self._ahead or self._release_asked:
             return
-        self._machine.filled(count)
+        # What came with the request itself is in the machine already.
+        if count := self._transport.receive_now(self._machine.space()):
+            self._machine.filled(count)
         while not self._ahead and (event := self._next_event()) is not None:
             if isinstance(event, ReleaseRequested):
                 self._release_asked = True

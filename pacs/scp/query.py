@@ -20,14 +20,14 @@ from pacs.scp.negotiation import Context
 from pacs.scp.sop_classes import SOP_CLASSES
 from storage.attributes import BY_TAG, above, level_of, tag_of
 from storage.errors import BadRequest, UnsupportedQuery
-from storage.matching import Condition, Universal, combined, parse
+from storage.matching import Condition, Universal, combined, in_order, parse
 from storage.types import Dataset, Level, Query
 
 QUERY_LEVEL: Final = tag_of("QueryRetrieveLevel")
 RETRIEVE_AE_TITLE: Final = tag_of("RetrieveAETitle")
 AVAILABILITY: Final = tag_of("InstanceAvailability")
 # They say how to read the identifier, or are put into every answer by us; none of them is a key.
-_NOT_KEYS: Final = frozenset({QUERY_LEVEL, RETRIEVE_AE_TITLE, AVAILABILITY, CHARACTER_SET, tag_of("QueryRetrieveView")})
+NOT_KEYS: Final = frozenset({QUERY_LEVEL, RETRIEVE_AE_TITLE, AVAILABILITY, CHARACTER_SET, tag_of("QueryRetrieveView")})
 
 _UNIQUE: Final = {
     Level.STUDY: tag_of("StudyInstanceUID"),
@@ -52,7 +52,7 @@ class Find:
 
     def complete(self, found: Dataset) -> dict[str, Mapping[str, Any]]:
         """The answer for a match: every key that was asked for, empty where there is nothing, and no other."""
-        return _complete(found, self.keys)
+        return complete(found, self.keys)
 
 
 def understand(identifier: Identifier, context: Context, refuses: Callable[[Query], bool]) -> Find:
@@ -61,12 +61,11 @@ def understand(identifier: Identifier, context: Context, refuses: Callable[[Quer
     Raises WrongLevel, BadRequest (a value that its attribute cannot have; a query without bounds).
     """
     level = level_in(identifier.dataset, SOP_CLASSES[context.abstract_syntax].levels)
-    keys = {tag: element for tag, element in identifier.dataset.items() if tag not in _NOT_KEYS}
-    conditions, unmatched = _conditions(keys)
+    keys = {tag: element for tag, element in identifier.dataset.items() if tag not in NOT_KEYS}
+    conditions, unmatched = conditions_of(keys)
     if not context.relational:
         _check_bounds(level, conditions)
-    if context.combined_times:
-        conditions = combined(conditions)
+    conditions = combined(conditions) if context.combined_times else in_order(conditions)
     query = Query(level, conditions, frozenset(_fields(keys)), fuzzy=context.fuzzy)
     if refuses(query):
         matchable = tuple(one for one in conditions if not refuses(replace(query, conditions=(one,))))
@@ -99,7 +98,7 @@ def level_in(dataset: Dataset, levels: Sequence[Level]) -> Level:
     raise WrongLevel(f"QueryRetrieveLevel {'is missing' if not named else 'is wrong'}; use {known}")
 
 
-def _conditions(keys: Dataset) -> tuple[Conditions, bool]:
+def conditions_of(keys: Dataset) -> tuple[Conditions, bool]:
     """What is to be matched, and whether some key asks for what never can be."""
     found: list[tuple[tuple[str, ...], Condition]] = []
     unmatched = False
@@ -150,7 +149,8 @@ def _check_bounds(level: Level, conditions: Conditions) -> None:
         raise BadRequest(f"{level} query without StudyInstanceUID; name a study, or negotiate relational queries")
 
 
-def _complete(found: Dataset, keys: Dataset) -> dict[str, Mapping[str, Any]]:
+def complete(found: Dataset, keys: Dataset) -> dict[str, Mapping[str, Any]]:
+    """What was asked for of a match: every key, empty where there is nothing, and no other; in sequences too."""
     answer: dict[str, Mapping[str, Any]] = {}
     for tag, key in keys.items():
         element = found.get(tag)
@@ -159,7 +159,7 @@ def _complete(found: Dataset, keys: Dataset) -> dict[str, Mapping[str, Any]]:
             continue
         wanted: Dataset | None = (key.get("Value") or (None,))[0] if key["vr"] == element["vr"] == "SQ" else None
         if wanted:
-            items = [_complete(item, wanted) for item in element.get("Value") or ()]
+            items = [complete(item, wanted) for item in element.get("Value") or ()]
             element = {"vr": "SQ", "Value": items}
         answer[tag] = element
     return answer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from pacs.dimse import CommandField
-from pacs.scp import commitment, echo, find, get, move, store, ups
+from pacs.scp import commitment, echo, find, get, move, store, ups, worklist
 from pacs.scp.association import Association, Message
 from pacs.scp.normalized import answering
 from pacs.scp.provider import Provider
@@ -19,7 +19,8 @@ Answer: TypeAlias = Callable[[Association, Message, Provider], None]
 SERVICES: Final[Mapping[tuple[CommandField, Kind], Answer]] = {
     (CommandField.C_ECHO, Kind.VERIFICATION): echo.answer,
     (CommandField.C_STORE, Kind.STORAGE): store.answer,
-    (CommandField.C_FIND, Kind.FIND): find.answer,
+    (CommandField.C_FIND, Kind.FIND): find.answering(find.stored),
+    (CommandField.C_FIND, Kind.WORKLIST): find.answering(worklist.asked),
     (CommandField.C_MOVE, Kind.MOVE): move.answer,
     (CommandField.C_GET, Kind.GET): get.answer,
     (CommandField.N_ACTION, Kind.COMMITMENT): answering(commitment.ask),

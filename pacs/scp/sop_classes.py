@@ -26,6 +26,7 @@ class Kind(StrEnum):
     MOVE = "retrieve by C-MOVE"
     GET = "retrieve by C-GET"
     COMMITMENT = "storage commitment"
+    WORKLIST = "modality worklist"
     WORKITEM = "unified procedure steps"
 
 
@@ -51,6 +52,8 @@ VERIFICATION: Final = "1.2.840.10008.1.1"
 COMMITMENT: Final = "1.2.840.10008.1.20.1"
 # The well-known instance of storage commitment (PS3.4 J.3.5).
 COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+# PS3.4 K.6.1.
+WORKLIST: Final = "1.2.840.10008.5.1.4.31"
 # PS3.4 CC.3; not UPS Event, for no event reports are sent.
 _STEPS: Final = "1.2.840.10008.5.1.4.34.6."
 UPS_PUSH: Final = _STEPS + "1"
@@ -76,6 +79,8 @@ _PATIENT_STUDY_ONLY: Final = (Level.PATIENT, Level.STUDY)
 # PS3.4 C.5.1.1.1: relational queries, dates and times combined, fuzzy matching of names; not time zone adjustment and
 # enhanced multi-frame conversion.
 FIND_INFORMATION: Final = bytes((1, 1, 1))
+# PS3.4 K.5.1: two reserved ones, fuzzy matching of names; not time zone adjustment.
+WORKLIST_INFORMATION: Final = bytes((1, 1, 1))
 # PS3.4 C.5.2.1.1, C.5.3.1.1: relational retrieval; not enhanced multi-frame conversion.
 RETRIEVE_INFORMATION: Final = bytes((1,))
 # PS3.4 B.3.1: level 2 (every attribute is kept), signatures are preserved (level 3), nothing is coerced.
@@ -87,6 +92,7 @@ SOP_CLASSES: Final[dict[str, SopClass]] = {
         SopClass(VERIFICATION, Kind.VERIFICATION, syntaxes=None),
         SopClass(COMMITMENT, Kind.COMMITMENT),
         *(SopClass(uid, Kind.WORKITEM) for uid in (UPS_PUSH, UPS_WATCH, UPS_PULL, UPS_QUERY)),
+        SopClass(WORKLIST, Kind.WORKLIST, information=WORKLIST_INFORMATION),
         SopClass(PATIENT_ROOT_FIND, Kind.FIND, PLAIN, _PATIENT_ROOT, FIND_INFORMATION),
         SopClass(STUDY_ROOT_FIND, Kind.FIND, PLAIN, _STUDY_ROOT, FIND_INFORMATION),
         SopClass(PATIENT_STUDY_ONLY_FIND, Kind.FIND, PLAIN, _PATIENT_STUDY_ONLY, FIND_INFORMATION),

@@ -367,6 +367,26 @@ workitem_subscriber = Table(
     Column("delivered", BigInteger, nullable=False),
 )
 
+# Scheduled procedure steps (PS3.4 annex K). The columns narrow a search and find what an order or a performed step is about;
+# what matches is decided on `dataset`. `begins` sorts: YYYYMMDDHHMMSS.FFFFFF.
+worklist_entry = Table(
+    "worklist_entry",
+    metadata,
+    Column("number", Key, primary_key=True, autoincrement=False),
+    _partition(),
+    *(_text(name) for name in ("state", "begins", "modality", "patient_id", "accession_number", "study_instance_uid")),
+    *(_text(name) for name in ("requested_procedure_id", "step_id", "placer_order_number", "filler_order_number")),
+    Column("version", BigInteger, nullable=False),
+    Column("dataset", LargeBinary, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in ("created_at", "updated_at")),
+    UniqueConstraint("partition", "study_instance_uid", "step_id", name="uq_worklist_entry_step"),
+    Index("ix_worklist_entry_begins", "partition", "state", "begins", "number"),
+    Index("ix_worklist_entry_patient", "partition", "patient_id"),
+    Index("ix_worklist_entry_accession", "partition", "accession_number"),
+    Index("ix_worklist_entry_placer", "partition", "placer_order_number"),
+    Index("ix_worklist_entry_filler", "partition", "filler_order_number"),
+)
+
 ae_title = Table(
     "ae_title",
     metadata,

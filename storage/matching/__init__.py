@@ -20,7 +20,7 @@ from storage.matching.conditions import (
 )
 from storage.matching.datasets import matches_dataset, values_of
 from storage.matching.keys import MULTIPLE
-from storage.matching.parsing import Conditions, combined, parse, parse_all
+from storage.matching.parsing import Conditions, combined, in_order, parse, parse_all
 
 __all__ = (
     "MULTIPLE",
@@ -40,6 +40,7 @@ __all__ = (
     "Range",
     "Universal",
     "combined",
+    "in_order",
     "like",
     "matches",
     "matches_dataset",

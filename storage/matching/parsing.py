@@ -86,7 +86,7 @@ def parse_all(path: tuple[str, ...], vr: str, value: str | Sequence[str]) -> Con
 def combined(conditions: Conditions) -> Conditions:
     """Takes a range of dates and a range of its times together as one range of moments (PS3.4 C.2.2.2.5).
 
-    QIDO-RS always does this (PS3.18 8.3.4), C-FIND when it was negotiated.
+    QIDO-RS always does this (PS3.18 8.3.4), C-FIND when it was negotiated. Raises BadRequest as `in_order`.
     """
     by_path = dict(conditions)
     for date_keyword, time_keyword in MOMENTS:
@@ -96,7 +96,16 @@ def combined(conditions: Conditions) -> Conditions:
             if isinstance(dates, Range) and isinstance(times, Range):
                 del by_path[(*path[:-1], time_tag)]
                 by_path[path] = DateTimeRange(time_tag, dates, times)
-    return tuple(by_path.items())
+    return in_order(tuple(by_path.items()))
+
+
+def in_order(conditions: Conditions) -> Conditions:
+    """The same conditions. Raises BadRequest for a range of times that is not taken together with its dates, and ends
+    before it begins."""
+    for path, condition in conditions:
+        if isinstance(condition, Range) and condition.low and condition.high and condition.low > condition.high:
+            raise _reversed(name_of(path[-1]))
+    return conditions
 
 
 def _values(vr: str, value: str | Sequence[str]) -> list[str]:
@@ -184,8 +193,9 @@ def _moments(name: str, vr: str, values: list[str]) -> Condition:
     first, last = _span(name, vr, low.strip()), _span(name, vr, high.strip() if dash else low.strip())
     if first is None and last is None:
         raise _malformed(name, vr)
-    if first and last and first.low > last.high:
-        raise BadRequest(f"{name}: the range ends before it begins; give the earlier value first")
+    # Times of a day may, beside a range of dates: from 18:00 on the first to 09:00 on the last one. See `in_order`.
+    if vr == "DA" and first and last and first.low > last.high:
+        raise _reversed(name)
     if vr == "DA" and not dash and first:
         return OneOf(vr, (first.low,))
     return Range(vr, first.low if first else None, last.high if last else None)
@@ -227,7 +237,7 @@ def _datetime_range(name: str, text: str) -> MomentRange:
         ends.append(end)
     low, high = ends
     if low and high and low.low > high.high:
-        raise BadRequest(f"{name}: the range ends before it begins; give the earlier value first")
+        raise _reversed(name)
     return MomentRange(low, high)
 
 
@@ -236,6 +246,10 @@ _FORMS = {
     "TM": "a time as HHMMSS.FFFFFF",
     "DT": "a date and time as YYYYMMDDHHMMSS.FFFFFF",
 }
+
+
+def _reversed(name: str) -> BadRequest:
+    return BadRequest(f"{name}: the range ends before it begins; give the earlier value first")
 
 
 def _malformed(name: str, vr: str) -> BadRequest:
