@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
 
 from anyio import CapacityLimiter
 from starlette.datastructures import URLPath
@@ -13,9 +12,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from dicomweb.bulkdata import BulkData
-from dicomweb.cors import CrossOrigin
+from dicomweb.capabilities import Capabilities
+from dicomweb.cors import METHODS, CrossOrigin
 from dicomweb.deletion import Delete
-from dicomweb.exchange import Answer, Call, Endpoint, Handler
+from dicomweb.exchange import Answer, Call, Endpoint, Handler, Reader
 from dicomweb.frames import Frames
 from dicomweb.layouts import Layouts
 from dicomweb.media_types import DICOM_JSON
@@ -24,6 +24,7 @@ from dicomweb.qido import Search
 from dicomweb.rendered import Rendered
 from dicomweb.settings import WebSettings
 from dicomweb.stow import Store
+from dicomweb.transactions import Resource
 from dicomweb.ups import Worklist
 from dicomweb.ups_events import EventChannel
 from dicomweb.wado import Instances
@@ -36,6 +37,7 @@ from storage.workitems import Workitems
 RETRIEVE, STORE, SEARCH = "PS3.18 10.4", "PS3.18 10.5", "PS3.18 10.6"
 # Not in the standard; see `dicomweb.deletion`.
 DELETE = "beside PS3.18: delete"
+CAPABILITIES = "PS3.18 8.9"
 # Beside the other resources, not below them: where WADO-URI has been since before there were others.
 WADO_URI = "/wado"
 _STUDY = "/studies/{study}"
@@ -47,19 +49,13 @@ _WORKITEM = "/workitems/{workitem}"
 CHANNEL = "/subscribers/{requester}"
 
 
-class Resource(NamedTuple):
-    """A path, and the name of what answers each method there (see `_handlers`)."""
-
-    path: str
-    methods: Mapping[str, str]
-
-
 def _get(path: str, name: str) -> Resource:
     return Resource(path, {"GET": name})
 
 
-# In the order in which they are tried; the conformance statement lists them too.
+# In the order in which they are tried; the conformance statement and the capabilities are made from them too.
 RESOURCES = (
+    Resource("/", {"OPTIONS": "capabilities"}),
     _get(_FRAMES, "frames"),
     _get(_INSTANCE + "/metadata", "metadata"),
     _get(_SERIES + "/metadata", "metadata"),
@@ -84,9 +80,10 @@ RESOURCES = (
     Resource(_WORKITEM + CHANNEL, {"POST": "subscribe", "DELETE": "unsubscribe"}),
     Resource(_WORKITEM + CHANNEL + "/suspend", {"POST": "suspend"}),
 )
+_URI = Resource(WADO_URI, {"GET": "WADO-URI"})
 _SEARCHES = {"search studies": Level.STUDY, "search series": Level.SERIES, "search instances": Level.IMAGE}
 # JSON and the like is compressed here, by what answers; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
-_COMPRESSED = frozenset({"metadata", *_SEARCHES})
+_COMPRESSED = frozenset({"metadata", "capabilities", *_SEARCHES})
 
 
 def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRoute]:
@@ -97,17 +94,27 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
     settings = settings or WebSettings()
     add_compress_type(DICOM_JSON)
     handlers = _handlers(archive, settings)
+    sections = {name: handler.section for name, handler in handlers.items()}
     shared = partial(CrossOrigin, settings=settings)
+    described = partial(Capabilities, sections=sections, known=archive.index.searchables.known, path=settings.path)
+    service = described(RESOURCES, mount=settings.path)
     paths: list[BaseRoute] = []
     for resource in RESOURCES:
-        endpoint = Endpoint(settings, {method: handlers[name] for method, name in resource.methods.items()})
-        compressed = not _COMPRESSED.isdisjoint(resource.methods.values())
-        # An instance that is no function is taken by the router as an ASGI application, for every method.
-        paths.append(Route(settings.path + resource.path, shared(_compressing(endpoint) if compressed else endpoint)))
+        endpoint = shared(_endpoint(resource, handlers, service.of(resource.path), settings))
+        # The root is there with and without its slash. An instance that is no function is taken by the router as an ASGI
+        # application, for every method.
+        paths += [Route(settings.path + path, endpoint) for path in {resource.path, resource.path.rstrip("/")}]
     paths.append(WebSocketRoute(settings.path + CHANNEL, EventChannel(Workitems(archive.index), settings)))
-    paths.append(Route(WADO_URI, shared(Endpoint(settings, {"GET": handlers["WADO-URI"]}))))
-    nowhere = Endpoint(settings, {"GET": Handler("PS3.18 10", read=_nothing)})
+    uri = described((_URI,), mount="").of(WADO_URI)
+    paths.append(Route(WADO_URI, shared(_endpoint(_URI, handlers, uri, settings))))
+    nowhere = Endpoint(settings, dict.fromkeys(METHODS, Handler("PS3.18 10", read=_nothing)))
     return [*paths, _Rest(settings.path, shared(nowhere))]
+
+
+def _endpoint(resource: Resource, handlers: Mapping[str, Handler], options: Reader, settings: WebSettings) -> ASGIApp:
+    methods = {method: handlers[name] for method, name in resource.methods.items() if method != "OPTIONS"}
+    endpoint = Endpoint(settings, {**methods, "OPTIONS": Handler(CAPABILITIES, read=options)})
+    return endpoint if _COMPRESSED.isdisjoint(resource.methods.values()) else _compressing(endpoint)
 
 
 def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:

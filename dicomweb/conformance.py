@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dicomweb import negotiation
-from dicomweb.app import RESOURCES, WADO_URI, Resource
+from dicomweb.app import RESOURCES, WADO_URI
 from dicomweb.assembly import METADATA_BYTES, WAITING_BYTES
 from dicomweb.bulkdata import DOCUMENT_TYPES
 from dicomweb.codestreams import FRAMES, VIDEOS
@@ -17,6 +17,7 @@ from dicomweb.rendering.request import MAX_SIDE, QUALITY, THUMBNAIL_SIDE
 from dicomweb.rendering.request import PARAMETERS as RENDERING_PARAMETERS
 from dicomweb.settings import WebSettings
 from dicomweb.store_response import WARNING_REASONS
+from dicomweb.transactions import Resource
 from dicomweb.wado_uri import PARAMETERS as URI_PARAMETERS
 from storage.codecs.decoding import DECODERS
 from storage.conformance import table
@@ -47,6 +48,7 @@ HANDLERS: dict[str, tuple[str, str]] = {
     "search workitems": ("11.9", "parameters as of other searches, without orderby, totalcount and cursor"),
     "subscribe": ("11.10", "to one workitem, to all (1.2.840.10008.5.1.4.34.5), or to those that match (1.2.840.10008.5.1.4.34.5.1; attributes as parameters, or in `filter` as name=value separated by commas); `deletionlock`"),
     "unsubscribe": ("11.11", "from one workitem, or from all"),
+    "capabilities": ("8.9", "what the service can do, in WADL or JSON"),
     "suspend": ("11.12", "no further workitems; those subscribed to remain"),
 }
 
@@ -84,7 +86,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.7.4", "Rendered media types", "partly", "pictures, stored MPEG video, stored PDF; no text for structured reports, no image/jp2, no animation"),
     ("8.7.5", "Acceptable media types", "supported", "quality values, wildcards, most specific first; 406 lists what could be had"),
     ("8.8", "Character sets", "partly", "UTF-8 only"),
-    ("8.9", "Retrieve capabilities", "not yet", "OPTIONS answers 204 with Allow, without a description"),
+    ("8.9, H", "Retrieve capabilities", "supported", "OPTIONS of any resource describes it and those below it, of `/` all: WADL, or the same in JSON, where attributes begin with @; with all that can be searched by, also what an administrator has made searchable; Allow"),
     ("8.10", "Notifications", "supported", "event reports on a WebSocket at `/subscribers/{requester}`; those of the time without a connection follow when it opens, at least once each; a browser's Origin must be this server's"),
     ("8.11", "Security and privacy", "not yet", "no authentication; see Security. Pages of other origins (CORS) are those of `PACS_CORS_ORIGINS`, none by default; changes that other pages ask for are refused with 403"),
     ("9", "URI service (WADO-URI)", "partly", f"`{WADO_URI}`, see below"),

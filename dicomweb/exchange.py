@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 import anyio
@@ -80,13 +80,16 @@ class Handler:
 
 
 class Endpoint:
-    """An ASGI application for one path: each method by its handler, HEAD by that of GET, OPTIONS by itself."""
+    """An ASGI application for one path: each method by its handler, HEAD by that of GET.
+
+    OPTIONS says in Allow which there are, and otherwise what its handler says, if there is one.
+    """
 
     def __init__(self, settings: WebSettings, methods: Mapping[str, Handler]) -> None:
         self._settings = settings
         self._methods = {**({"HEAD": methods["GET"]} if "GET" in methods else {}), **methods}
         self._section = next(iter(methods.values())).section
-        self._allow = ", ".join([*sorted(self._methods), "OPTIONS"])
+        self._allow = ", ".join(sorted({*self._methods, "OPTIONS"}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every exception becomes an error body of the one shape."""
@@ -101,7 +104,9 @@ class Endpoint:
         if handler is not None and handler.take is not None:
             return await handler.take(call_of(scope, self._settings), receive)
         if handler is not None and handler.read is not None:
-            return await to_thread.run_sync(handler.read, call_of(scope, self._settings), limiter=handler.threads)
+            answer = await to_thread.run_sync(handler.read, call_of(scope, self._settings), limiter=handler.threads)
+            allow = {"Allow": self._allow} if scope["method"] == "OPTIONS" else {}
+            return replace(answer, headers={**answer.headers, **allow}) if allow else answer
         if scope["method"] == "OPTIONS":
             return Answer(204, {"Allow": self._allow})
         raise WebRefusal(

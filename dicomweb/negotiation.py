@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dicomweb.media_types import CSV, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTETS, RELATED, MediaType
+from dicomweb.media_types import CSV, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTETS, RELATED, WADL, MediaType
 from storage.errors import NotAcceptable
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax, targets
 
@@ -33,6 +33,8 @@ class Offer:
 METADATA = (Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML, related=True))
 SEARCH = (*METADATA, Offer(CSV))
 STORE = (Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML))
+# PS3.18 annex H.
+CAPABILITIES = (Offer(WADL), Offer(JSON))
 # PS3.18 8.7.4, table 8.7.4-1: what a still picture can be rendered to; JPEG is the default.
 PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"))
 PDF = (Offer("application/pdf"),)

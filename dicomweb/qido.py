@@ -81,7 +81,7 @@ class Search:
         self, call: Call, asked: Asked, found: Page, offer: Offer, boundary: str
     ) -> tuple[bytes, ...] | Iterator[bytes]:
         empty: dict[str, dict[str, Any]] = {}
-        for level in open_levels(call, self._level):
+        for level in open_levels(call.path, self._level):
             empty |= {tag: {"vr": vr} for tag, vr in attributes.empty_fields(level).items()}
         answers = self._complete(found.answers, empty, call.root)
         return settled(WRITERS[offer.media_type](answers, asked.query, boundary))

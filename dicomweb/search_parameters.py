@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
@@ -82,9 +82,9 @@ def asked_of(call: Call, level: Level, vrs: Mapping[tuple[str, ...], str] | None
     return Asked(query, parameters.totalcount, parameters.cursor)
 
 
-def open_levels(call: Call, level: Level) -> tuple[Level, ...]:
-    """The levels whose attributes answers carry: the one that is searched, and those above that the path leaves open."""
-    return (level, *(above for name, above in _ABOVE[level] if name not in call.path))
+def open_levels(fixed: Container[str], level: Level) -> tuple[Level, ...]:
+    """The levels whose attributes answers carry: the one that is searched, and those above that the path does not fix."""
+    return (level, *(above for name, above in _ABOVE[level] if name not in fixed))
 
 
 def attribute_path(text: str, parameter: str) -> tuple[str, ...]:
@@ -218,6 +218,6 @@ def _has_several(tag: str) -> bool:
 
 def _fields(call: Call, level: Level, parameters: _Parameters) -> frozenset[str]:
     wanted = {private.joined(path) for path in parameters.fields} | {private.joined(path[:1]) for path in parameters.keys}
-    for one in open_levels(call, level):
+    for one in open_levels(call.path, level):
         wanted |= attributes.default_fields(one)
     return frozenset(wanted)

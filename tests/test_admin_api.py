@@ -56,6 +56,24 @@ def test_a_node_is_added_changed_listed_and_removed(web: TestClient, archive: Ar
 
 
 @pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/api/aes", "GET, HEAD, OPTIONS"),
+        ("/api/aes/CT1", "DELETE, GET, HEAD, OPTIONS, PUT"),
+        ("/api/aes/CT1/echo", "OPTIONS, POST"),
+        ("/api/openapi.json", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_options_say_what_there_is_and_where_it_is_described(web: TestClient, path: str, allow: str) -> None:
+    answer = web.options(path)
+    assert (answer.status_code, answer.headers["allow"]) == (204, allow)
+    assert answer.headers["link"] == '</api/openapi.json>; rel="service-desc"'
+    if "HEAD" in allow and path != "/api/aes/CT1":
+        assert (web.head(path).status_code, web.head(path).content) == (200, b"")
+    assert web.options("/api/nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
     ("method", "path", "body", "status", "says"),
     [
         ("GET", "/api/aes/NOBODY", None, 404, "no node"),

@@ -8,6 +8,7 @@ To add a route, write a module beside this one with `operations(…) -> tuple[Op
 - The handler is a plain function from `Asked` to what `gives` describes. It runs in a worker thread and may block.
 - `takes` and `gives` are pydantic models or types of them; `asked.body` has been validated when the handler sees it.
 - Refusals are raised: an error of `storage.errors`, or `WebRefusal` with its status and what to do.
+- HEAD and OPTIONS come by themselves: OPTIONS says in Allow what there is, and in Link where it is described (RFC 8631).
 - `deploy/reference.md` names every path; a test fails where one is missing.
 
 A change comes from this server's own pages or from a program, never from a page elsewhere: see `_ours`.
@@ -95,6 +96,9 @@ class _Endpoint:
 
     async def _answer(self, method: str, scope: Scope, receive: Receive) -> Response:
         principal = self.rule(scope)
+        if method == "OPTIONS" and self.methods:
+            described = {"Allow": self._allow(), "Link": f'<{scope.get("root_path", "")}{DOCUMENT}>; rel="service-desc"'}
+            return Response(status_code=204, headers={**_HEADERS, **described})
         operation = self.methods.get(method)
         if operation is None:
             raise self._missing(method)
@@ -109,10 +113,13 @@ class _Endpoint:
         content = TypeAdapter(operation.gives).dump_json(given)
         return Response(content, headers=_HEADERS, media_type="application/json")
 
+    def _allow(self) -> str:
+        return ", ".join(sorted({*self.methods, "OPTIONS"} | ({"HEAD"} if "GET" in self.methods else set())))
+
     def _missing(self, method: str) -> WebRefusal:
         if not self.methods:
             return WebRefusal(404, "there is no such path in the administration API", f"see {DOCUMENT} for those there are")
-        allow = ", ".join(sorted(self.methods))
+        allow = self._allow()
         return WebRefusal(405, f"{method} is not possible here", f"use one of {allow}", {"Allow": allow})
 
     def _failure(self, error: BaseException, method: str) -> Response:
