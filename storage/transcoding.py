@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 import orjson
@@ -123,8 +124,7 @@ def _frames(layout: Layout, blobs: Blobs, pixels: PixelDescription) -> tuple[Mad
         raise CannotDecode(f"the instance says that it has {count} frames; get those that you need one by one")
     numbers = range(1, count + 1)
     if pixels.bits_allocated == 1 and pixels.values % 8 and count > 1:
-        # Frames of single bits follow one another without padding (PS3.5 8.1.1): they are packed together.
-        return (Made(-(-pixels.values * count // 8), lambda: _packed(layout, blobs, pixels)),)
+        return tuple(_packed(layout, blobs, pixels))
     size = -(-pixels.values // 8) if pixels.bits_allocated == 1 else pixels.decoded_size
 
     def made(number: int) -> Made:
@@ -135,12 +135,19 @@ def _frames(layout: Layout, blobs: Blobs, pixels: PixelDescription) -> tuple[Mad
     return tuple(made(number) for number in numbers)
 
 
-def _packed(layout: Layout, blobs: Blobs, pixels: PixelDescription) -> bytes:
-    frames = (
-        codecs.decode(_stored_frame(layout, blobs, number), pixels).ravel()
-        for number in range(1, layout.frames.count + 1)
-    )
-    return np.packbits(np.concatenate(list(frames)), bitorder="little").tobytes()
+def _packed(layout: Layout, blobs: Blobs, pixels: PixelDescription) -> Iterator[Made]:
+    """Frames of single bits, which follow one another without padding (PS3.5 8.1.1): as few together as fill whole bytes."""
+    count, together = layout.frames.count, 8 // gcd(pixels.values, 8)
+
+    def made(numbers: range) -> Made:
+        def pack() -> bytes:
+            frames = [codecs.decode(_stored_frame(layout, blobs, number), pixels).ravel() for number in numbers]
+            return np.packbits(np.concatenate(frames), bitorder="little").tobytes()
+
+        return Made(-(-pixels.values * len(numbers) // 8), pack)
+
+    for first in range(1, count + 1, together):
+        yield made(range(first, min(first + together, count + 1)))
 
 
 def _stored_frame(layout: Layout, blobs: Blobs, number: int) -> bytes:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
 import tracemalloc
+import warnings
+from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,9 +84,10 @@ def test_what_can_be_had_of_what_is_stored(uid: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_corpus_in_explicit_little_endian(archive: Archive, store: Store) -> None:
-    """Every stored file: the same data set, no new flag; for each kind of pixels the same pixels."""
-    seen: set[tuple[str, str, int]] = set()
+def test_the_corpus_in_explicit_little_endian(archive: Archive, store: Store, tmp_path: Path) -> None:
+    """Every stored file: the same data set, no new flag, and the same pixels as another decoder finds in it."""
+    compared: Counter[Coding] = Counter()
+    unseen: Counter[Coding] = Counter()
     refused: set[str] = set()
     done = 0
     for file in corpus_files():
@@ -105,12 +111,16 @@ def test_the_corpus_in_explicit_little_endian(archive: Archive, store: Store) ->
         new = {flag.code for flag in after.flags} - {flag.code for flag in before.flags}
         assert not new, (file.name, new)
         done += 1
-        kind = (stored.transfer_syntax_uid, file.row["photometric"], layout.frames.count > 1)
-        if layout.frames.count and kind not in seen:
-            seen.add(kind)
-            same_pixels(file.path.read_bytes(), data, lookup(stored.transfer_syntax_uid).coding)
+        if layout.frames.count:
+            coding = lookup(stored.transfer_syntax_uid).coding
+            seen = same_pixels(file.path, data, coding, tmp_path)
+            (compared if seen else unseen)[coding] += 1
     assert done > 120
-    assert len(seen) > 25
+    # Without another decoder here: HTJ2K and JPEG XL (their samples are held by test_codecs), frames that are deflated or
+    # in RLE with single bits, and a few files that pydicom refuses.
+    assert compared.total() > 105, compared
+    assert unseen.total() < 20, unseen
+    assert set(compared) >= {Coding.NATIVE, Coding.JPEG, Coding.JPEG_2000, Coding.JPEG_LS, Coding.JPEG_LOSSLESS, Coding.RLE}
     # Damaged on purpose: what cannot be read cannot be written anew, and is to be had as it is stored.
     assert {one.partition(":")[0] for one in refused} == {
         "malformed/rtplan_truncated.dcm",
@@ -118,18 +128,43 @@ def test_the_corpus_in_explicit_little_endian(archive: Archive, store: Store) ->
     }
 
 
-def same_pixels(before: bytes, after: bytes, coding: Coding) -> None:
-    try:
-        expected = pixel_array(io.BytesIO(before))
-    except Exception:  # noqa: BLE001 - pydicom lacks a decoder for some, and refuses what is odd
-        return
-    found = pixel_array(io.BytesIO(after))
-    assert found.shape == expected.shape
+# Decoders that are not ours, for what pydicom has none for, or one that crashes or rounds otherwise.
+DCMTK = {Coding.JPEG: "dcmdjpeg", Coding.JPEG_LOSSLESS: "dcmdjpeg", Coding.JPEG_LS: "dcmdjpls", Coding.RLE: "dcmdrle"}
+
+
+def same_pixels(before: Path, after: bytes, coding: Coding, folder: Path) -> bool:
+    """Compare; False where no other decoder reads what was stored."""
+    expected = witnessed(before, coding, folder)
+    if expected is None:
+        return False
+    found = read_pixels(io.BytesIO(after))
+    assert found.shape == expected.shape, before
     if coding is Coding.JPEG_2000:
         # A lossy stream overshoots what its bits can hold; ours stops there.
         expected = np.minimum(expected, found.max())
     most = np.abs(found.astype(np.int64) - expected.astype(np.int64)).max()
-    assert most <= (1 if coding in ROUNDED else 0)
+    assert most <= (1 if coding in ROUNDED else 0), (before, most)
+    return True
+
+
+def witnessed(file: Path, coding: Coding, folder: Path) -> np.ndarray[Any, Any] | None:
+    """The pixels as pydicom finds them, or as it reads what DCMTK has made of the file."""
+    with suppress(Exception):
+        return read_pixels(file)
+    tool = DCMTK.get(coding)
+    if tool is None or shutil.which(tool) is None:
+        return None
+    native = folder / "native.dcm"
+    native.unlink(missing_ok=True)
+    subprocess.run([tool, file, native], check=False, capture_output=True)
+    return read_pixels(native) if native.is_file() else None
+
+
+def read_pixels(file: Path | io.BytesIO) -> np.ndarray[Any, Any]:
+    """By pydicom, whose warnings are about data sets that are odd on purpose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pixel_array(file)
 
 
 def made(syntax: str = ExplicitVRLittleEndian, **more: Any) -> pydicom.Dataset:
@@ -246,6 +281,65 @@ def test_frames_are_decoded_in_their_order(archive: Archive, store: Store, frame
     assert np.array_equal(found.pixel_array.reshape(pixels.shape), pixels)
     assert "ExtendedOffsetTable" not in found
     assert (found.PhotometricInterpretation, found.HighBit) == (one.PhotometricInterpretation, 7)
+
+
+def packed_frames(rows: int, columns: int, count: int) -> tuple[pydicom.Dataset, np.ndarray[Any, Any]]:
+    """A segmentation of single bits, each frame encapsulated by itself (PS3.5 A.4.11), and its pixels."""
+    pixels = np.random.default_rng(3).integers(0, 2, (count, rows, columns), dtype=np.uint8)
+    one = made(Rows=rows, Columns=columns, BitsAllocated=1, BitsStored=1, HighBit=0, NumberOfFrames=count)
+    frames = [np.packbits(frame, bitorder="little").tobytes() for frame in pixels]
+    one.PixelData = encapsulate([frame + b"\0" * (len(frame) % 2) for frame in frames])
+    one["PixelData"].VR, one["PixelData"].is_undefined_length = "OB", True
+    one.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1.98")
+    return one, pixels
+
+
+@pytest.mark.parametrize(("rows", "columns", "count"), [(3, 5, 1), (3, 5, 8), (3, 5, 9), (3, 5, 19), (2, 6, 5), (4, 4, 3)])
+def test_frames_of_single_bits_follow_one_another_without_padding(
+    archive: Archive, store: Store, rows: int, columns: int, count: int
+) -> None:
+    """PS3.5 8.1.1: fifteen bits a frame are packed by eights, twelve by twos, sixteen one by one."""
+    one, pixels = packed_frames(rows, columns, count)
+    store(written(one))
+    found = pydicom.dcmread(io.BytesIO(file_in(archive, layout_of(archive, "1.2.4", "1.2.5", "1.2.3"), EXPLICIT_LITTLE)))
+    assert np.array_equal(found.pixel_array.reshape(pixels.shape), pixels)
+
+
+def test_many_frames_of_single_bits_cost_eight_of_them(archive: Archive, store: Store) -> None:
+    one, pixels = packed_frames(511, 513, 100)
+    store(written(one))
+    layout = layout_of(archive, "1.2.4", "1.2.5", "1.2.3")
+    tracemalloc.start()
+    try:
+        body = Body(transcoded(layout, archive.blobs, EXPLICIT_LITTLE).part10)
+        size = sum(len(piece) for piece in stream(archive.blobs, body))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size == body.length > pixels.size // 8
+    assert peak < 16 * 511 * 513 + (4 << 20) < pixels.size
+
+
+# Bits above those stored: an overlay of old in the highest, garbage in a signed one, a value that does not begin below.
+UNUSED_BITS = (
+    ("overlay", 12, 11, 0, [0x8001, 0x0FFF, 0xF123]),
+    ("garbage beside the sign", 12, 11, 1, [0x8001, 0x0FFF, 0xF123]),
+    ("from the highest bit down", 12, 15, 0, [0x1238, 0xFFFF, 0x0010]),
+)
+
+
+@pytest.mark.parametrize(("stored", "high", "signed", "values"), [row[1:] for row in UNUSED_BITS], ids=[r[0] for r in UNUSED_BITS])
+def test_bits_that_are_no_part_of_the_pixels_stay_where_they_are(
+    archive: Archive, store: Store, stored: int, high: int, signed: int, values: list[int]
+) -> None:
+    """PS3.5 8.1.1 and, of overlays embedded in pixel data, 8.1.2 (retired in 2004, and full of archives)."""
+    one = made(Rows=1, Columns=3, BitsStored=stored, HighBit=high, PixelRepresentation=signed)
+    one.PixelData = np.array(values, "<u2").tobytes()
+    one.compress(RLELossless, generate_instance_uid=False)
+    store(written(one))
+    found = pydicom.dcmread(io.BytesIO(file_in(archive, layout_of(archive, "1.2.4", "1.2.5", "1.2.3"), EXPLICIT_LITTLE)))
+    assert np.frombuffer(found.PixelData, "<u2").tolist() == values
+    assert (found.BitsStored, found.HighBit) == (stored, high)
 
 
 def test_what_stands_behind_the_pixels(archive: Archive, store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.codecs.decoding import decode_here, described_as_little, is_little, little_bytes
+from storage.codecs.decoding import decode_here, described_as_little, is_little, little_bytes, with_every_bit
 from storage.codecs.pixels import Number, PixelDescription, has_pixels
 from storage.codecs.pool import DecoderPool, shared_pool
 from storage.codecs.samples import Array
@@ -36,9 +36,9 @@ def to_explicit_little(
     """The frame as Explicit VR Little Endian has it, and what then describes it (PS3.5 A.2).
 
     Big endian is swapped, colour becomes RGB by pixel, compressed frames are decoded; a frame that already is
-    what it should be is returned as it came. Raises as `decode`.
+    what it should be is returned as it came. Bits above Bits Stored are kept. Raises as `decode`.
     """
     after = described_as_little(pixels)
     if not bit_offset and is_little(frame, pixels):
         return frame, after
-    return little_bytes(decode(frame, pixels, bit_offset=bit_offset), pixels), after
+    return little_bytes(decode(frame, with_every_bit(pixels), bit_offset=bit_offset), pixels), after

@@ -61,13 +61,27 @@ def decode_here(frame: bytes, pixels: PixelDescription, *, bit_offset: int = 0) 
     return decoder(frame, pixels, bit_offset)
 
 
+def with_every_bit(pixels: PixelDescription) -> PixelDescription:
+    """`pixels` as they are decoded for keeping: what lies above Bits Stored, overlays of old among it, is not cut off.
+
+    For showing them it must be (PS3.5 8.1.1). Colour that is converted and lossy samples have nothing there.
+    """
+    if pixels.number is not Number.INTEGER or pixels.bits_allocated == 1 or pixels.syntax.lossy or pixels.is_ybr:
+        return pixels
+    return replace(pixels, bits_stored=pixels.bits_allocated, high_bit=pixels.bits_allocated - 1)
+
+
 def described_as_little(pixels: PixelDescription) -> PixelDescription:
-    """What describes the frame once it is in Explicit VR Little Endian (PS3.5 A.2)."""
+    """What describes the frame once it is in Explicit VR Little Endian (PS3.5 A.2).
+
+    High Bit stays where samples are coded as they lie in memory; codestreams hold them from their lowest bit on.
+    """
+    as_it_lies = pixels.syntax.coding in MEMORY_SAFE and not pixels.is_ybr
     return replace(
         described_as_rgb(pixels),
         transfer_syntax_uid=EXPLICIT_LITTLE,
         word_swapped=False,
-        high_bit=pixels.bits_stored - 1,
+        high_bit=pixels.high_bit if as_it_lies else pixels.bits_stored - 1,
     )
 
 
@@ -88,7 +102,6 @@ def is_little(frame: bytes, pixels: PixelDescription) -> bool:
         pixels.syntax.coding in (Coding.NATIVE, Coding.ENCAPSULATED_NATIVE)
         and pixels.syntax.little_endian
         and len(frame) == size
-        and pixels.high_bit == pixels.bits_stored - 1
         and (
             pixels.samples == 1
             or (pixels.planar_configuration, pixels.photometric_interpretation) == (0, "RGB")
