@@ -223,6 +223,11 @@ class Settings(BaseSettings):
         description="days after which workitems that are completed or canceled are removed, unless a subscriber has them locked",
     )
 
+    purge_days: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="days after which what was deleted, and what was rejected from quarantine, is removed for good with its bytes, unless it is under a legal hold; empty: never by itself",
+    )
+
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="json lines, or console for people; auto: console on a terminal"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,9 +11,12 @@ from enum import StrEnum
 from itertools import groupby, islice
 from pathlib import PurePosixPath
 
+from storage import records
 from storage.archive import Archive
+from storage.deletion import remove_object
 from storage.errors import NotFound, Refused
 from storage.index import Added, Entry, ObjectRow
+from storage.index.adoption import Adoption
 from storage.ingest import object_key
 from storage.scanner import scan
 from storage.types import Blob, Source
@@ -68,7 +71,7 @@ def verify(archive: Archive, *, fixity: bool = True, progress: Progress = _ignor
 def orphans(archive: Archive, *, grace: timedelta = GRACE, progress: Progress = _ignore) -> Iterator[Finding]:
     """Objects that no row (current, historic or quarantined) refers to and that are older than `grace`."""
     before = datetime.now(UTC) - grace
-    for blobs in _pages(archive.blobs.list()):
+    for blobs in _pages(_objects(archive)):
         known = archive.index.known_keys([blob.key for blob in blobs])
         for blob in blobs:
             if blob.key not in known and blob.modified < before:
@@ -79,47 +82,85 @@ def orphans(archive: Archive, *, grace: timedelta = GRACE, progress: Progress = 
 def remove_orphans(archive: Archive, *, grace: timedelta = GRACE) -> Iterator[Finding]:
     """Delete what `orphans` finds; yields each when it is gone."""
     for finding in orphans(archive, grace=grace):
-        if _removed(archive, finding.key):
+        if remove_object(archive, finding.key):
             yield finding
 
 
-def _removed(archive: Archive, key: str) -> bool:
-    """Delete one object, unless a row refers to it; False when one does, and then the object is there.
-
-    A resend may adopt an orphan at any moment: it finds the object sound, and commits its row. So the bytes are kept
-    at hand until it is sure that no row has come between looking and deleting.
-    """
-    with archive.spool() as kept:
-        for piece in archive.blobs.stream(key):
-            kept.write(piece)
-        if archive.index.known_keys([key]):
-            return False
-        archive.blobs.delete(key)
-        if not archive.index.known_keys([key]):
-            return True
-        archive.blobs.put(key, kept)
-        return False
-
-
 def rebuild(archive: Archive, *, progress: Progress = _ignore) -> Iterator[Finding]:
-    """Index every object that the store holds, as if it had just arrived; harmless for those already indexed.
+    """Index every object that the store holds and the index does not know, as if it had just arrived.
 
-    What only the database knew is not in the objects: the source of an instance, and which quarantined instance was
-    refused. Of several objects with one SOP Instance UID the oldest is the instance, as the duplicates policy `keep` has it.
-    Yields what could not be indexed; nothing is removed.
+    What was deleted is deleted again, and what is held is held, by the records beside the objects (`storage.records`). What
+    only the database knew is not in the objects: the source of an instance, and which quarantined instance was refused. Of
+    several objects with one SOP Instance UID the oldest is the instance, as the duplicates policy `keep` has it. Yields what
+    could not be indexed; nothing is removed.
     """
+    recorded = _Recorded(archive)
     with ThreadPoolExecutor(_READERS, thread_name_prefix="rebuild") as pool:
-        for series in _by_series(archive.blobs.list()):
+        for series in _by_series(_objects(archive)):
             entries: list[Entry] = []
-            for found in pool.map(lambda blob: _reread(archive, blob), series):
+            for found in pool.map(lambda blob: _reread(archive, blob), recorded.unknown(series)):
                 if isinstance(found, Finding):
                     yield found
                 else:
                     entries.append(found)
-            for page in _pages(iter(entries)):
+            for page in _pages(recorded.alive(entries)):
                 added = archive.index.add(page, duplicates="keep")
                 yield from _conflicts(page, added)
             progress(len(series))
+
+
+class _Recorded:
+    """What the records say about objects, given to the index before anything is indexed."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._index = archive.index
+        self._adoption = adoption = Adoption(archive.index)
+        # An instance by its UID and digest -> the deletion that it belongs to; None: it is gone for good.
+        self._deleted: dict[tuple[str, str], int | None] = {}
+        self._leaving = adoption.leaving()
+        for hold in records.holds(archive):
+            adoption.hold(hold)
+        for record in records.deletions(archive):
+            pk = adoption.deletion(record.deletion)
+            adoption.tombstones([_tombstone(record, one, pk) for one in record.instances if one.gone])
+            for one in record.instances:
+                self._deleted[one.uids.instance, one.sha256] = None if one.gone else pk
+
+    def unknown(self, blobs: Sequence[Blob]) -> list[Blob]:
+        """Those that no row refers to, and that are not about to be removed."""
+        known = self._index.known_keys([blob.key for blob in blobs]) | self._leaving
+        return [blob for blob in blobs if blob.key not in known]
+
+    def alive(self, entries: Sequence[Entry]) -> Iterator[Entry]:
+        """Index what is deleted as deleted; gives what is not."""
+        deleted: dict[int, list[Entry]] = {}
+        for entry in entries:
+            key = (entry.scan.uids.instance, entry.sha256)
+            pk = self._deleted.get(key)
+            if key not in self._deleted:
+                yield entry
+            elif pk is not None:
+                deleted.setdefault(pk, []).append(entry)
+        for pk, some in deleted.items():
+            for first in range(0, len(some), _PAGE):
+                self._adoption.deleted(pk, some[first : first + _PAGE])
+
+
+def _tombstone(record: records.Record, one: records.Kept, pk: int) -> dict[str, object]:
+    return {
+        "partition": record.deletion.scope.partition,
+        "sop_instance_uid": one.uids.instance,
+        "study_instance_uid": one.uids.study,
+        "series_instance_uid": one.uids.series,
+        "sha256": one.sha256,
+        "code": record.deletion.why.code,
+        "deletion_pk": pk,
+    }
+
+
+def _objects(archive: Archive) -> Iterator[Blob]:
+    """Every object that is, or was, an instance."""
+    return (blob for blob in archive.blobs.list() if not records.is_record(blob.key))
 
 
 def _check_row(archive: Archive, row: ObjectRow, fixity: bool) -> Finding | None:

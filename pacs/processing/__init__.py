@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pacs.processing import attributes, commitment_report, ended_workitems
+from pacs.processing import attributes, commitment_report, deletions, ended_workitems
 from pacs.scp import commitment
 from pacs.settings import Settings
 from pacs.worker import Periodic, Run
 from storage.archive import Archive
+from storage.index.add import WRITE_RECORD
+from storage.index.holds import WRITE_HOLD
+from storage.index.purging import REMOVE_OBJECTS
 from storage.index.searchable import INDEX_ATTRIBUTE
 from storage.jobs import Claimed
 
@@ -34,10 +37,14 @@ class Work:
 KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     commitment.KIND: commitment_report.run,
     INDEX_ATTRIBUTE: attributes.index,
+    WRITE_RECORD: deletions.write_record,
+    WRITE_HOLD: deletions.write_hold,
+    REMOVE_OBJECTS: deletions.remove_objects,
 }
 # (name, seconds between two runs, what runs); each worker process does them.
 PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("ended workitems", 600.0, lambda work: ended_workitems.remove(work.archive, work.settings)),
+    ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
 )
 
 

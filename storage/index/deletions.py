@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,12 +22,14 @@ from storage.index.deleted_rows import Deletion, State
 from storage.index.holds import refuse_held
 from storage.index.purging import purge_some
 from storage.index.settle import kept_tags, series_of, settle
-from storage.index.tables import change, deletion, instance, job, series, study
+from storage.index.tables import change, deletion, instance, job, series, study, tombstone
 from storage.rejection import Why
-from storage.types import DEFAULT_PARTITION, Scope
+from storage.types import Scope, Uids
 
 if TYPE_CHECKING:
     from storage.index import Index
+
+_PAGE = 1000
 
 
 class Deletions:
@@ -86,6 +88,22 @@ class Deletions:
         with self._database.read() as connection:
             return deleted_rows.many(connection, query.order_by(deletion.c.pk.desc()).limit(limit))
 
+    def remains(self, pk: int) -> Iterator[tuple[Uids, str, bool]]:
+        """The instances of a deletion, with their digest: those still deleted, then those gone for good that are not taken
+        again (True)."""
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                page = connection.execute(_remaining(pk, after)).all()
+            yield from ((_uids(row), row.sha256, False) for row in page)
+            if len(page) < _PAGE:
+                break
+            after = page[-1].pk
+        gone = select(tombstone).where(tombstone.c.deletion_pk == pk).order_by(tombstone.c.sop_instance_uid)
+        with self._database.read() as connection:
+            buried = connection.execute(gone).all()
+        yield from ((_uids(row), row.sha256, True) for row in buried)
+
     def _named(self, name: str) -> Deletion | None:
         with self._database.read() as connection:
             found = deleted_rows.many(connection, select(deletion).where(deletion.c.uid == name))
@@ -94,6 +112,22 @@ class Deletions:
     def _in(self, pk: int, state: State) -> Deletion | None:
         found = self.one(pk)
         return found if found.state is state else None
+
+
+def _remaining(pk: int, after: int) -> Select[Any]:
+    names = (instance.c.pk, instance.c.sop_instance_uid, instance.c.sha256)
+    return (
+        select(*names, series.c.series_instance_uid, study.c.study_instance_uid)
+        .join_from(instance, series, instance.c.series_pk == series.c.pk)
+        .join(study, series.c.study_pk == study.c.pk)
+        .where(instance.c.deletion_pk == pk, instance.c.pk > after)
+        .order_by(instance.c.pk)
+        .limit(_PAGE)
+    )
+
+
+def _uids(row: Any) -> Uids:
+    return Uids(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
 
 
 def _delete(connection: Connection, scope: Scope, why: Why, by: str, name: str) -> Deletion:
@@ -224,4 +258,4 @@ def _or_above(uid: str | None) -> tuple[str, ...]:
     return ("",) if uid is None else ("", uid)
 
 
-__all__ = ("DEFAULT_PARTITION", "Deletion", "Deletions", "State", "tell")
+__all__ = ("Deletion", "Deletions", "State", "tell")
