@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from pacs.commands import about, attributes, entities, images, remote, running, upkeep
+from pacs.commands import about, attributes, deleted, entities, holds, images, remote, running, upkeep
 from pacs.logs import escaped
 from pacs.settings import SettingsError
 from storage.errors import LightboxError
@@ -55,6 +55,9 @@ app.command("rebuild-index")(upkeep.rebuild_index)
 app.command("migrate")(upkeep.migrate)
 app.add_typer(entities.app, name="ae")
 app.add_typer(attributes.app, name="attributes")
+app.command("delete")(deleted.delete)
+app.add_typer(deleted.app, name="deleted")
+app.add_typer(holds.app, name="hold")
 app.command("send")(remote.send)
 app.command("find")(remote.find)
 app.command("fetch")(remote.fetch)

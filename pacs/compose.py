@@ -106,7 +106,7 @@ def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGI
         routes=[
             *health.routes(checks, metrics),
             *dicomweb.routes(archive, web),
-            *admin.routes(archive.index, calling=settings.ae_title, public_url=settings.public_url),
+            *admin.routes(archive, calling=settings.ae_title, public_url=settings.public_url),
             *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer"), pages),
         ]
     )

@@ -29,7 +29,7 @@ def web(archive: Archive) -> TestClient:
 
 
 def _application(archive: Archive, **more: Any) -> Starlette:
-    return Starlette(routes=admin.routes(archive.index, calling="LIGHTBOX", **more))
+    return Starlette(routes=admin.routes(archive, calling="LIGHTBOX", **more))
 
 
 def _problem(answer: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def test_every_command_says_what_it_does(words: str) -> None:
 def test_every_address_is_documented(archive: Archive) -> None:
     text = reference.REFERENCE.read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `([^`]*)`", text, re.MULTILINE))
-    pages = viewer.routes(None) + health.routes({}, Metrics()) + admin.routes(archive.index, calling="LIGHTBOX")
+    pages = viewer.routes(None) + health.routes({}, Metrics()) + admin.routes(archive, calling="LIGHTBOX")
     paths = {route.path for route in [*pages, *dicomweb.routes(archive)] if isinstance(route, Route)}
     # The last route of DICOMweb and the viewer's files take any path: no address of their own.
     missing = {path for path in paths if "{rest:path}" not in path and path != "/dicom-web"}

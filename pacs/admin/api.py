@@ -7,6 +7,7 @@ To add a route, write a module beside this one with `operations(…) -> tuple[Op
 
 - The handler is a plain function from `Asked` to what `gives` describes. It runs in a worker thread and may block.
 - `takes` and `gives` are pydantic models or types of them; `asked.body` has been validated when the handler sees it.
+- `asks` is the model of the query's parameters, all of them optional; `asked.query` has been validated likewise.
 - Refusals are raised: an error of `storage.errors`, or `WebRefusal` with its status and what to do.
 - HEAD and OPTIONS come by themselves: OPTIONS says in Allow what there is, and in Link where it is described (RFC 8631).
 - `deploy/reference.md` names every path; a test fails where one is missing.
@@ -19,11 +20,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 from anyio import to_thread
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -47,11 +48,12 @@ _THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request, understood: parameters of the path, the validated body, and who asks."""
+    """One request, understood: parameters of the path and the query, the validated body, and who asks."""
 
     path: Mapping[str, str]
     body: Any
     principal: Principal
+    query: Any = None
 
 
 class Operation(NamedTuple):
@@ -63,6 +65,7 @@ class Operation(NamedTuple):
     summary: str
     takes: Any = None
     gives: Any = None
+    asks: type[BaseModel] | None = None
 
 
 def routes(operations: Iterable[Operation], *, rule: Rule, public_url: str = "") -> list[BaseRoute]:
@@ -106,7 +109,7 @@ class _Endpoint:
         if method in _CHANGES:
             _ours(scope, self.public_url)
             body = await _body(operation, Headers(scope=scope), receive)
-        asked = Asked(scope.get("path_params", {}), body, principal)
+        asked = Asked(scope.get("path_params", {}), body, principal, _query(operation, scope))
         given = await to_thread.run_sync(operation.handler, asked, limiter=self.threads)
         if operation.gives is None:
             return Response(status_code=204, headers=_HEADERS)
@@ -157,6 +160,18 @@ def _ours(scope: Scope, public_url: str) -> None:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _query(operation: Operation, scope: Scope) -> BaseModel | None:
+    if operation.asks is None:
+        return None
+    try:
+        pairs = parse_qsl(scope.get("query_string", b"").decode("ascii"), keep_blank_values=True, errors="strict")
+        return operation.asks.model_validate_strings(dict(pairs))
+    except ValidationError as error:
+        raise WebRefusal(400, _wrong(error), f"ask what {_reference(operation)} describes") from None
+    except ValueError:
+        raise WebRefusal(400, "the query string is not percent-encoded UTF-8", "encode it as RFC 3986 2.5 says") from None
 
 
 async def _body(operation: Operation, headers: Headers, receive: Receive) -> Any:

@@ -30,11 +30,9 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     refusal = {"description": "Refused, and what to do.", "content": _content(Problem, schemas)}
     for one in operations:
         described: dict[str, Any] = {"summary": one.summary, "operationId": _identity(one), "responses": {"default": refusal}}
-        names = re.findall(r"\{(\w+)\}", one.path)
-        if names:
-            described["parameters"] = [
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-            ]
+        parameters = [*_in_path(one), *_in_query(one)]
+        if parameters:
+            described["parameters"] = parameters
         if one.takes is not None:
             described["requestBody"] = {"required": True, "content": _content(one.takes, schemas)}
         if one.gives is None:
@@ -48,6 +46,18 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def _in_path(one: Operation) -> list[dict[str, Any]]:
+    names = re.findall(r"\{(\w+)\}", one.path)
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
+def _in_query(one: Operation) -> list[dict[str, Any]]:
+    if one.asks is None:
+        return []
+    properties = one.asks.model_json_schema()["properties"]
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
 def _content(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from typing import Annotated
 
@@ -36,6 +38,15 @@ def print_json(value: object) -> None:
     """A value for scripts, on standard output."""
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
     sys.stdout.flush()
+
+
+def user() -> str:
+    """Who runs the command, for what is recorded of it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In a container there may be a number without a name.
+        return f"user {os.getuid()}"
 
 
 def progress() -> Progress:

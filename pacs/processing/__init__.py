@@ -8,6 +8,7 @@ would be in vain. A job may be run more than once, so running it twice must do n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +19,12 @@ from pacs.scp import commitment
 from pacs.settings import Settings
 from pacs.worker import Periodic, Run
 from storage.archive import Archive
+from storage.errors import LightboxError
 from storage.index.add import WRITE_RECORD
 from storage.index.holds import WRITE_HOLD
 from storage.index.purging import REMOVE_OBJECTS
 from storage.index.searchable import INDEX_ATTRIBUTE
-from storage.jobs import Claimed
+from storage.jobs import Claimed, JobQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
 )
 
+# What touches nobody but the archive itself.
+_QUICK = (WRITE_RECORD, WRITE_HOLD, REMOVE_OBJECTS)
+
 
 def kinds(work: Work) -> dict[str, Run]:
     """The kinds as the worker runs them."""
@@ -63,3 +68,16 @@ def kinds(work: Work) -> dict[str, Run]:
 def periodic(work: Work) -> tuple[Periodic, ...]:
     """The periodic work as the worker runs it."""
     return tuple(Periodic(name, seconds, partial(function, work)) for name, seconds, function in PERIODIC)
+
+
+def work_off(work: Work) -> None:
+    """Do what is due, here and now, for a command whose archive may have no worker running. Raises what a job raises."""
+    run, queue = kinds(work), JobQueue(work.archive.index)
+    while claimed := queue.claim(f"command {os.getpid()}", kinds=_QUICK, limit=10):
+        for job in claimed:
+            try:
+                run[job.kind](job)
+            except Exception as error:
+                queue.fail(job, str(error) if isinstance(error, LightboxError) else type(error).__name__)
+                raise
+            queue.done(job)
