@@ -12,7 +12,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from pacs.commands import about, attributes, deleted, entities, holds, images, remote, running, upkeep
+from pacs.commands import (
+    about,
+    attributes,
+    deleted,
+    entities,
+    holds,
+    images,
+    remote,
+    running,
+    upkeep,
+    worklist,
+)
 from pacs.logs import escaped
 from pacs.settings import SettingsError
 from storage.errors import LightboxError
@@ -54,6 +65,7 @@ app.command("verify")(upkeep.verify)
 app.command("rebuild-index")(upkeep.rebuild_index)
 app.command("migrate")(upkeep.migrate)
 app.add_typer(entities.app, name="ae")
+app.add_typer(worklist.app, name="worklist")
 app.add_typer(attributes.app, name="attributes")
 app.command("delete")(deleted.delete)
 app.add_typer(deleted.app, name="deleted")

@@ -38,7 +38,7 @@ _OVERVIEW: Final = (
     ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`", "patient root, study root, patient/study only"),
     ("Storage commitment", "yes", "`pacs send --commit`", "push model; as SCU reports are taken on the same association only"),
     ("Unified procedure steps (PS3.4 annex CC)", "partly", "not yet", "UPS Push, Pull, Watch and Query over the store of UPS-RS (see Worklist); subscriptions are refused with C315, for event reports go out on WebSockets alone; no UPS Event"),
-    ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4)"),
+    ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4); entries by `/api/worklist` and `pacs worklist`"),
     ("MPPS", "not yet", "not yet", ""),
     ("Instance availability, media creation, print", "no", "no", ""),
     ("DICOMweb: store, search, retrieve, worklist", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS, WADO-URI, UPS-RS with events on WebSockets"),

@@ -102,6 +102,19 @@ class Worklist:
 
         return self._written(run)
 
+    def end(self, number: int, state: StepState) -> Entry:
+        """Complete, discontinue or cancel an entry. Raises WorklistRefused for one that has ended in another way."""
+
+        def run(connection: Connection) -> Entry:
+            entry = read(connection, number)
+            if entry.state is state:
+                return entry
+            if entry.state in ENDED:
+                raise WorklistRefused(f"the entry is {entry.state} already; change its ScheduledProcedureStepStatus to open it again")
+            return self._put(connection, entry, {**worklist_entries.fields_of(entry.dataset), "ScheduledProcedureStepStatus": state})
+
+        return self._written(run)
+
     def remove(self, number: int) -> None:
         """Take an entry out, as if it had never been there."""
         with self._database.write() as connection:

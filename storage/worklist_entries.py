@@ -18,11 +18,12 @@ from pydicom.valuerep import validate_value
 
 from storage.attributes import tag_of
 from storage.errors import BadRequest
-from storage.matching import Condition, Conditions, OneOf
+from storage.matching import Condition, Conditions, OneOf, combined, parse
 from storage.matching.names import GROUPS
 from storage.matching.times import date_key, time_key
 from storage.types import Dataset
 
+STEPS: Final = tag_of("ScheduledProcedureStepSequence")
 SOP_CLASS: Final = "1.2.840.10008.5.1.4.31"
 
 # A value of a field: text or a number, several, or the items of a sequence by keyword. None: no value.
@@ -60,6 +61,11 @@ class Key(NamedTuple):
     @property
     def tag(self) -> str:
         return tag_of(self.keyword)
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Its tag, below that of the sequence where it is one of the step."""
+        return (STEPS, self.tag) if self.of_step else (self.tag,)
 
     @property
     def vr(self) -> str:
@@ -150,15 +156,13 @@ KEYS: Final = (
 )
 BY_KEYWORD: Final = {key.keyword: key for key in KEYS}
 
-STEPS: Final = tag_of("ScheduledProcedureStepSequence")
 _STATE: Final = tag_of("ScheduledProcedureStepStatus")
 _STATIONS: Final = tag_of("ScheduledStationAETitle")
 # Every path that can be matched and returned.
 PATHS: Final = frozenset(
     path
     for key in KEYS
-    for own in [(STEPS, key.tag) if key.of_step else (key.tag,)]
-    for path in [own, *((*own, tag_of(name)) for name in key.inside)]
+    for path in [key.path, *((*key.path, tag_of(name)) for name in key.inside)]
 ) | {(STEPS,)}
 
 # What who makes an entry must say; the rest of type 1 is filled in.
@@ -247,6 +251,17 @@ def _titles(conditions: Conditions) -> Iterator[str]:
             yield from (str(key) for key in condition.keys)
 
 
+def conditions_by_keyword(asked: Mapping[str, str]) -> Conditions:
+    """What is asked of entries by keyword, as C-FIND matches it. Raises BadRequest naming the keyword."""
+    made = []
+    for keyword, value in asked.items():
+        key = BY_KEYWORD.get(keyword)
+        if key is None or key.inside:
+            raise BadRequest(f"{keyword[:64]} is no attribute by which worklist entries are found; PS3.4 table K.6-1 lists those")
+        made.append((key.path, parse(key.path, key.vr, value)))
+    return combined(tuple(made))
+
+
 def asks_for_state(conditions: Conditions) -> bool:
     """Whether a search says in which status the entries are to be."""
     return any(path == (STEPS, _STATE) for path, _ in conditions)
@@ -255,8 +270,7 @@ def asks_for_state(conditions: Conditions) -> bool:
 def condition_on(conditions: Conditions, keyword: str) -> Condition | None:
     """What a search says of one attribute."""
     key = BY_KEYWORD[keyword]
-    path = (STEPS, key.tag) if key.of_step else (key.tag,)
-    return next((condition for where, condition in conditions if where == path), None)
+    return next((condition for where, condition in conditions if where == key.path), None)
 
 
 def _check_required(top: Dataset, step: Dataset) -> None:

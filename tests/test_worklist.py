@@ -33,35 +33,36 @@ def test_what_is_given_comes_back() -> None:
     assert fields_of(dataset_of(given)) == given
 
 
-@pytest.mark.parametrize(
-    ("keyword", "value", "says"),
-    [
-        ("PatientName", None, "PatientName: a worklist entry needs a value"),
-        ("Modality", "", "Modality: a worklist"),
-        ("PatientBirthDate", "19700231", "PatientBirthDate: give a date"),
-        ("ScheduledProcedureStepStartTime", "2530", "ScheduledProcedureStepStartTime: give a time"),
-        ("Modality", "C!", "Modality: give at most 16"),
-        ("AccessionNumber", "A" * 17, "AccessionNumber: give at most 16"),
-        ("AccessionNumber", "A\\B", "AccessionNumber: give"),
-        ("PatientName", "DOE\\JANE", "PatientName: give a name"),
-        ("PatientID", "P\n1", "PatientID: give"),
-        ("PatientID", ["P1", "P2"], "PatientID has one value; 2"),
-        ("StudyInstanceUID", "1.02.3", "StudyInstanceUID: give a UID"),
-        ("PregnancyStatus", "many", "PregnancyStatus: give a whole number"),
-        ("PregnancyStatus", 65536, "PregnancyStatus: give a whole number"),
-        ("PatientWeight", "heavy", "PatientWeight: give a number"),
-        ("ScheduledStationAETitle", "A" * 17, "ScheduledStationAETitle: give an AE title"),
-        ("RequestedProcedureCodeSequence", [{"CodeValue": "X"}], "RequestedProcedureCodeSequence: a code has"),
-        ("RequestedProcedureCodeSequence", [{"Code": "X"}], "RequestedProcedureCodeSequence: give items of CodeValue"),
-        ("PixelData", "x", "PixelData is no attribute"),
-        ("ScheduledProcedureStepStatus", "DONE", "ScheduledProcedureStepStatus: give one of SCHEDULED"),
-    ],
-)
-def test_what_cannot_be_is_refused_by_name_without_its_value(index: Index, keyword: str, value: Any, says: str) -> None:
+REFUSED: list[tuple[str, Any, str]] = [
+    ("PatientName", None, "PatientName: a worklist entry needs a value"),
+    ("Modality", "", "Modality: a worklist"),
+    ("PatientBirthDate", "19700231", "PatientBirthDate: give a date"),
+    ("ScheduledProcedureStepStartTime", "2530", "ScheduledProcedureStepStartTime: give a time"),
+    ("Modality", "C!", "Modality: give at most 16"),
+    ("AccessionNumber", "A" * 17, "AccessionNumber: give at most 16"),
+    ("AccessionNumber", "A\\B", "AccessionNumber: give"),
+    ("PatientName", "DOE\\JANE", "PatientName: give a name"),
+    ("PatientID", "P\n1", "PatientID: give"),
+    ("PatientID", ["P1", "P2"], "PatientID has one value; 2"),
+    ("StudyInstanceUID", "1.02.3", "StudyInstanceUID: give a UID"),
+    ("PregnancyStatus", "many", "PregnancyStatus: give a whole number"),
+    ("PregnancyStatus", 65536, "PregnancyStatus: give a whole number"),
+    ("PatientWeight", "heavy", "PatientWeight: give a number"),
+    ("ScheduledStationAETitle", "A" * 17, "ScheduledStationAETitle: give an AE title"),
+    ("RequestedProcedureCodeSequence", [{"CodeValue": "X"}], "RequestedProcedureCodeSequence: a code has"),
+    ("RequestedProcedureCodeSequence", [{"Code": "X"}], "RequestedProcedureCodeSequence: give items of CodeValue"),
+    ("PixelData", "x", "PixelData is no attribute"),
+    ("ScheduledProcedureStepStatus", "DONE", "ScheduledProcedureStepStatus: give one of SCHEDULED"),
+]
+
+
+def test_what_cannot_be_is_refused_by_name_without_its_value(index: Index) -> None:
     worklist = Worklist(index)
-    with pytest.raises(BadRequest, match="^" + says.replace("(", r"\(")) as refused:
-        worklist.create(fields(**{keyword: value}))
-    assert "DOE" not in str(refused.value)
+    for keyword, value, says in REFUSED:
+        with pytest.raises(BadRequest) as refused:
+            worklist.create(fields(**{keyword: value}))
+        assert str(refused.value).startswith(says)
+        assert "DOE" not in str(refused.value)
     assert found(worklist) == []
 
 
@@ -169,10 +170,9 @@ def three(index: Index) -> Worklist:
     return worklist
 
 
-@pytest.mark.parametrize(("asked", "numbers"), MATCHING)
-def test_matching(three: Worklist, asked: dict[str, str], numbers: list[int]) -> None:
+def test_matching(three: Worklist) -> None:
     """By when they begin; those that have ended only for who asks for them."""
-    assert found(three, **asked) == numbers
+    assert [(asked, found(three, **asked)) for asked, _ in MATCHING] == MATCHING
 
 
 def test_what_the_database_narrows_is_what_matches(three: Worklist) -> None:
@@ -217,13 +217,13 @@ def test_what_is_changed_at_once_is_changed_one_after_the_other(three: Worklist)
     assert [three.get(1).value(name) for name in names] == ["X"] * 4
 
 
-@pytest.mark.parametrize("state", StepState)
-def test_states(index: Index, state: StepState) -> None:
+def test_states(index: Index) -> None:
     worklist = Worklist(index)
     worklist.create(fields())
-    changed = worklist.change(1, {"ScheduledProcedureStepStatus": state})
-    assert (changed.state, changed.value("ScheduledProcedureStepStatus")) == (state, state)
-    assert bool(found(worklist)) == (state in OFFERED)
+    for state in StepState:
+        changed = worklist.change(1, {"ScheduledProcedureStepStatus": state})
+        assert (changed.state, changed.value("ScheduledProcedureStepStatus")) == (state, state)
+        assert bool(found(worklist)) == (state in OFFERED)
 
 
 def test_what_is_over_is_removed_after_its_days(index: Index) -> None:

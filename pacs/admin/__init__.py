@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from pacs.admin import deleted, entities, holds
+from pacs.admin import deleted, entities, holds, worklist
 from pacs.admin.api import routes as _routes
 from pacs.admin.principals import Rule, everybody
 from storage.archive import Archive
@@ -15,5 +15,10 @@ __all__ = ["routes"]
 def routes(archive: Archive, *, calling: str, public_url: str = "", rule: Rule = everybody) -> list[BaseRoute]:
     """Every route of administration. `calling` is the AE title under which this archive calls others."""
     index = archive.index
-    table = (*entities.operations(index, calling), *deleted.operations(archive), *holds.operations(index))
+    table = (
+        *entities.operations(index, calling),
+        *deleted.operations(archive),
+        *holds.operations(index),
+        *worklist.operations(index),
+    )
     return _routes(table, rule=rule, public_url=public_url)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydicom.datadict import dictionary_VR
 from sqlalchemy import insert, select
 
-from storage.attributes import tag_of
 from storage.index import Index
 from storage.index.tables import worklist_entry
-from storage.matching import Conditions, combined, parse
+from storage.matching import Conditions
 from storage.worklist import Worklist
-from storage.worklist_entries import BY_KEYWORD, STEPS
+from storage.worklist_entries import conditions_by_keyword
 
 
 def fields(**more: Any) -> dict[str, Any]:
@@ -36,11 +34,7 @@ def fields(**more: Any) -> dict[str, Any]:
 
 def conditions(**asked: str) -> Conditions:
     """Conditions by keyword, those of the step in its sequence."""
-    made = []
-    for keyword, value in asked.items():
-        path = (STEPS, tag_of(keyword)) if BY_KEYWORD[keyword].of_step else (tag_of(keyword),)
-        made.append((path, parse(path, dictionary_VR(keyword), value)))
-    return combined(tuple(made))
+    return conditions_by_keyword(asked)
 
 
 def many(index: Index, number: int) -> None:
