@@ -135,6 +135,7 @@ def dimse_server(
     limits = DimseSettings(
         ae_title=settings.ae_title,
         any_called_ae=settings.dimse_any_called_ae,
+        unknown_callers=settings.unknown_callers_now,
         request_seconds=settings.dimse_request_seconds,
         max_associations=settings.dimse_max_associations,
         max_pdu_bytes=int(settings.dimse_max_pdu_bytes),

@@ -132,14 +132,17 @@ def _dimse(settings: DimseSettings) -> str:
 
 
 def _associations(settings: DimseSettings) -> str:
-    called = "any" if settings.any_called_ae else "its own only; any by setting"
+    called = "any" if settings.any_called_ae else "its own, of which there may be several; any by setting"
     rows = (
         ("application context", negotiation.APPLICATION_CONTEXT),
         ("implementation class UID", IMPLEMENTATION_CLASS_UID),
         ("implementation version name", IMPLEMENTATION_VERSION_NAME),
         ("AE title, port", f"`{settings.ae_title}`, {settings.port}, by setting"),
         ("called AE title", called),
-        ("calling AE title", "any that is not blank"),
+        (
+            "calling AE title",
+            "by the registry: known nodes from their addresses with their rights; others everything or nothing, by setting",
+        ),
         ("associations at a time", f"{settings.max_associations} in each process; then A-ASSOCIATE-RJ"),
         ("initiated", "by `pacs ae echo`, `send`, `find` and `fetch`; for C-MOVE, and reports of storage commitment"),
         ("largest PDU received", f"{settings.max_pdu_bytes} bytes"),
@@ -161,7 +164,10 @@ def _associations(settings: DimseSettings) -> str:
 
 def _rejections() -> str:
     rows = ((name, str(why.result), str(why.source), str(why.reason)) for why, name in REJECTED.items())
-    return table(("because of", "result", "source", "reason"), rows)
+    return f"""{table(("because of", "result", "source", "reason"), rows)}
+
+A presentation context that the caller has no right to use is rejected with result {negotiation.USER_REJECTION} (user-rejection, PS3.8 9.3.3.2). A
+request on one that was accepted for the other role alone is answered with {Status.NOT_AUTHORIZED:04X} (not authorized, PS3.7 C)."""
 
 
 def _sop_classes() -> str:

@@ -200,6 +200,14 @@ class Settings(BaseSettings):
         default=False, description="true: answer to any called AE title, not only to PACS_AE_TITLE"
     )
 
+    unknown_callers: Literal["auto", "accept", "ask", "refuse"] = Field(
+        default="auto",
+        description="DIMSE callers that are no node of pacs ae: accept (they may do everything), ask (refused, and under 'wants to connect' in /admin/ until they are allowed), or refuse; auto: accept while only this machine reaches the port or PACS_TRUST_NETWORK is true, else ask",
+    )
+    association_log_days: Annotated[float, Field(gt=0)] = Field(
+        default=30, description="days that the log of associations keeps an entry; it keeps 100,000 at most"
+    )
+
     http_max_connections: int = Field(
         default=1000, ge=1, le=100000, description="connections at the same time, in each web process"
     )
@@ -261,6 +269,13 @@ class Settings(BaseSettings):
     def blobs_url(self) -> str:
         """Where the objects are, the default filled in."""
         return self.store_url or f"file:{self.folder / 'objects'}"
+
+    @property
+    def unknown_callers_now(self) -> str:
+        """What becomes of unknown callers, `auto` decided."""
+        if self.unknown_callers != "auto":
+            return self.unknown_callers
+        return "accept" if self.trust_network or is_loopback(self.dimse_host) else "ask"
 
     @property
     def web_processes(self) -> int:

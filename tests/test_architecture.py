@@ -43,6 +43,7 @@ PURE = (
     "pacs.scp.identifiers",
     "pacs.scp.negotiation",
     "pacs.scp.query",
+    "pacs.scp.reasons",
     "pacs.scp.retrieval",
     "pacs.scp.sop_classes",
     "pacs.upper_layer",

@@ -14,9 +14,10 @@ from dicomweb.qido import PARAMETERS as SEARCH_PARAMETERS
 from dicomweb.rendering.request import PARAMETERS as RENDERING_PARAMETERS
 from dicomweb.transactions import DESCRIBED
 from pacs import compose, conformance
+from pacs.ae_titles import RIGHT_OF
 from pacs.cli import app
 from pacs.scp.settings import DimseSettings
-from pacs.scp.sop_classes import SOP_CLASSES
+from pacs.scp.sop_classes import SOP_CLASSES, Kind
 from storage import attributes
 from storage.archive import Archive
 from storage.charsets import TERMS
@@ -127,3 +128,8 @@ def test_cells_do_not_break_their_table() -> None:
 def test_tables_are_rectangular(statement: str) -> None:
     for block in re.findall(r"(?:^\|.*\n)+", statement, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block[:200]
+
+
+def test_every_kind_of_service_needs_a_right() -> None:
+    """A service without its row in `RIGHT_OF` could be used by nobody."""
+    assert set(RIGHT_OF) == set(Kind)

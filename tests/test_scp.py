@@ -532,6 +532,7 @@ class Endless:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self.index = self
+        self.database = archive.index.database
         self.given = 0
 
     def spool(self) -> Any:

@@ -295,6 +295,7 @@ def test_an_association_that_asks_for_nothing(archive: Archive) -> None:
 def test_a_peer_that_does_not_read(archive: Archive) -> None:
     class Endless:
         index: Any
+        database = archive.index.database
 
         def find(self, _query: Any) -> Iterator[dict[str, Any]]:
             while True:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pacs.processing import attributes, commitment_report, deletions, ended_workitems
+from pacs.processing import association_log, attributes, commitment_report, deletions, ended_workitems
 from pacs.scp import commitment
 from pacs.settings import Settings
 from pacs.worker import Periodic, Run
@@ -47,6 +47,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
 PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("ended workitems", 600.0, lambda work: ended_workitems.remove(work.archive, work.settings)),
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
+    ("association log", 60.0, lambda work: association_log.remove(work.archive, work.settings)),
 )
 
 # What touches nobody but the archive itself.

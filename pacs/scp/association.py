@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,10 @@ _TOGETHER_SECONDS: Final = 0.01
 LEAST_LENGTH: Final = 7
 # Requests and cancels that came while an operation was going on, and are still to be looked at.
 _MOST_AHEAD: Final = 64
+
+# Kinds of responses that are counted apart: a peer may invent statuses.
+_MOST_COUNTED: Final = 64
+_PENDING: Final = frozenset({dimse.Status.PENDING, dimse.Status.PENDING_WITHOUT_SOME_KEYS})
 
 Buffers = list[bytes | memoryview]
 
@@ -106,6 +111,8 @@ class Association:
         # for a request of ours.
         self.on_request: Callable[[Message], None] | None = None
         self.busy = False
+        # How many responses of which command and status: ours, and (sent …) those to requests of ours.
+        self.operations: dict[str, int] = {}
 
     def next_message(self, wait: Wait = Wait.REST) -> Message:
         """Wait for the next message. A release is answered here, and ends the association."""
@@ -172,6 +179,7 @@ class Association:
     def respond_later(self, message: Message, status: int, *, data: bytes | None = None, **more: Any) -> None:
         """The same, but sent only with what is sent next: a pending response, and the sub-operation after it."""
         self.drain(message)
+        self._count(message.command["CommandField"], status)
         command = dimse.encode(dimse.respond(message.command, status, data_set=data is not None, **more))
         self._outbox += self._pdus(message, command, command=True)
         if data is not None:
@@ -259,6 +267,7 @@ class Association:
             if not message.is_response:
                 self._meanwhile(message)
             elif message.command["MessageIDBeingRespondedTo"] == message_id:
+                self._count(message.command["CommandField"], message.status, "sent ")
                 return message
             else:
                 raise self.aborted("violation", "a response to nothing that was asked")
@@ -285,6 +294,23 @@ class Association:
         self._send(
             self._machine.data(context.id, dimse.encode(command), command=True, max_length=self._max_length)
         )
+
+    def _count(self, field: int, status: int, prefix: str = "") -> None:
+        if status not in _PENDING:
+            name = prefix + _operation(field, status)
+            if name not in self.operations and len(self.operations) >= _MOST_COUNTED:
+                name = f"{prefix}other"
+            self.operations[name] = self.operations.get(name, 0) + 1
+
+    @property
+    def received(self) -> int:
+        """Bytes of the association so far."""
+        return self._machine.received
+
+    @property
+    def sent(self) -> int:
+        """Bytes that we have sent so far."""
+        return self._transport.sent
 
     def _send(self, buffers: Buffers) -> None:
         waiting, self._outbox = self._outbox, []
@@ -389,6 +415,15 @@ class Association:
             self._transport.send(pdu)
         except Ended:
             _log.debug("association.last_word_lost", address=self.peer.address)
+
+
+@functools.lru_cache(1024)
+def _operation(field: int, status: int) -> str:
+    try:
+        name = CommandField(field & ~dimse.RESPONSE_BIT).name.replace("_", "-", 1)
+    except ValueError:
+        name = f"{field:04X}H"
+    return f"{name} {status:04X}"
 
 
 def _marked(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

@@ -82,7 +82,8 @@ def _uid(dataset: Dataset, tag: str) -> str:
 
 
 def _is_known(request: Request, provider: Provider) -> bool:
-    return ae_title_of(provider.archive.index, request.peer.calling_ae) is not None
+    known = ae_title_of(provider.archive.index, request.peer.calling_ae)
+    return known is not None and known.port > 0
 
 
 def _report_here(association: Association, provider: Provider, queue: JobQueue, claimed: Claimed) -> None:

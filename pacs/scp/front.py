@@ -18,6 +18,8 @@ from typing import Final
 
 import structlog
 
+from pacs.scp import reasons
+from pacs.scp.journal import Journal
 from pacs.scp.settings import DimseSettings, Load, Observer
 from pacs.upper_layer import LOCAL_LIMIT_EXCEEDED, Acceptor, Violation
 
@@ -54,12 +56,14 @@ class Front:
         observer: Observer,
         take_over: TakeOver,
         load: Load,
+        journal: Journal,
     ) -> None:
         self._listener = listener
         self._settings = settings
         self._observer = observer
         self._take_over = take_over
         self._load = load
+        self._journal = journal
         # Whether we have just let others go first: what is still there then is ours, whoever is busier.
         self._deferred = False
         # In the order of their coming, which is that of their deadlines too.
@@ -212,6 +216,7 @@ class Front:
         except Violation as error:
             _log.warning("connection.violation", address=one.address, reason=str(error))
             self._observer.connection_dropped("violation")
+            self._journal.dropped(one.address, reasons.violation(str(error)), how="violation")
             self._farewell(one, error.pdu)
         else:
             self._limit_memory()
@@ -226,6 +231,7 @@ class Front:
         if self._take_over(one.sock, one.machine, one.address):
             return
         self._observer.association_rejected("limit")
+        self._journal.refused(one.address, reasons.NO_PLACE.format(most=self._settings.max_associations))
         _log.warning("association.rejected", reason="limit", address=one.address)
         self._selector.register(one.sock, selectors.EVENT_READ, one)
         self._farewell(one, one.machine.refuse(LOCAL_LIMIT_EXCEEDED))
@@ -257,6 +263,7 @@ class Front:
         """Close it, without a word: the ARTIM timer's AA-2 sends nothing either."""
         if not one.leaving:
             self._observer.connection_dropped(reason)
+            self._journal.dropped(one.address, reasons.DROPPED[reason], how=reason)
             _log.info("connection.dropped", how=reason, address=one.address)
         self._remove(one)
 

@@ -12,12 +12,15 @@ nobody knows is taken when there is no other. Where the peer is the provider (it
 context must do for whatever is stored: Explicit VR Little Endian, else Implicit VR, where either is proposed. Who wants
 instances as they are stored proposes a context for each syntax.
 
+**Rights.** A context that the peer has no right to use in any way is rejected (user-rejection, PS3.8 9.3.3.2): a sender
+learns that before it sends. With the right to retrieve alone, storage is accepted where the peer will be its provider.
+
 **User identity** is answered when an answer is wanted, and not checked: who may do what is decided by AE title and address.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,6 +54,7 @@ APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 
 # Results of PS3.8 table 9-18.
 ACCEPTED: Final = 0
+USER_REJECTION: Final = 1
 ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
 
@@ -87,13 +91,19 @@ def rejection(request: AssociateRequest, ae_titles: Iterable[str] | None) -> Rej
     return None if request.calling_ae else CALLING_AE_NOT_RECOGNIZED
 
 
-def negotiate(request: AssociateRequest, max_length: int) -> tuple[AssociateAnswer, dict[int, Context]]:
+# Whether the peer may use a kind of service.
+May = Callable[[Kind], bool]
+
+
+def negotiate(
+    request: AssociateRequest, max_length: int, may: May = lambda _kind: True
+) -> tuple[AssociateAnswer, dict[int, Context]]:
     """The answer to a request that is not rejected, and the accepted contexts by their ID."""
     service_classes = dict(request.user.service_classes)
-    retrieves = any(kind_of(context.abstract_syntax) is Kind.GET for context in request.contexts)
-    roles = {role.abstract_syntax: _granted(role, retrieves) for role in request.user.roles}
+    retrieves = may(Kind.GET) and any(kind_of(context.abstract_syntax) is Kind.GET for context in request.contexts)
+    roles = {role.abstract_syntax: _granted(role, retrieves, may) for role in request.user.roles}
     providing = {uid for uid, role in roles.items() if role.scp}
-    answered = tuple(_answer(context, service_classes, providing) for context in request.contexts)
+    answered = tuple(_answer(context, service_classes, providing, may) for context in request.contexts)
     extended = tuple(_extended(request.user.extended, {c.abstract_syntax for c in request.contexts}))
     agreed = dict(extended)
     contexts = {
@@ -142,14 +152,17 @@ def choose(
     return first
 
 
-def _granted(role: Role, retrieves: bool) -> Role:
+def _granted(role: Role, retrieves: bool, may: May) -> Role:
     """The peer may be the user of everything, and the provider of storage where it retrieves by C-GET (PS3.4 C.5.3)."""
     row = SOP_CLASSES.get(role.abstract_syntax)
     may_provide = row.both_roles if row else retrieves and is_storage(role.abstract_syntax)
-    return Role(role.abstract_syntax, scu=role.scu, scp=role.scp and may_provide)
+    may_use = may(row.kind if row else Kind.STORAGE)
+    return Role(role.abstract_syntax, scu=role.scu and may_use, scp=role.scp and may_provide)
 
 
-def _answer(context: ProposedContext, service_classes: Mapping[str, str], providing: set[str]) -> AnsweredContext:
+def _answer(
+    context: ProposedContext, service_classes: Mapping[str, str], providing: set[str], may: May
+) -> AnsweredContext:
     abstract_syntax = context.abstract_syntax
     # What a refusal carries is of no significance (PS3.8 9.3.3.2), but must be there.
     refused = IMPLICIT_LITTLE
@@ -160,6 +173,8 @@ def _answer(context: ProposedContext, service_classes: Mapping[str, str], provid
         chosen = choose(context.transfer_syntaxes, to_send=abstract_syntax in providing)
     else:
         return AnsweredContext(context.id, ABSTRACT_SYNTAX_NOT_SUPPORTED, refused)
+    if not may(row.kind if row else Kind.STORAGE) and abstract_syntax not in providing:
+        return AnsweredContext(context.id, USER_REJECTION, refused)
     if chosen is None:
         return AnsweredContext(context.id, TRANSFER_SYNTAXES_NOT_SUPPORTED, refused)
     return AnsweredContext(context.id, ACCEPTED, chosen)

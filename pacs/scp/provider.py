@@ -1,12 +1,17 @@
-"""What every service is handed: the archive, the limits, who counts, and the associations that are open."""
+"""What every service is handed: the archive, the limits, who may do what, who counts, and the associations that are open."""
 
 from __future__ import annotations
 
 import threading
+from functools import partial
 
+from pacs.ae_titles import Registry
+from pacs.scp.journal import Journal
 from pacs.scp.settings import Alone, DimseSettings, Load, Nobody, Observer
 from pacs.scp.transport import Stopping, Transport
 from storage.archive import Archive
+from storage.index import associations
+from storage.index.ae import UnknownCallers
 
 
 class Provider:
@@ -23,6 +28,14 @@ class Provider:
         self.settings = settings
         self.observer: Observer = observer or Nobody()
         self.load: Load = load or Alone()
+        self.registry = Registry(
+            archive.index,
+            settings.ae_title,
+            unknown_callers=UnknownCallers(settings.unknown_callers),
+            any_called_ae=settings.any_called_ae,
+        )
+        # Written to by whoever learns of an association or a connection: see `pacs.scp.journal`.
+        self.journal = Journal(partial(associations.write, archive.index))
         self.stopping = Stopping()
         self._open: set[Transport] = set()
         self._places = settings.max_associations

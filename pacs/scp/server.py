@@ -90,8 +90,14 @@ class DimseServer:
         self._sock.listen(_BACKLOG)
         self._port = _port_of(self._sock)
         self._front = Front(
-            self._sock, self._settings, self._provider.observer, self._take_over, self._provider.load
+            self._sock,
+            self._settings,
+            self._provider.observer,
+            self._take_over,
+            self._provider.load,
+            self._provider.journal,
         )
+        self._provider.journal.start()
         self._front.start()
         _log.info("dimse.listening", port=self._port, ae_title=self._settings.ae_title)
 
@@ -111,6 +117,7 @@ class DimseServer:
         if not finished and not self._provider.wait(_LAST_SECONDS):
             self._provider.cut()
             self._provider.wait(_LAST_SECONDS)
+        self._provider.journal.stop()
         left = self._provider.associations
         _log.info("dimse.stopped", seconds=round(time.monotonic() - begun, 3), finished=finished, left=left)
 

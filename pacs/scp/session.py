@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
+from pacs.ae_titles import RIGHT_OF, Verdict
 from pacs.dimse import CommandField, Status
+from pacs.scp import reasons
 from pacs.scp.association import LEAST_LENGTH, Association, Message, Peer
 from pacs.scp.negotiation import negotiate, rejection
 from pacs.scp.provider import Provider
@@ -25,10 +27,15 @@ from pacs.upper_layer import (
     AbortReason,
     AbortSource,
     Acceptor,
+    AssociateAnswer,
     AssociateRequest,
     Reject,
     Violation,
 )
+from storage.index.ae import EVERY_RIGHT
+from storage.index.associations import Entry, Proposed
+
+Services: TypeAlias = Mapping[tuple[CommandField, Kind], Answer]
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +53,7 @@ def serve(
     machine: Acceptor,
     address: str,
     provider: Provider,
-    services: Mapping[tuple[CommandField, Kind], Answer] = SERVICES,
+    services: Services = SERVICES,
 ) -> None:
     """Serve a socket whose A-ASSOCIATE-RQ is complete in `machine`, until its end. Closes the socket; never raises."""
     try:
@@ -56,60 +63,165 @@ def serve(
         provider.closed(None)
         return
     provider.opened(transport)
-    begun = time.monotonic()
-    association: Association | None = None
+    session = _Session(transport, machine, address, provider, services)
     try:
-        association = _establish(transport, machine, address, provider)
-        if association:
-            _serve(association, provider, services)
-    except Ended as ended:
-        _ended(ended, association, address, provider, time.monotonic() - begun)
-    except Exception:  # noqa: BLE001
-        # Ours, whatever it is: the other associations go on, and this peer is told that it is over.
-        _log.exception("association.failed", address=address)
-        if association:
-            association.aborted("error", "an error of ours")
-            provider.observer.association_ended("error", time.monotonic() - begun)
+        session.run()
     finally:
         transport.linger()
         provider.closed(transport)
 
 
-def _serve(
-    association: Association, provider: Provider, services: Mapping[tuple[CommandField, Kind], Answer]
-) -> None:
-    association.on_request = lambda message: _dispatch(association, message, provider, services)
-    while True:
-        _dispatch(association, association.next_message(), provider, services)
+class _Session:
+    """One association, and what the log is told of it."""
 
+    def __init__(
+        self, transport: Transport, machine: Acceptor, address: str, provider: Provider, services: Services
+    ) -> None:
+        self._transport = transport
+        self._machine = machine
+        self._address = address
+        self._provider = provider
+        self._services = services
+        self._begun = time.monotonic()
+        self._rights = EVERY_RIGHT
+        self._association: Association | None = None
+        self._entry: Entry | None = None
 
-def _establish(transport: Transport, machine: Acceptor, address: str, provider: Provider) -> Association | None:
-    """Answer the request. None when the association is rejected; a request that cannot be read is aborted."""
-    settings = provider.settings
-    try:
-        request = machine.next_event()
-        assert isinstance(request, AssociateRequest)
-        # Nothing may come before our answer but an abort (PS3.8 table 9-10, Sta3).
-        if machine.next_event():
-            raise Ended("aborted by peer")
-        _check_length(request)
-    except Violation as error:
-        transport.send(error.pdu)
-        provider.observer.connection_dropped("violation")
-        _log.warning("connection.violation", address=address, reason=str(error))
-        return None
-    peer = Peer(request.calling_ae, request.called_ae, address, request.user.maximum_length)
-    why = rejection(request, None if settings.any_called_ae else (settings.ae_title,))
-    if why:
-        transport.send(machine.reject(why))
-        provider.observer.association_rejected(REJECTED[why])
-        _log.warning("association.rejected", reason=REJECTED[why], **_named(peer))
-        return None
-    answer, contexts = negotiate(request, settings.max_pdu_bytes)
-    transport.send(machine.accept(answer))
-    provider.observer.association_accepted()
-    _log.info("association.accepted", contexts=len(contexts), proposed=len(request.contexts), **_named(peer))
-    return Association(transport, machine, peer, contexts, settings)
+    def run(self) -> None:
+        """From the request to the end. Never raises."""
+        try:
+            self._association = self._establish()
+            if self._association:
+                self._serve(self._association)
+        except Ended as ended:
+            self._ended(ended)
+        except Exception:  # noqa: BLE001
+            # Ours, whatever it is: the other associations go on, and this peer is told that it is over.
+            _log.exception("association.failed", address=self._address)
+            if self._association:
+                self._association.aborted("error", "an error of ours")
+                self._provider.observer.association_ended("error", time.monotonic() - self._begun)
+                self._tell_end(self._association, "error", reasons.DROPPED["error"])
+
+    def _serve(self, association: Association) -> None:
+        association.on_request = lambda message: self._dispatch(association, message)
+        entry = self._entry
+        assert entry is not None
+        entry.operations = association.operations
+        while True:
+            self._dispatch(association, association.next_message())
+            entry.received, entry.sent = association.received, association.sent
+
+    def _establish(self) -> Association | None:
+        """Answer the request. None when the association is rejected; a request that cannot be read is aborted."""
+        transport, machine, provider = self._transport, self._machine, self._provider
+        try:
+            request = machine.next_event()
+            assert isinstance(request, AssociateRequest)
+            # Nothing may come before our answer but an abort (PS3.8 table 9-10, Sta3).
+            if machine.next_event():
+                raise Ended("aborted by peer")
+            _check_length(request)
+        except Violation as error:
+            transport.send(error.pdu)
+            provider.observer.connection_dropped("violation")
+            provider.journal.dropped(self._address, reasons.violation(str(error)), how="violation")
+            _log.warning("connection.violation", address=self._address, reason=str(error))
+            return None
+        peer = Peer(request.calling_ae, request.called_ae, self._address, request.user.maximum_length)
+        verdict = self._judge(request)
+        if verdict.reject:
+            self._reject(request, verdict)
+            return None
+        self._rights = verdict.rights
+        answer, contexts = negotiate(request, provider.settings.max_pdu_bytes, self._may)
+        transport.send(machine.accept(answer))
+        provider.observer.association_accepted()
+        _log.info("association.accepted", contexts=len(contexts), proposed=len(request.contexts), **_named(peer))
+        self._entry = self._accepted(request, answer)
+        return Association(transport, machine, peer, contexts, provider.settings)
+
+    def _judge(self, request: AssociateRequest) -> Verdict:
+        why = rejection(request, None)
+        if why:
+            return Verdict(reject=why, reason=reasons.REJECTIONS[why])
+        return self._provider.registry.judge(request.calling_ae, request.called_ae, self._address)
+
+    def _may(self, kind: Kind) -> bool:
+        return RIGHT_OF[kind] in self._rights
+
+    def _reject(self, request: AssociateRequest, verdict: Verdict) -> None:
+        assert verdict.reject is not None
+        self._transport.send(self._machine.reject(verdict.reject))
+        word = REJECTED[verdict.reject]
+        self._provider.observer.association_rejected(word)
+        peer = Peer(request.calling_ae, request.called_ae, self._address)
+        _log.warning("association.rejected", reason=word, text=verdict.reason, **_named(peer))
+        self._provider.journal.refused(
+            self._address,
+            verdict.reason,
+            calling_ae=request.calling_ae,
+            called_ae=request.called_ae,
+            contexts=tuple(Proposed(one.abstract_syntax, one.transfer_syntaxes, -1) for one in request.contexts),
+            asks=verdict.asks,
+            rights=frozenset(RIGHT_OF[kind] for kind in reasons.kinds_of(request)),
+        )
+
+    def _accepted(self, request: AssociateRequest, answer: AssociateAnswer) -> Entry:
+        contexts = tuple(
+            Proposed(one.abstract_syntax, one.transfer_syntaxes, given.result, given.transfer_syntax if not given.result else "")
+            for one, given in zip(request.contexts, answer.contexts, strict=True)
+        )
+        wanted = {RIGHT_OF[kind] for kind in reasons.kinds_of(request)}
+        return self._provider.journal.accepted(
+            self._address,
+            reasons.refused_contexts(request, answer.contexts, sorted(wanted - self._rights)),
+            calling_ae=request.calling_ae,
+            called_ae=request.called_ae,
+            contexts=contexts,
+        )
+
+    def _dispatch(self, association: Association, message: Message) -> None:
+        field = message.command["CommandField"]
+        if field == CommandField.C_CANCEL:
+            # For an operation that is over already (PS3.7 9.3.2.3): nothing to do and nothing to answer.
+            association.drain(message)
+            return
+        if message.is_response:
+            raise association.aborted("violation", f"a response {field:04X}H to nothing that was asked")
+        kind = kind_of(message.context.abstract_syntax)
+        answer = self._services.get((field, kind))
+        if answer is not None and not self._may(kind):
+            # A context that was accepted for the other role (PS3.7 C.5, Refused: Not authorized).
+            text = f"no right to {RIGHT_OF[kind]}; ask the administrator for it"
+            association.respond(message, Status.NOT_AUTHORIZED, ErrorComment=text)
+        elif answer is not None and message.context.peer_uses:
+            answer(association, message, self._provider)
+        elif any(field == served for served, _ in self._services):
+            association.respond(message, Status.SOP_CLASS_NOT_SUPPORTED)
+        else:
+            association.respond(message, Status.UNRECOGNIZED_OPERATION)
+
+    def _ended(self, ended: Ended) -> None:
+        seconds = time.monotonic() - self._begun
+        association, provider = self._association, self._provider
+        if association is None:
+            provider.observer.connection_dropped(ended.how)
+            provider.journal.dropped(self._address, f"it ended before its request was answered: {ended}", how=ended.how)
+            _log.info("connection.dropped", address=self._address, how=ended.how, reason=str(ended))
+            return
+        provider.observer.association_ended(ended.how, seconds)
+        tell = _log.info if ended.how in ("released", "stopped") else _log.warning
+        named = _named(association.peer)
+        tell("association.ended", how=ended.how, reason=str(ended), seconds=round(seconds, 3), **named)
+        self._tell_end(association, ended.how, reasons.end(ended.how, str(ended)))
+
+    def _tell_end(self, association: Association, how: str, reason: str) -> None:
+        if self._entry:
+            self._entry.received, self._entry.sent = association.received, association.sent
+            self._entry.operations = association.operations
+            # A sender of which nothing was accepted hangs up, as it should: why is said already.
+            self._provider.journal.ended(self._entry, how, reason if association.contexts else "")
 
 
 def _check_length(request: AssociateRequest) -> None:
@@ -120,40 +232,6 @@ def _check_length(request: AssociateRequest) -> None:
             AbortSource.PROVIDER,
             AbortReason.INVALID_PARAMETER,
         )
-
-
-def _dispatch(
-    association: Association,
-    message: Message,
-    provider: Provider,
-    services: Mapping[tuple[CommandField, Kind], Answer],
-) -> None:
-    field = message.command["CommandField"]
-    if field == CommandField.C_CANCEL:
-        # For an operation that is over already (PS3.7 9.3.2.3): nothing to do and nothing to answer.
-        association.drain(message)
-        return
-    if message.is_response:
-        raise association.aborted("violation", f"a response {field:04X}H to nothing that was asked")
-    answer = services.get((field, kind_of(message.context.abstract_syntax)))
-    if answer is not None and message.context.peer_uses:
-        answer(association, message, provider)
-    elif any(field == served for served, _ in services):
-        association.respond(message, Status.SOP_CLASS_NOT_SUPPORTED)
-    else:
-        association.respond(message, Status.UNRECOGNIZED_OPERATION)
-
-
-def _ended(
-    ended: Ended, association: Association | None, address: str, provider: Provider, seconds: float
-) -> None:
-    if association is None:
-        provider.observer.connection_dropped(ended.how)
-        _log.info("connection.dropped", address=address, how=ended.how, reason=str(ended))
-        return
-    provider.observer.association_ended(ended.how, seconds)
-    tell = _log.info if ended.how in ("released", "stopped") else _log.warning
-    tell("association.ended", how=ended.how, reason=str(ended), seconds=round(seconds, 3), **_named(association.peer))
 
 
 def _named(peer: Peer) -> dict[str, str]:

@@ -16,6 +16,8 @@ class DimseSettings:
     ae_title: str = "LIGHTBOX"
     # Whether to answer to any called AE title, not only to our own.
     any_called_ae: bool = False
+    # What becomes of callers that are no known nodes: accept, ask (refused, and an administrator may let them in) or refuse.
+    unknown_callers: str = "accept"
 
     # Sockets that have not negotiated: time for the whole A-ASSOCIATE-RQ, its size, how many at once. One too many
     # costs the one that has waited longest its place: who sends a request at once never waits.

@@ -66,6 +66,8 @@ class Transport:
         self._quiet_since = time.monotonic()
         self._waited = 0.0
         self._came = 0
+        # Bytes written so far.
+        self.sent = 0
         sock.setblocking(True)
         _set(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _set(sock, socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -119,6 +121,7 @@ class Transport:
         """Write all of it. A peer that does not read for as long as a message may be idle is given up."""
         try:
             self._socket.sendall(data)
+            self.sent += len(data)
         except BlockingIOError as error:
             raise Ended("idle", "the peer does not read what is sent to it") from error
         except OSError as error:
@@ -135,6 +138,7 @@ class Transport:
         try:
             while first < len(waiting):
                 sent = self._socket.sendmsg(waiting[first : first + _AT_ONCE])
+                self.sent += sent
                 while first < len(waiting) and sent >= len(waiting[first]):
                     sent -= len(waiting[first])
                     first += 1

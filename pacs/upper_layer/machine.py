@@ -125,6 +125,11 @@ class Machine:
         """Memory that this association's buffer takes, in bytes."""
         return len(self._buffer)
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come from the peer."""
+        return self._before + self._end
+
     # Bytes in
 
     def space(self) -> memoryview:

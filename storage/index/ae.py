@@ -1,63 +1,258 @@
-"""The table of application entities that this archive may send to and hears from; read anew each time, so no restart."""
+"""The registry of application entities: nodes that may call this archive and that it calls, and its own AE titles.
+
+Every change raises a revision, so that a process that keeps what it has read (`pacs.ae_titles`) asks for one number to
+know whether it is still true.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
 
-from sqlalchemy import delete, select
+import orjson
+from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.errors import BadRequest
 from storage.index import Index
-from storage.index.tables import ae_title
+from storage.index.tables import ae_title, counter, own_ae
 
 # PS3.5 6.2: up to 16 characters of the default repertoire, no backslash, no control characters, not only spaces.
 _TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")
+_UID = re.compile(r"[0-9.]{1,64}")
+_COUNTER: Final = "ae title"
+_ALL: Final = "all"
+
+
+class Right(StrEnum):
+    """What a node may ask for."""
+
+    ECHO = "echo"
+    STORE = "store"
+    FIND = "find"
+    # C-MOVE and C-GET.
+    RETRIEVE = "retrieve"
+    COMMIT = "commit"
+    WORKLIST = "worklist"
+    MPPS = "mpps"
+    UPS = "ups"
+
+
+Rights = frozenset[Right]
+EVERY_RIGHT: Final = frozenset(Right)
+
+
+class UnknownCallers(StrEnum):
+    """What becomes of a caller that is no node: it may do everything, is refused and can be let in, or is refused."""
+
+    ACCEPT = "accept"
+    ASK = "ask"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
 class AeTitle:
-    """One application entity: who it is and where it listens."""
+    """One node: who it is, where it listens, and what it may do.
+
+    Without host and port it only calls us. `addresses` are addresses or networks (CIDR) from which it may call, any where
+    there are none. `syntaxes` are the transfer syntaxes that it likes best to be sent, the best first.
+    """
 
     title: str
     host: str
     port: int
     description: str = ""
+    rights: Rights = EVERY_RIGHT
+    addresses: tuple[str, ...] = ()
+    syntaxes: tuple[str, ...] = ()
+    quirks: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAe:
+    """One AE title of this archive. `callers` may call it, whoever is known where there are none.
+
+    `unknown_callers` None: as the setting says.
+    """
+
+    title: str
+    description: str = ""
+    callers: tuple[str, ...] = ()
+    unknown_callers: UnknownCallers | None = None
+
+
+def rights_of(words: Iterable[str]) -> Rights:
+    """Rights by their names, or `all`. Raises BadRequest for a name that is none."""
+    found: set[Right] = set()
+    for word in words:
+        if word == _ALL:
+            return EVERY_RIGHT
+        if word not in set(Right):
+            raise BadRequest(f"there is no right {word!r}: use {', '.join(Right)} or all")
+        found.add(Right(word))
+    return frozenset(found)
+
+
+def words_of(rights: Rights) -> str:
+    """Rights as they are written, in the order of `Right`."""
+    return _ALL if rights == EVERY_RIGHT else " ".join(right for right in Right if right in rights)
+
+
+def title_of(text: str) -> str:
+    """An AE title without its padding. Raises BadRequest for what cannot be one."""
+    title = text.strip(" ")
+    if not _TITLE.fullmatch(title):
+        raise BadRequest("an AE title has 1 to 16 characters, without backslash or control characters")
+    return title
 
 
 def add_ae_title(index: Index, entity: AeTitle) -> None:
-    """Add an entity, or replace the one with its title. Raises BadRequest for what cannot be a title, host or port."""
-    title = entity.title.strip(" ")
-    if not _TITLE.fullmatch(title):
-        raise BadRequest("an AE title has 1 to 16 characters, without backslash or control characters")
-    if not entity.host or any(letter.isspace() for letter in entity.host):
-        raise BadRequest("give the host as a name or an address")
-    if not 0 < entity.port < 65536:
-        raise BadRequest("a port is a number from 1 to 65535")
-    values = {"title": title, "host": entity.host, "port": entity.port, "description": entity.description}
-    insert = sqlite_insert if index.database.sqlite else postgresql_insert
-    statement = insert(ae_title).values(values).on_conflict_do_update(index_elements=["title"], set_=values)
+    """Add a node, or replace the one with its title. Raises BadRequest for what cannot be a node."""
+    values = _checked(entity)
     with index.database.write() as connection:
-        connection.execute(statement)
+        put(connection, index, ae_title, values)
+
+
+def _checked(entity: AeTitle) -> dict[str, Any]:
+    title = title_of(entity.title)
+    if entity.host or entity.port:
+        if not entity.host or any(letter.isspace() for letter in entity.host):
+            raise BadRequest("give the host as a name or an address")
+        if not 0 < entity.port < 65536:
+            raise BadRequest("a port is a number from 1 to 65535")
+    for uid in entity.syntaxes:
+        if not _UID.fullmatch(uid):
+            raise BadRequest("give each transfer syntax as a UID")
+    return {
+        "title": title,
+        "host": entity.host,
+        "port": entity.port,
+        "description": entity.description,
+        "rights": words_of(entity.rights),
+        "addresses": " ".join(network_of(one) for one in entity.addresses),
+        "syntaxes": " ".join(entity.syntaxes),
+        "quirks": orjson.dumps(dict(entity.quirks)),
+    }
+
+
+def network_of(text: str) -> str:
+    """An address or network in its usual form, such as 10.1.0.0/16 or 2001:db8::7. Raises BadRequest."""
+    try:
+        network = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise BadRequest("give an allowed address as 10.1.2.3, as a network such as 10.1.0.0/16, or in IPv6") from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def remove_ae_title(index: Index, title: str) -> bool:
-    """Remove an entity; False when there is none of this title."""
-    with index.database.write() as connection:
-        return connection.execute(delete(ae_title).where(ae_title.c.title == title.strip(" "))).rowcount > 0
+    """Remove a node; False when there is none of this title."""
+    return _removed(index, ae_title, title)
 
 
 def ae_titles(index: Index) -> list[AeTitle]:
-    """All entities by their title."""
+    """All nodes by their title."""
     with index.database.read() as connection:
-        found = connection.execute(select(ae_title).order_by(ae_title.c.title)).all()
-    return [AeTitle(row.title, row.host, row.port, row.description) for row in found]
+        return [_node(row) for row in connection.execute(select(ae_title).order_by(ae_title.c.title))]
 
 
 def ae_title_of(index: Index, title: str) -> AeTitle | None:
-    """The entity of this title, or None. Spaces around a title do not matter (PS3.5 6.2)."""
+    """The node of this title, or None. Spaces around a title do not matter (PS3.5 6.2)."""
     with index.database.read() as connection:
-        row = connection.execute(select(ae_title).where(ae_title.c.title == title.strip(" "))).one_or_none()
-    return AeTitle(row.title, row.host, row.port, row.description) if row else None
+        return node_in(connection, title)
+
+
+def node_in(connection: Connection, title: str) -> AeTitle | None:
+    """The same inside a transaction."""
+    row = connection.execute(select(ae_title).where(ae_title.c.title == title.strip(" "))).one_or_none()
+    return _node(row) if row else None
+
+
+def put_node(connection: Connection, index: Index, entity: AeTitle) -> None:
+    """`add_ae_title` inside a transaction."""
+    put(connection, index, ae_title, _checked(entity))
+
+
+def _node(row: Row[Any]) -> AeTitle:
+    return AeTitle(
+        row.title,
+        row.host,
+        row.port,
+        row.description,
+        known_rights(row.rights),
+        tuple(row.addresses.split()),
+        tuple(row.syntaxes.split()),
+        orjson.loads(row.quirks),
+    )
+
+
+def known_rights(words: str) -> Rights:
+    """Rights as `words_of` has written them, those that this release knows: a newer one may have written others."""
+    return EVERY_RIGHT if words == _ALL else frozenset(right for right in Right if right in words.split())
+
+
+def add_own_ae(index: Index, own: OwnAe) -> None:
+    """Add an AE title of our own, or replace it. Raises BadRequest for what cannot be one."""
+    callers = " ".join(sorted({_quoted(title_of(one)) for one in own.callers}))
+    values = {
+        "title": title_of(own.title),
+        "description": own.description,
+        "callers": callers,
+        "unknown_callers": own.unknown_callers or "",
+    }
+    with index.database.write() as connection:
+        put(connection, index, own_ae, values)
+
+
+def remove_own_ae(index: Index, title: str) -> bool:
+    """Remove an AE title of our own; False when it is not there."""
+    return _removed(index, own_ae, title)
+
+
+def own_aes(index: Index) -> list[OwnAe]:
+    """The AE titles of our own that are kept here, by their title; that of the settings need not be among them."""
+    with index.database.read() as connection:
+        found = connection.execute(select(own_ae).order_by(own_ae.c.title)).all()
+    return [_own(row) for row in found]
+
+
+def _own(row: Row[Any]) -> OwnAe:
+    callers = tuple(one.replace("\\", " ") for one in row.callers.split())
+    unknown = UnknownCallers(row.unknown_callers) if row.unknown_callers else None
+    return OwnAe(row.title, row.description, callers, unknown)
+
+
+def _quoted(title: str) -> str:
+    """An AE title may have spaces inside, and never a backslash (PS3.5 6.2)."""
+    return title.replace(" ", "\\")
+
+
+def revision(index: Index) -> int:
+    """A number that grows with every change of nodes, own AE titles and callers that are let in or blocked."""
+    with index.database.read() as connection:
+        return int(connection.execute(select(counter.c.value).where(counter.c.name == _COUNTER)).scalar_one())
+
+
+def changed(connection: Connection) -> None:
+    """Raise the revision; last in a transaction, for the counter is held until its end."""
+    connection.execute(update(counter).where(counter.c.name == _COUNTER).values(value=counter.c.value + 1))
+
+
+def put(connection: Connection, index: Index, table: Any, values: Mapping[str, Any]) -> None:
+    """Insert a row or replace that of its title, and raise the revision."""
+    insert = sqlite_insert if index.database.sqlite else postgresql_insert
+    statement = insert(table).values(dict(values))
+    connection.execute(statement.on_conflict_do_update(index_elements=["title"], set_=dict(values)))
+    changed(connection)
+
+
+def _removed(index: Index, table: Any, title: str) -> bool:
+    with index.database.write() as connection:
+        found = connection.execute(delete(table).where(table.c.title == title.strip(" "))).rowcount > 0
+        if found:
+            changed(connection)
+    return found

@@ -387,6 +387,7 @@ worklist_entry = Table(
     Index("ix_worklist_entry_filler", "partition", "filler_order_number"),
 )
 
+# Nodes that may call us and that we call. `rights` and `addresses` are words; `quirks` is JSON.
 ae_title = Table(
     "ae_title",
     metadata,
@@ -394,4 +395,49 @@ ae_title = Table(
     Column("host", Plain, nullable=False),
     Column("port", Integer, nullable=False),
     Column("description", Text, nullable=False),
+    *(_text(name) for name in ("rights", "addresses", "syntaxes")),
+    Column("quirks", LargeBinary, nullable=False),
+)
+
+# What we are called, beside PACS_AE_TITLE, and who may call us so.
+own_ae = Table(
+    "own_ae",
+    metadata,
+    Column("title", Plain, primary_key=True),
+    Column("description", Text, nullable=False),
+    *(_text(name) for name in ("callers", "unknown_callers")),
+)
+
+# Who has asked for an association and is not known, may have one once, or is blocked. An empty title or address is any.
+caller = Table(
+    "caller",
+    metadata,
+    _pk(),
+    *(_text(name) for name in ("calling_ae", "address", "called_ae", "state", "rights", "reason")),
+    *(Column(name, BigInteger, nullable=False) for name in ("times", "first_at", "last_at", "until")),
+    UniqueConstraint("calling_ae", "address", name="uq_caller"),
+    Index("ix_caller_state", "state", "last_at"),
+    sqlite_autoincrement=True,
+)
+
+# The log of associations. `sequence` comes from `counter` with every change of a row, so that it follows the commits' order;
+# `seconds` is NULL while an association goes on, and `seen_at` is when its process last said so.
+association = Table(
+    "association",
+    metadata,
+    _pk(),
+    *(_text(name) for name in ("id", "calling_ae", "called_ae", "address", "outcome", "how")),
+    Column("reason", Text, nullable=False),
+    *(Column(name, LargeBinary, nullable=False) for name in ("contexts", "operations")),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("at", "last_at", "seen_at", "times", "received", "sent", "sequence")
+    ),
+    Column("seconds", Double),
+    UniqueConstraint("id", name="uq_association_id"),
+    Index("ix_association_sequence", "sequence"),
+    Index("ix_association_at", "at"),
+    Index("ix_association_calling", "calling_ae", "pk"),
+    Index("ix_association_address", "address", "pk"),
+    sqlite_autoincrement=True,
 )

@@ -1,0 +1,218 @@
+"""Who may do what from where: each request for an association judged by the registry, which is kept in memory.
+
+`judge` is pure: policy and request in, verdict out, with a reason that says what to do. `Registry` keeps the policy: at most
+a second old, and looked at again before anybody is refused, so that who was just let in comes in at once. With the
+database away it goes on with what it last knew.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+
+from pacs.scp.sop_classes import Kind
+from pacs.upper_layer import CALLED_AE_NOT_RECOGNIZED, CALLING_AE_NOT_RECOGNIZED, Reject
+from storage.errors import LightboxError
+from storage.index import Index
+from storage.index.ae import (
+    EVERY_RIGHT,
+    AeTitle,
+    OwnAe,
+    Right,
+    Rights,
+    UnknownCallers,
+    ae_titles,
+    own_aes,
+    revision,
+)
+from storage.index.callers import State, callers, take_once
+from storage.index.database import Rerun
+
+_log = structlog.get_logger(__name__)
+# How old the policy may be when somebody is let in.
+FRESH_SECONDS: Final = 1.0
+# Before a refusal it is younger; a flood of refusals does not ask for each.
+_REFUSING_SECONDS: Final = 0.1
+
+# The right that a service needs; a new kind of service needs its row.
+RIGHT_OF: Final[Mapping[Kind, Right]] = {
+    Kind.VERIFICATION: Right.ECHO,
+    Kind.STORAGE: Right.STORE,
+    Kind.FIND: Right.FIND,
+    Kind.MOVE: Right.RETRIEVE,
+    Kind.GET: Right.RETRIEVE,
+    Kind.COMMITMENT: Right.COMMIT,
+    Kind.WORKLIST: Right.WORKLIST,
+    Kind.WORKITEM: Right.UPS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is decided by: nodes and own AE titles by their title; callers as (title, address), either empty for any."""
+
+    nodes: Mapping[str, AeTitle] = field(default_factory=dict)
+    own: Mapping[str, OwnAe] = field(default_factory=dict)
+    blocked: frozenset[tuple[str, str]] = frozenset()
+    once: frozenset[tuple[str, str]] = frozenset()
+    unknown_callers: UnknownCallers = UnknownCallers.ACCEPT
+    # Whether we answer to any called AE title.
+    any_called_ae: bool = False
+
+    def is_blocked(self, calling: str, address: str) -> bool:
+        """Whether this title, this address or both together are."""
+        return not self.blocked.isdisjoint({(calling, address), (calling, ""), ("", address)})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Accepted with `rights`, or refused with `reject` and a reason. `asks`: an administrator may let it in."""
+
+    rights: Rights = EVERY_RIGHT
+    reject: Reject | None = None
+    reason: str = ""
+    asks: bool = False
+    # Accepted because of a permission for one association, which is to be used up.
+    once: bool = False
+
+
+def judge(policy: Policy, calling: str, called: str, address: str) -> Verdict:
+    """Whether `calling` at `address` may have an association with us as `called` (PS3.8 table 9-21)."""
+    own = policy.own.get(called)
+    if own is None and not policy.any_called_ae:
+        return Verdict(reject=CALLED_AE_NOT_RECOGNIZED, reason=_wrong_called(called, policy.own))
+    if policy.is_blocked(calling, address):
+        text = f"{calling} at {address} is blocked: pacs ae unblock {_word(calling)}, if that is no longer wanted"
+        return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text)
+    if own is not None and own.callers and calling not in own.callers:
+        text = f"{called} takes calls from {', '.join(own.callers)} alone: add {calling} to its callers, or have it call another"
+        return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text)
+    node = policy.nodes.get(calling)
+    if node is not None and _allowed(address, node.addresses):
+        return Verdict(node.rights)
+    if (calling, address) in policy.once:
+        return Verdict(once=True)
+    if node is not None:
+        return _elsewhere(node, address)
+    return _unknown(_unknown_callers(policy, own), calling, address)
+
+
+def _unknown_callers(policy: Policy, own: OwnAe | None) -> UnknownCallers:
+    if own is not None and own.unknown_callers is not None:
+        return own.unknown_callers
+    return policy.unknown_callers
+
+
+def _unknown(what: UnknownCallers, calling: str, address: str) -> Verdict:
+    if what is UnknownCallers.ACCEPT:
+        return Verdict()
+    asks = what is UnknownCallers.ASK
+    todo = "allow it under 'wants to connect' in /admin/, or with pacs ae allow" if asks else "register it with pacs ae add"
+    text = f"unknown calling AE title {calling} at {address}: {todo}, and send again"
+    return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text, asks=asks)
+
+
+def _elsewhere(node: AeTitle, address: str) -> Verdict:
+    text = (
+        f"{node.title} may call from {', '.join(node.addresses)}, and calls from {address}: allow that address under"
+        " 'wants to connect' in /admin/ or with pacs ae allow, or give the other device a title of its own"
+    )
+    return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text, asks=True)
+
+
+def _wrong_called(called: str, own: Iterable[str]) -> str:
+    ours = " or ".join(own)
+    return (
+        f"wrong called AE title {called}: this archive is {ours} (letters' case counts): correct it at the sender,"
+        f" or add it here with pacs ae own-add {_word(called)}"
+    )
+
+
+def _word(title: str) -> str:
+    return f"'{title}'" if " " in title else title
+
+
+def _allowed(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether there are no networks, or it is in one. IPv4 on an IPv6 socket is IPv4."""
+    if not networks:
+        return True
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    return any(found in ipaddress.ip_network(one) for one in networks)
+
+
+class Registry:
+    """The policy of one process. Thread-safe; nothing is asked of the database while an association goes on."""
+
+    def __init__(
+        self,
+        index: Index,
+        own_title: str,
+        *,
+        unknown_callers: UnknownCallers = UnknownCallers.ACCEPT,
+        any_called_ae: bool = False,
+    ) -> None:
+        self._index = index
+        self._own_title = own_title
+        self._policy = Policy(
+            own={own_title: OwnAe(own_title)}, unknown_callers=unknown_callers, any_called_ae=any_called_ae
+        )
+        self._revision = -1
+        self._looked = float("-inf")
+        self._looking = threading.Lock()
+
+    def judge(self, calling: str, called: str, address: str) -> Verdict:
+        """Whether `calling` at `address` may have an association with us as `called`, by what is registered now."""
+        verdict = judge(self._current(FRESH_SECONDS), calling, called, address)
+        if verdict.reject:
+            verdict = judge(self._current(_REFUSING_SECONDS), calling, called, address)
+        return self._once(calling, called, address) if verdict.once else verdict
+
+    def _once(self, calling: str, called: str, address: str) -> Verdict:
+        try:
+            rights = take_once(self._index, calling, address)
+        except (LightboxError, Rerun) as error:
+            _log.warning("registry.unavailable", reason=str(error))
+            rights = None
+        if rights is not None:
+            return Verdict(rights)
+        # Another association was faster.
+        left = self._policy.once - {(calling, address)}
+        return judge(replace(self._policy, once=left), calling, called, address)
+
+    def _current(self, seconds: float) -> Policy:
+        """The policy, looked at again when it is older than `seconds`; by one thread, while others take what there is."""
+        if time.monotonic() - self._looked > seconds and self._looking.acquire(blocking=False):
+            try:
+                self._look()
+            except LightboxError as error:
+                _log.warning("registry.unavailable", reason=str(error))
+            finally:
+                self._looked = time.monotonic()
+                self._looking.release()
+        return self._policy
+
+    def _look(self) -> None:
+        now = revision(self._index)
+        if now == self._revision:
+            return
+        known = callers(self._index)
+        own = {self._own_title: OwnAe(self._own_title)} | {one.title: one for one in own_aes(self._index)}
+        self._policy = replace(
+            self._policy,
+            nodes={one.title: one for one in ae_titles(self._index)},
+            own=own,
+            blocked=frozenset((one.calling_ae, one.address) for one in known if one.state is State.BLOCKED),
+            once=frozenset((one.calling_ae, one.address) for one in known if one.state is State.ONCE),
+        )
+        self._revision = now

@@ -1,0 +1,121 @@
+"""The sentences of the association log: what was wrong with a request, and what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pydicom.uid import UID
+
+from pacs.scp.negotiation import (
+    ABSTRACT_SYNTAX_NOT_SUPPORTED,
+    ACCEPTED,
+    TRANSFER_SYNTAXES_NOT_SUPPORTED,
+    USER_REJECTION,
+)
+from pacs.scp.sop_classes import SOP_CLASSES, Kind, kind_of
+from pacs.upper_layer import (
+    APPLICATION_CONTEXT_NOT_SUPPORTED,
+    CALLING_AE_NOT_RECOGNIZED,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
+    AnsweredContext,
+    AssociateRequest,
+    Reject,
+)
+
+# Names in one sentence.
+_MOST_NAMED: Final = 5
+
+REJECTIONS: Final[dict[Reject, str]] = {
+    PROTOCOL_VERSION_NOT_SUPPORTED: "it speaks another version of the upper layer protocol than 1 (PS3.8 9.3.2): nothing can be set here",
+    APPLICATION_CONTEXT_NOT_SUPPORTED: "its application context is not DICOM's (1.2.840.10008.3.1.1.1): is it a DICOM device?",
+    CALLING_AE_NOT_RECOGNIZED: "it gives no calling AE title: set one at the sender",
+}
+
+NO_PLACE: Final = (
+    "all {most} associations that one process may have are open: look in this log who holds them, and raise"
+    " PACS_DIMSE_MAX_ASSOCIATIONS if they are wanted"
+)
+DROPPED: Final[dict[str, str]] = {
+    "too slow": "it connected and sent no whole association request in time: is it a DICOM device, and does it expect TLS?",
+    "crowded out": "it connected and was the one that had waited longest when too many connections waited: what floods this port?",
+    "closed": "it connected and went away without an association request: a port check, or it expects TLS",
+    "error": "an error of ours, which the server's log describes",
+}
+
+_ENDS: Final[dict[str, str]] = {
+    "released": "",
+    "idle": "{text}: the sender's timeout is longer than ours, which PACS_DIMSE_IDLE_SECONDS and PACS_DIMSE_MESSAGE_SECONDS set",
+    "lost": "{text}: the sender stopped, or the network between broke",
+    "aborted by peer": "the sender gave up: {text}; its own log says why",
+    "violation": "protocol violation: {text}",
+    "stopped": "this server was stopped",
+}
+
+
+def violation(text: str) -> str:
+    """What broke the protocol, with the byte where, and what that mostly means."""
+    return f"protocol violation: {text}: is it a DICOM device, and does it expect TLS?"
+
+
+def end(how: str, text: str) -> str:
+    """What to say of the end of an association that was accepted."""
+    return _ENDS.get(how, "{text}").format(text=text)
+
+
+def name_of(uid: str) -> str:
+    """A UID by its name, where it has one."""
+    name = UID(uid).name
+    return name if name and name != uid else uid
+
+
+def refused_contexts(request: AssociateRequest, answered: Sequence[AnsweredContext], missing: Iterable[str]) -> str:
+    """Why presentation contexts were refused, in a sentence for each kind of reason; empty when none that matters was.
+
+    `missing` are the names of the rights that the caller would need.
+    """
+    accepted = {
+        one.abstract_syntax
+        for one, answer in zip(request.contexts, answered, strict=True)
+        if answer.result == ACCEPTED
+    }
+    refused: dict[int, dict[str, list[str]]] = {}
+    for one, answer in zip(request.contexts, answered, strict=True):
+        if answer.result != ACCEPTED and one.abstract_syntax not in accepted:
+            syntaxes = refused.setdefault(answer.result, {}).setdefault(one.abstract_syntax, [])
+            syntaxes += [uid for uid in one.transfer_syntaxes if uid not in syntaxes]
+    return "; ".join(text for text in (_rights(refused, missing), _syntaxes(refused), _unsupported(refused)) if text)
+
+
+def _rights(refused: dict[int, dict[str, list[str]]], missing: Iterable[str]) -> str:
+    found = refused.get(USER_REJECTION)
+    if not found:
+        return ""
+    rights = ", ".join(missing)
+    return f"{_names(found)}: {'it has' if rights else 'there is'} no right to {rights or 'that'}: give it with pacs ae rights"
+
+
+def _syntaxes(refused: dict[int, dict[str, list[str]]]) -> str:
+    found = refused.get(TRANSFER_SYNTAXES_NOT_SUPPORTED)
+    if not found:
+        return ""
+    proposed = {uid for syntaxes in found.values() for uid in syntaxes}
+    taken = {uid for one in found if one in SOP_CLASSES for uid in SOP_CLASSES[one].syntaxes or ()}
+    text = f"no common transfer syntax for {_names(found)}: it proposed {_names(sorted(proposed)) or 'none'}"
+    return f"{text}; have it propose {_names(sorted(taken))}" if taken else text
+
+
+def _unsupported(refused: dict[int, dict[str, list[str]]]) -> str:
+    found = refused.get(ABSTRACT_SYNTAX_NOT_SUPPORTED)
+    return f"this archive does not serve {_names(found)}: turn that off at the sender" if found else ""
+
+
+def _names(uids: Iterable[str]) -> str:
+    found = [name_of(uid) for uid in uids]
+    more = len(found) - _MOST_NAMED
+    return ", ".join(found[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def kinds_of(request: AssociateRequest) -> set[Kind]:
+    """What the request wants to do."""
+    return {kind_of(one.abstract_syntax) for one in request.contexts}

@@ -1,0 +1,364 @@
+"""Real senders refused for every reason there is, and what the log tells an installer of each; rights, operation by operation."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import build_role, evt
+from pynetdicom.ae import ApplicationEntity
+
+from pacs.scu.nodes import destination_of
+from storage.archive import Archive
+from storage.index.ae import AeTitle, OwnAe, Right, add_ae_title, add_own_ae
+from storage.index.associations import Entry, Outcome, Wanted, search
+from storage.index.callers import allow, allow_once, block, caller_named
+from storage.types import Source
+from tests.support import dimse_peer as peer
+from tests.support.archive import Store, close_archive, open_archive
+from tests.support.dimse_peer import CT, EXPLICIT, STUDY_ROOT, VERIFICATION, Peer
+from tests.support.dimse_server import Serving, bare, serving, wait_until
+from tests.support.indexes import ENGINES
+from tests.support.made import instance
+
+DCMTK = Path("/usr/bin")
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
+COMMIT = "1.2.840.10008.1.20.1"
+UPS_PULL = "1.2.840.10008.5.1.4.34.6.3"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    if not shutil.which(program, path=str(DCMTK)):
+        pytest.skip(f"DCMTK's {program} is not installed: nothing is tested with it")
+    command = [str(DCMTK / program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={"TCP_NODELAY": "1"})
+
+
+@pytest.fixture(params=ENGINES)
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
+    """An empty archive, once on each engine."""
+    url = request.getfixturevalue("postgres_database") if request.param == "postgresql" else None
+    opened = open_archive(tmp_path / "archive", database_url=url)
+    yield opened
+    close_archive(opened)
+
+
+@pytest.fixture
+def server(archive: Archive) -> Iterator[Serving]:
+    with serving(archive, unknown_callers="ask") as running:
+        yield running
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(instance())
+    return path
+
+
+def logged(archive: Archive, wanted: Wanted = Wanted(), *, ended: bool = True) -> Entry:  # noqa: B008
+    """The latest entry, once it is there (and over)."""
+
+    def there() -> bool:
+        found = search(archive.index, wanted, limit=1)
+        return bool(found) and (found[0].outcome is not Outcome.ACCEPTED or not ended or found[0].seconds is not None)
+
+    wait_until(there, why=lambda: f"nothing was logged; there is {search(archive.index, Wanted())}")
+    return search(archive.index, wanted, limit=1)[0]
+
+
+def sent(server: Serving, image: Path, calling: str = "CT1", called: str = "LIGHTBOX") -> subprocess.CompletedProcess[str]:
+    return run("storescu", "-aet", calling, "-aec", called, "127.0.0.1", str(server.port), image)
+
+
+# Refused
+
+
+@pytest.mark.dcmtk
+def test_an_unknown_sender_asks_is_allowed_and_sends(server: Serving, archive: Archive, image: Path) -> None:
+    refused = sent(server, image)
+    assert refused.returncode != 0
+    assert "Calling AE Title Not Recognized" in refused.stdout + refused.stderr
+    entry = logged(archive)
+    assert (entry.outcome, entry.calling_ae, entry.called_ae, entry.address) == (Outcome.REFUSED, "CT1", "LIGHTBOX", "127.0.0.1")
+    assert entry.reason.startswith("unknown calling AE title CT1 at 127.0.0.1: allow it under 'wants to connect'")
+    assert len(entry.contexts) > 10
+    asks = caller_named(archive.index, "CT1")
+    assert (asks.called_ae, asks.times) == ("LIGHTBOX", 1)
+    assert Right.STORE in asks.rights
+    allow(archive.index, asks)
+    done = sent(server, image)
+    assert done.returncode == 0, done.stderr
+    entry = logged(archive, Wanted(outcome=Outcome.ACCEPTED))
+    assert (entry.how, entry.reason, entry.operations) == ("released", "", {"C-STORE 0000": 1})
+    assert entry.received > image.stat().st_size
+    assert 0 < entry.sent < 10_000
+    assert entry.seconds is not None
+
+
+@pytest.mark.dcmtk
+def test_once_is_one_association(server: Serving, archive: Archive, image: Path) -> None:
+    assert sent(server, image).returncode != 0
+    logged(archive)
+    allow_once(archive.index, caller_named(archive.index, "CT1"))
+    assert [sent(server, image).returncode == 0 for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.dcmtk
+def test_who_is_blocked_does_not_ask(server: Serving, archive: Archive) -> None:
+    add_ae_title(archive.index, AeTitle("CT1", "", 0))
+    block(archive.index, "CT1")
+    assert run("echoscu", "-aet", "CT1", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port)).returncode != 0
+    assert logged(archive).reason == "CT1 at 127.0.0.1 is blocked: pacs ae unblock CT1, if that is no longer wanted"
+    assert caller_named(archive.index, "CT1").state == "blocked"
+
+
+@pytest.mark.dcmtk
+def test_a_known_node_from_elsewhere_asks(server: Serving, archive: Archive) -> None:
+    add_ae_title(archive.index, AeTitle("CT1", "", 0, addresses=("10.0.0.0/8",)))
+    assert run("echoscu", "-aet", "CT1", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port)).returncode != 0
+    assert "CT1 may call from 10.0.0.0/8, and calls from 127.0.0.1: allow that address" in logged(archive).reason
+    allow(archive.index, caller_named(archive.index, "CT1"))
+    assert run("echoscu", "-aet", "CT1", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port)).returncode == 0
+
+
+@pytest.mark.dcmtk
+def test_a_wrong_called_title_names_those_there_are(server: Serving, archive: Archive) -> None:
+    add_own_ae(archive.index, OwnAe("RESEARCH"))
+    done = run("echoscu", "-aet", "CT1", "-aec", "PACS", "127.0.0.1", str(server.port))
+    assert "Called AE Title Not Recognized" in done.stdout + done.stderr
+    assert "wrong called AE title PACS: this archive is LIGHTBOX or RESEARCH" in logged(archive).reason
+
+
+@pytest.mark.dcmtk
+def test_each_of_our_titles_has_its_own_policy(server: Serving, archive: Archive, image: Path) -> None:
+    add_ae_title(archive.index, AeTitle("CT1", "", 0))
+    add_ae_title(archive.index, AeTitle("WS1", "", 0))
+    add_own_ae(archive.index, OwnAe("RESEARCH", callers=("WS1",)))
+    assert sent(server, image, "WS1", "RESEARCH").returncode == 0
+    assert sent(server, image, "CT1", "LIGHTBOX").returncode == 0
+    assert sent(server, image, "CT1", "RESEARCH").returncode != 0
+    assert "RESEARCH takes calls from WS1 alone" in logged(archive, Wanted(outcome=Outcome.REFUSED)).reason
+
+
+@pytest.mark.dcmtk
+def test_no_common_transfer_syntax(archive: Archive) -> None:
+    with serving(archive) as server, Peer(server.port) as client:
+        jpeg = "1.2.840.10008.1.2.4.50"
+        client.send(peer.associate([(1, VERIFICATION, (EXPLICIT,)), (3, STUDY_ROOT, (jpeg,)), (5, "1.2.840.10008.5.1.1.9", (EXPLICIT,))]))
+        assert client.pdu()[0] == 2
+        client.release()
+        reason = logged(archive).reason
+    assert "no common transfer syntax for Study Root Query/Retrieve Information Model - FIND: it proposed JPEG Baseline" in reason
+    assert "have it propose" in reason
+    assert "this archive does not serve Basic Grayscale Print Management Meta SOP Class: turn that off" in reason
+
+
+@pytest.mark.dcmtk
+def test_too_many_associations(archive: Archive) -> None:
+    with serving(archive, max_associations=1) as server, Peer(server.port) as client:
+        client.associate()
+        done = run("echoscu", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port))
+        assert done.returncode != 0
+        entry = logged(archive, Wanted(outcome=Outcome.REFUSED))
+    assert "all 1 associations" in entry.reason
+    assert "PACS_DIMSE_MAX_ASSOCIATIONS" in entry.reason
+
+
+@pytest.mark.parametrize(
+    ("data", "outcome", "says"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", Outcome.DROPPED, "protocol violation: PDU type 47H is not one of PS3.8 (at byte 0)"),
+        (bytes.fromhex("16030100c8010000c40303"), Outcome.DROPPED, "does it expect TLS?"),
+        (peer.associate([(2, CT, (EXPLICIT,))]), Outcome.DROPPED, "presentation context ID 2 is not odd (at byte"),
+        (peer.associate(version=2), Outcome.REFUSED, "another version of the upper layer protocol"),
+        (peer.associate(application="1.2.3"), Outcome.REFUSED, "its application context is not DICOM's"),
+        (peer.associate(calling=" "), Outcome.REFUSED, "gives no calling AE title"),
+        (b"", Outcome.DROPPED, "went away without an association request"),
+    ],
+)
+def test_what_is_no_request(server: Serving, archive: Archive, data: bytes, outcome: Outcome, says: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(data)
+    entry = logged(archive)
+    assert entry.outcome is outcome
+    assert says in entry.reason
+
+
+def test_one_that_is_too_slow(archive: Archive) -> None:
+    with serving(archive, request_seconds=0.2) as server, socket.create_connection(("127.0.0.1", server.port)):
+        entry = logged(archive)
+    assert "sent no whole association request in time" in entry.reason
+
+
+# How an association ended
+
+
+def test_it_is_in_the_log_while_it_goes_on(server: Serving, archive: Archive) -> None:
+    add_ae_title(archive.index, AeTitle("PEER", "", 0))
+    with Peer(server.port) as client:
+        client.associate()
+        entry = logged(archive, ended=False)
+        assert (entry.outcome, entry.seconds, entry.how) == (Outcome.ACCEPTED, None, "")
+
+
+@pytest.mark.parametrize(
+    ("ending", "how", "says"),
+    [
+        (lambda client: client.release(), "released", ""),
+        (lambda client: client.send(peer.ABORT), "aborted by peer", "the sender gave up: A-ABORT with source 0"),
+        (lambda client: client.socket.close(), "lost", "the sender stopped, or the network between broke"),
+        (lambda client: client.send(peer.pdu(9, b"")), "violation", "protocol violation: PDU type 09H is not one of PS3.8 (at byte"),
+    ],
+    ids=["released", "aborted", "lost", "violation"],
+)
+def test_how_it_ended(archive: Archive, ending: Callable[[Peer], None], how: str, says: str) -> None:
+    with serving(archive) as server, Peer(server.port) as client:
+        client.associate()
+        data = bare(instance())
+        client.store(data, "1.2.3.4.1")
+        client.store(data, "1.2.3.4.999")
+        ending(client)
+        entry = logged(archive)
+    assert entry.how == how
+    assert says in entry.reason
+    assert entry.operations == {"C-STORE 0000": 1, "C-STORE A900": 1}
+
+
+def test_a_server_that_stops_says_so(archive: Archive) -> None:
+    with serving(archive) as server, Peer(server.port) as client:
+        client.associate()
+        server.server.stop(0.1)
+        assert logged(archive).reason == "this server was stopped"
+
+
+# Rights
+
+
+def proposing(server: Serving, *uids: str, roles: tuple[Any, ...] = ()) -> Any:
+    entity: Any = ApplicationEntity
+    entity = entity(ae_title="CT1")
+    for uid in uids:
+        entity.add_requested_context(uid)
+    return entity.associate("127.0.0.1", server.port, ae_title="LIGHTBOX", ext_neg=list(roles))
+
+
+SERVICES = (
+    (VERIFICATION, Right.ECHO),
+    (CT, Right.STORE),
+    (STUDY_ROOT, Right.FIND),
+    ("1.2.840.10008.5.1.4.1.2.2.2", Right.RETRIEVE),
+    (GET, Right.RETRIEVE),
+    (COMMIT, Right.COMMIT),
+    (UPS_PULL, Right.UPS),
+)
+
+
+@pytest.mark.parametrize("right", [Right.ECHO, Right.STORE, Right.FIND, Right.RETRIEVE, Right.COMMIT, Right.UPS])
+def test_contexts_are_accepted_by_right(server: Serving, archive: Archive, right: Right) -> None:
+    """PS3.8 9.3.3.2: user-rejection for what the caller may not do."""
+    add_ae_title(archive.index, AeTitle("CT1", "", 0, rights=frozenset({right})))
+    association = proposing(server, *(uid for uid, _ in SERVICES))
+    assert {one.abstract_syntax for one in association.accepted_contexts} == {uid for uid, needs in SERVICES if needs is right}
+    assert {one.result for one in association.rejected_contexts} == {1}
+    association.release()
+    reason = logged(archive).reason
+    assert "it has no right to" in reason
+    assert "give it with pacs ae rights" in reason
+    assert all(needs in reason.partition("right to")[2] for _, needs in SERVICES if needs is not right)
+
+
+def test_without_the_right_to_store_retrieving_goes_on_and_storing_is_not_authorized(
+    server: Serving, archive: Archive, image: Path
+) -> None:
+    """PS3.7 C.5: 0124H where the context is there for the other role."""
+    with archive.spool() as spool:
+        spool.write(image.read_bytes())
+        archive.ingest(spool, Source("import"))
+    add_ae_title(archive.index, AeTitle("CT1", "", 0, rights=frozenset({Right.RETRIEVE})))
+    received: list[str] = []
+
+    def store(event: Any) -> int:
+        received.append(event.request.AffectedSOPInstanceUID)
+        return 0
+
+    entity: Any = ApplicationEntity
+    entity = entity(ae_title="CT1")
+    entity.add_requested_context(GET)
+    entity.add_requested_context(CT)
+    role = build_role(CT, scp_role=True, scu_role=True)
+    association = entity.associate(
+        "127.0.0.1", server.port, ae_title="LIGHTBOX", ext_neg=[role], evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", "1.2.3"
+    statuses = [status.Status for status, _ in association.send_c_get(identifier, GET)]
+    context = next(one for one in association.accepted_contexts if one.abstract_syntax == CT)
+    assert (context.as_scu, context.as_scp) == (False, True)
+    association.release()
+    with Peer(server.port) as client:
+        roles = peer.item(0x54, len(CT).to_bytes(2, "big") + CT.encode() + bytes((1, 1)))
+        contexts = [(1, GET, (EXPLICIT,)), (3, CT, (EXPLICIT,))]
+        client.send(peer.associate(contexts, calling="CT1", user_item=peer.user(16384, roles)))
+        assert client.pdu()[0] == 2
+        client.send(peer.message(3, peer.store_rq(CT, "1.2.3.4.1"), bare(image.read_bytes())))
+        assert peer.status_of(client.answer()[0]) == 0x0124
+    assert statuses[-1] == 0
+    assert received
+    entry = logged(archive, Wanted(ae="CT1"))
+    assert entry.operations == {"C-STORE 0124": 1}
+
+
+@pytest.mark.dcmtk
+def test_dcmtk_without_rights(server: Serving, archive: Archive, store: Store, image: Path) -> None:
+    store(image)
+    add_ae_title(archive.index, AeTitle("CT1", "", 0, rights=frozenset({Right.ECHO})))
+    port, common = str(server.port), ("-aet", "CT1", "-aec", "LIGHTBOX", "127.0.0.1")
+    keys = ("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3")
+
+    def answers() -> list[bool]:
+        found = run("findscu", "-v", *common, port, *keys)
+        return [
+            run("echoscu", *common, port).returncode == 0,
+            run("storescu", *common, port, image).returncode == 0,
+            "Find Response: 1 (Pending)" in found.stdout + found.stderr,
+            run("getscu", "-S", *common, port, "-od", str(image.parent), *keys[1:]).returncode == 0,
+        ]
+
+    assert answers() == [True, False, False, False]
+    node = AeTitle("CT1", "", 0, rights=frozenset({Right.ECHO, Right.STORE, Right.FIND, Right.RETRIEVE}))
+    add_ae_title(archive.index, node)
+    time.sleep(1.1)
+    assert answers() == [True, True, True, True]
+
+
+@pytest.mark.dcmtk
+def test_a_move_goes_only_to_nodes_that_listen(server: Serving, archive: Archive, store: Store, image: Path) -> None:
+    store(image)
+    add_ae_title(archive.index, AeTitle("CT1", "", 0))
+    keys = ("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3")
+    for destination in ("NOBODY", "CT1"):
+        done = run("movescu", "-v", "-aet", "CT1", "-aec", "LIGHTBOX", "-aem", destination, "127.0.0.1", str(server.port), *keys)
+        assert "MoveDestinationUnknown" in done.stdout + done.stderr
+    entry = logged(archive, Wanted(ae="CT1"))
+    assert entry.operations == {"C-MOVE A801": 1}
+
+
+def test_a_preferred_transfer_syntax_is_sent(archive: Archive) -> None:
+    node = AeTitle("WS1", "h", 104, syntaxes=("1.2.840.10008.1.2.4.70",))
+    add_ae_title(archive.index, node)
+    destination = destination_of(archive.index, "WS1", calling_ae="LIGHTBOX")
+    assert destination is not None
+    assert destination.syntaxes == node.syntaxes
+    add_ae_title(archive.index, replace(node, host="", port=0))
+    assert destination_of(archive.index, "WS1", calling_ae="LIGHTBOX") is None
