@@ -82,8 +82,8 @@ RESOURCES = (
 )
 _URI = Resource(WADO_URI, {"GET": "WADO-URI"})
 _SEARCHES = {"search studies": Level.STUDY, "search series": Level.SERIES, "search instances": Level.IMAGE}
-# JSON and the like is compressed here, by what answers; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
-_COMPRESSED = frozenset({"metadata", "capabilities", *_SEARCHES})
+# These are compressed here, metadata by itself; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
+_COMPRESSED = frozenset({"capabilities", *_SEARCHES})
 
 
 def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRoute]:
@@ -127,7 +127,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     uri = WadoUri(layouts, archive.blobs, instances.one, rendered.picture)
     return {
         "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs)),
-        "metadata": Handler(RETRIEVE, read=Metadata(archive)),
+        "metadata": Handler(RETRIEVE, read=Metadata(archive, max_bytes=settings.metadata_cache_bytes)),
         "instances": Handler(RETRIEVE, read=instances.many),
         "instance": Handler(RETRIEVE, read=instances.one),
         "bulk data": Handler(RETRIEVE, read=BulkData(layouts, archive.blobs)),

@@ -1,4 +1,7 @@
-"""WADO-RS metadata (PS3.18 10.4.1.1.2): a join of the JSON that ingest kept, almost always without parsing any of it."""
+"""WADO-RS metadata (PS3.18 10.4.1.1.2): a join of the JSON that ingest kept, almost always without parsing any of it.
+
+The join of a series or a study is kept as it was sent (`finished`) for as long as its ETag says that nothing changed.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import orjson
 from dicomweb import negotiation
 from dicomweb.bodies import CACHE_CONTROL, settled, unchanged
 from dicomweb.exchange import Answer, Call
+from dicomweb.finished import IDENTITY, Finished, coding_of
 from dicomweb.frames import scope_of
 from dicomweb.instance import YBR, served_decoded
 from dicomweb.media_types import DICOM_XML
@@ -25,6 +29,7 @@ from storage.transfer_syntaxes import Coding, lookup
 from storage.types import Located, Scope
 
 _KEPT_SCOPES = 1024
+_VARY = "Accept, Accept-Encoding"
 _SOP_INSTANCE_UID, _SAMPLES, _PHOTOMETRIC, _PLANAR = "00080018", "00280002", "00280004", "00280006"
 _AVAILABLE = "00083002"
 _STORED, _HIGH_BIT = "00280101", "00280102"
@@ -81,8 +86,10 @@ class Remade:
 class Metadata:
     """GET …/metadata of a study, a series or an instance."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, *, max_bytes: int) -> None:
+        """`max_bytes`: memory for answers that have been made."""
         self._index = archive.index
+        self._finished = Finished(max_bytes)
         self._remade: OrderedDict[tuple[Scope, str], Remade] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -91,19 +98,32 @@ class Metadata:
         scope = scope_of(call)
         offer = negotiation.choose(call.accepted(), negotiation.METADATA)
         tag, items = self._instance(scope) if scope.instance else self._many(scope)
-        items = _completed(items, call.mount)
-        kind = "-xml" if offer.media_type == DICOM_XML else ""
-        headers = {"ETag": f'W/"{tag}{kind}"', "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
-        if unchanged(call, headers["ETag"]):
-            return Answer(304, headers)
-        if offer.media_type == DICOM_XML:
-            boundary = boundary_for(tag, DICOM_XML)
-            headers["Content-Type"], body = f"{offer}; boundary={boundary}", _documents(items, boundary)
-        else:
-            headers["Content-Type"], body = offer.media_type, _array(items)
-        if call.method == "HEAD":
-            return Answer(200, headers, iter(()))
-        return Answer(200, headers, settled(body))
+        xml = offer.media_type == DICOM_XML
+        etag = f'W/"{tag}{"-xml" if xml else ""}"'
+        if unchanged(call, etag):
+            return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": _VARY})
+        boundary = boundary_for(tag, DICOM_XML)
+        headers = {
+            "Content-Type": f"{offer}; boundary={boundary}" if xml else offer.media_type,
+            "ETag": etag,
+            "Cache-Control": CACHE_CONTROL,
+            "Vary": _VARY,
+        }
+        coding = coding_of(call.headers.get("accept-encoding", ""))
+        if coding != IDENTITY:
+            headers["Content-Encoding"] = coding
+
+        def pieces() -> Iterator[bytes]:
+            completed = _completed(items, call.mount)
+            return _documents(completed, boundary) if xml else _array(completed)
+
+        # One instance's is not worth the place: what tells its ETag is all of it.
+        key = None if scope.instance else (scope, etag, call.mount)
+        body = self._finished.body(key, coding, pieces)
+        content = iter(()) if call.method == "HEAD" else settled(body.pieces)
+        if body.length is not None and not isinstance(content, tuple):
+            headers["Content-Length"] = str(body.length)
+        return Answer(200, headers, content)
 
     def _instance(self, scope: Scope) -> tuple[str, Iterator[bytes]]:
         """One instance in one query; its ETag is made of what it answers from."""

@@ -40,3 +40,5 @@ class WebSettings:
     # Memory for places of frames and headers of recently read instances, and how long one is believed.
     layout_cache_bytes: int = 32 << 20
     layout_cache_seconds: float = 2.0
+    # Memory for the metadata of series that have been asked for, compressed.
+    metadata_cache_bytes: int = 32 << 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,15 +16,14 @@ import zstandard
 from PIL import Image
 from starlette.testclient import TestClient
 
-from dicomweb.layouts import Layouts
 from dicomweb.native_xml import from_xml
 from dicomweb.settings import WebSettings
 from storage.archive import Archive
-from storage.errors import NotFound
 from storage.types import Scope
 from tests.support import made, web
 from tests.support.archive import ingest
 from tests.support.corpus import corpus_file
+from tests.support.web import Watched
 
 SERIES = "studies/1.2.3/series/1.2.3.4"
 ONE = f"{SERIES}/instances/1.2.3.4.1"
@@ -374,25 +372,13 @@ def test_frame_lists(client: TestClient, numbers: str, status: int, accept: str)
         assert answer.json()["status"] == status
 
 
-class Watched:
-    """What it stands for, with the names of everything asked of it."""
-
-    def __init__(self, behind: Any) -> None:
-        self.asked: list[str] = []
-        self._behind = behind
-
-    def __getattr__(self, name: str) -> Any:
-        self.asked.append(name)
-        return getattr(self._behind, name)
-
-
 def test_a_frame_of_a_hot_instance_is_one_read_and_no_query(archive: Archive) -> None:
     index, blobs = Watched(archive.index), Watched(archive.blobs)
     with web.client(replace(archive, index=index, blobs=blobs)) as client:  # type: ignore[arg-type]
         store(client, made.instance(frames=5))
         index.asked.clear()
         get(client, f"{ONE}/frames/1", ANY_FRAME)
-        assert index.asked == ["layout"]
+        assert index.asked == ["layouts"]
         index.asked.clear()
         for frames, accept in (("4", ANY_FRAME), ("5", "application/octet-stream"), ("2,3", ANY_FRAME)):
             path = f"{ONE}/frames/{frames}"
@@ -564,43 +550,6 @@ def test_a_lost_object_is_damage_and_said_to_be(client: TestClient, archive: Arc
     answer = get(client, path)
     assert (answer.status_code, "pacs verify" in answer.json()["todo"]) == (500, True)
     assert get(client, f"{ONE}/metadata").status_code == 200
-
-
-# --- the cache of layouts -------------------------------------------------------------------------------------
-
-
-class Counted:
-    """An index whose layouts are counted."""
-
-    def __init__(self, archive: Archive) -> None:
-        self.asked = 0
-        self._archive = archive
-
-    def layout(self, scope: Scope) -> Any:
-        self.asked += 1
-        return self._archive.index.layout(scope)
-
-
-def test_layouts_are_kept_for_a_while_and_no_more_than_fit(archive: Archive) -> None:
-    with web.client(archive) as client:
-        store(client, *(made.instance(number) for number in range(1, 40)))
-    scopes = [Scope("1.2.3", "1.2.3.4", f"1.2.3.4.{number}") for number in range(1, 40)]
-    index, clock = Counted(archive), itertools.count().__next__
-    layouts = Layouts(index, max_bytes=40_000, max_age=5, clock=clock)  # type: ignore[arg-type]
-    assert [layouts.get(scopes[0]).located.uids.instance for _ in range(5)] == ["1.2.3.4.1"] * 5
-    assert index.asked == 1
-    for _ in range(5):
-        layouts.get(scopes[0])
-    assert index.asked == 2
-    for scope in scopes:
-        layouts.get(scope)
-    asked = index.asked
-    layouts.get(scopes[-1])
-    layouts.get(scopes[0])
-    assert index.asked == asked + 1
-    assert layouts._bytes <= 40_000
-    with pytest.raises(NotFound):
-        layouts.get(Scope("1.2.3", "1.2.3.4", "9"))
 
 
 def test_a_video_says_in_its_metadata_that_it_is_one(client: TestClient, archive: Archive) -> None:

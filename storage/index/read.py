@@ -103,26 +103,33 @@ class Reading:
 
     def layout(self, scope: Scope) -> Layout | None:
         """Everything to serve parts of one instance; None when it is not stored. `scope` must name an instance."""
-        query = _joined(*LOCATED, *_CONTENT).join(
-            instance_content, instance_content.c.instance_pk == instance.c.pk
-        )
-        query = query.where(
-            instance.c.partition == scope.partition,
-            instance.c.sop_instance_uid == scope.instance,
-            study.c.study_instance_uid == scope.study,
-            series.c.series_instance_uid == scope.series,
+        return next(iter(self.layouts(scope, 0)[1]), None)
+
+    def layouts(self, scope: Scope, around: int) -> tuple[str, list[Layout]]:
+        """Those of an instance and of as many as `around` before and after it in its series, and the series' ETag.
+
+        None are found when the instance is not stored. `scope` must name an instance. The ETag is of before the layouts were
+        read, or of the same moment.
+        """
+        position = (instance.c.instance_number, instance.c.pk)
+        query = _joined(
+            *LOCATED, *_CONTENT, *position, series.c.pk.label("series_pk"), series.c.revision.label("series_revision")
+        ).join(instance_content, instance_content.c.instance_pk == instance.c.pk)
+        the_one = query.where(
+            *_is_study(scope), *_is_series(scope), instance.c.sop_instance_uid == scope.instance
         )
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return Layout(
-            located=rows.located(row),
-            frames=FrameTable.from_bytes(row.frames),
-            bulk=rows.bulk_of(row.bulk),
-            inflated=row.inflated,
-            json=rows.decompress(row.json),
-        )
+            row = connection.execute(the_one).one_or_none()
+            if row is None:
+                return "", []
+            found = [row]
+            if around:
+                here = tuple_(_whole(row.instance_number), _whole(row.pk))
+                near = query.where(instance.c.series_pk == row.series_pk)
+                down = (column.desc() for column in position)
+                found += connection.execute(near.where(tuple_(*position) > here).order_by(*position).limit(around)).all()
+                found += connection.execute(near.where(tuple_(*position) < here).order_by(*down).limit(around)).all()
+        return _etag(row.series_pk, row.series_revision), [_layout(one) for one in found]
 
     def etag(self, scope: Scope) -> str | None:
         """A short text that changes whenever anything in the scope does; None when there is no such scope."""
@@ -137,7 +144,7 @@ class Reading:
             )
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
-        return f"{row.pk:x}-{row.revision:x}" if row else None
+        return _etag(row.pk, row.revision) if row else None
 
     def _in_order(self, query: Select[Any], scope: Scope, page: int) -> Iterator[Any]:
         """Rows of `query` series by series; it must select instance number and key, by which pages go on."""
@@ -238,6 +245,20 @@ def _is_study(scope: Scope) -> tuple[Any, ...]:
 
 def _is_series(scope: Scope) -> tuple[Any, ...]:
     return (series.c.series_instance_uid == scope.series, series.c.deleted_at.is_(None))
+
+
+def _etag(pk: int, revision: int) -> str:
+    return f"{pk:x}-{revision:x}"
+
+
+def _layout(row: Any) -> Layout:
+    return Layout(
+        located=rows.located(row),
+        frames=FrameTable.from_bytes(row.frames),
+        bulk=rows.bulk_of(row.bulk),
+        inflated=row.inflated,
+        json=rows.decompress(row.json),
+    )
 
 
 def _whole(number: int) -> Any:

@@ -95,3 +95,15 @@ def _part(piece: bytes) -> Part:
     headers = {name.lower(): value for name, _colon, value in lines}
     assert int(headers.get("content-length", len(content))) == len(content)
     return Part(headers, content)
+
+
+class Watched:
+    """What it stands for, with the names of everything asked of it."""
+
+    def __init__(self, behind: Any) -> None:
+        self.asked: list[str] = []
+        self._behind = behind
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._behind, name)
