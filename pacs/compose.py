@@ -126,11 +126,18 @@ def conformance_statement() -> str:
 
 
 def dimse_server(
-    settings: Settings, archive: Archive, metrics: Metrics, listener: socket.socket, load: Load | None
+    settings: Settings,
+    archive: Archive,
+    metrics: Metrics,
+    listener: socket.socket | None,
+    load: Load | None,
+    tls_listener: socket.socket | None = None,
 ) -> DimseServer:
-    """The DIMSE services on an open socket, not yet started."""
+    """The DIMSE services on open sockets, without TLS and with, not yet started. Raises TlsSettings."""
+    from pacs.scp.front import Listener
     from pacs.scp.server import DimseServer
     from pacs.scp.settings import DimseSettings
+    from pacs.tls import Renewed
 
     limits = DimseSettings(
         ae_title=settings.ae_title,
@@ -141,8 +148,13 @@ def dimse_server(
         max_pdu_bytes=int(settings.dimse_max_pdu_bytes),
         message_idle_seconds=settings.dimse_message_seconds,
         idle_seconds=settings.dimse_idle_seconds,
+        credentials=settings.tls_credentials,
     )
-    return DimseServer(archive, limits, sock=listener, observer=metrics, load=load)
+    required = settings.dimse_tls_client_certificate == "required"
+    tls = None
+    if tls_listener is not None:
+        tls = Listener(tls_listener, Renewed(settings.tls_credentials, client_certificate=required))
+    return DimseServer(archive, limits, sock=listener, tls=tls, observer=metrics, load=load)
 
 
 def worker(settings: Settings, archive: Archive, metrics: Metrics) -> Worker:

@@ -18,6 +18,7 @@ from pacs.scp.sop_classes import SOP_CLASSES, Kind
 from pacs.scp.suboperations import MOST_NAMED, RetrieveStatus
 from pacs.scu.associating import MOST_CONTEXTS
 from pacs.scu.delivery import MOST_BREAKS, MOST_REPEATS
+from pacs.tls import Profile, suites_of
 from storage import commitment, worklist_entries
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
@@ -73,9 +74,22 @@ move are kept to its end. One that breaks is asked for again, and the instance i
 in a move. Pending responses come at most ten times
 a second. Instances that failed are named, {MOST_NAMED} at most; the log has all."""
 
-_SECURITY: Final = """\
-None yet. There is no TLS (PS3.15 B), neither for DIMSE nor for HTTP, no authentication of users or systems, and no audit trail
-(PS3.15 A.5). Both services listen on loopback only unless the administrator says that the network itself lets only the right
+_SECTIONS: Final = {Profile.BCP_195: "B.12", Profile.MODIFIED: "B.13"}
+_PROFILES: Final = table(
+    ("`PACS_DIMSE_TLS_PROFILE`", "PS3.15", "TLS", "cipher suites for TLS 1.2"),
+    ((profile.value, _SECTIONS[profile], "1.2, 1.3", suites_of(profile)) for profile in Profile),
+)
+
+_SECURITY: Final = f"""\
+DIMSE over TLS on a port of its own (`PACS_DIMSE_TLS_PORT`; 2762 is registered), by setting beside the other or alone, after one of these profiles:
+
+{_PROFILES}
+
+TLS 1.3 is taken where both speak it; there is no renegotiation, compression or session ticket, and certificates need RSA keys of 2048
+bits or elliptic ones, and SHA-256. Client certificates are required, or optional by setting, and must come from an authority, or
+be one of the certificates, in `PACS_DIMSE_TLS_CA`. Certificate revocation is not checked.
+
+There is no TLS for HTTP, no authentication of users, and no audit trail (PS3.15 A.5). Both services listen on loopback only unless the administrator says that the network itself lets only the right
 people in; a proxy can add TLS and authentication to HTTP. On loopback, requests whose Host is not this machine's are
 answered 421. No CORS headers are sent: pages of other origins read nothing. Executable preambles are blanked on the way out (PS3.10 7.5)."""
 

@@ -21,6 +21,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pacs.tls import Credentials, Profile
 from storage.errors import LightboxError
 
 PREFIX = "PACS_"
@@ -208,6 +209,34 @@ class Settings(BaseSettings):
         default=30, description="days that the log of associations keeps an entry; it keeps 100,000 at most"
     )
 
+    dimse_plain: bool = Field(
+        default=True, description="false: no port for DICOM without TLS, only PACS_DIMSE_TLS_PORT"
+    )
+    dimse_tls_port: Port | None = Field(
+        default=None,
+        description="port for DICOM over TLS, for which 2762 is registered; 0 takes a free one; empty: none",
+    )
+    dimse_tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file with this archive's certificate and the chain above it, for the TLS port and for nodes that it calls; read again when it changes",
+    )
+    dimse_tls_key: Path | None = Field(
+        default=None,
+        description="PEM file with the certificate's private key, unencrypted; empty: it is in the certificate's file",
+    )
+    dimse_tls_ca: Path | None = Field(
+        default=None,
+        description="PEM file with the CA certificates, or single certificates of nodes, that are trusted",
+    )
+    dimse_tls_client_certificate: Literal["required", "optional"] = Field(
+        default="required",
+        description="whether who connects to the TLS port must show a certificate that PACS_DIMSE_TLS_CA vouches for",
+    )
+    dimse_tls_profile: Profile = Field(
+        default=Profile.BCP_195,
+        description="which TLS versions and cipher suites are spoken: the profile of PS3.15 B.12 (BCP-195-RFC-8996-9325) or B.13 (Modified-BCP-195-RFC-8996-9325)",
+    )
+
     http_max_connections: int = Field(
         default=1000, ge=1, le=100000, description="connections at the same time, in each web process"
     )
@@ -278,6 +307,13 @@ class Settings(BaseSettings):
         return "accept" if self.trust_network or is_loopback(self.dimse_host) else "ask"
 
     @property
+    def tls_credentials(self) -> Credentials:
+        """Who we are over TLS, and whom we trust."""
+        return Credentials(
+            self.dimse_tls_certificate, self.dimse_tls_key, self.dimse_tls_ca, self.dimse_tls_profile
+        )
+
+    @property
     def web_processes(self) -> int:
         """How many processes serve HTTP: its threads wait for disks and codecs, which leave the interpreter to others."""
         return self.workers or _within_four((os.cpu_count() or 1) // 2)
@@ -341,7 +377,9 @@ def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True) 
             " name the origins that may, as https://HOST:PORT"
         )
     hosts = {"PACS_HTTP_HOST": settings.http_host} if web else {}
-    hosts |= {"PACS_DIMSE_HOST": settings.dimse_host} if dimse else {}
+    # Who shows a certificate that we trust has authenticated itself.
+    certified = not settings.dimse_plain and settings.dimse_tls_client_certificate == "required"
+    hosts |= {"PACS_DIMSE_HOST": settings.dimse_host} if dimse and not certified else {}
     exposed = [f"{name}={host}" for name, host in hosts.items() if not is_loopback(host)]
     if exposed and not settings.trust_network:
         raise SettingsError(

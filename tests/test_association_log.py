@@ -178,8 +178,8 @@ def test_too_many_associations(archive: Archive) -> None:
 @pytest.mark.parametrize(
     ("data", "outcome", "says"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", Outcome.DROPPED, "protocol violation: PDU type 47H is not one of PS3.8 (at byte 0)"),
-        (bytes.fromhex("16030100c8010000c40303"), Outcome.DROPPED, "does it expect TLS?"),
+        (b"GET / HTTP/1.1\r\n\r\n", Outcome.DROPPED, "it speaks HTTP, and this is DICOM"),
+        (bytes.fromhex("16030100c8010000c40303"), Outcome.DROPPED, "it speaks TLS, and this is DICOM without TLS"),
         (peer.associate([(2, CT, (EXPLICIT,))]), Outcome.DROPPED, "presentation context ID 2 is not odd (at byte"),
         (peer.associate(version=2), Outcome.REFUSED, "another version of the upper layer protocol"),
         (peer.associate(application="1.2.3"), Outcome.REFUSED, "its application context is not DICOM's"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pacs import settings as module
+from pacs.serve.tls_port import check_tls
 from pacs.settings import (
     Settings,
     SettingsError,
@@ -222,6 +223,14 @@ def test_loopback(host: str, loopback: bool) -> None:
         ({}, {}, None),
         ({"http_host": "0.0.0.0"}, {}, "PACS_HTTP_HOST=0.0.0.0"),
         ({"dimse_host": "::"}, {}, "PACS_DIMSE_HOST=::"),
+        # Whoever has a certificate that is trusted has authenticated itself; nobody else is let in.
+        ({"dimse_host": "::", "dimse_plain": False, "dimse_tls_port": 0}, {}, None),
+        ({"dimse_host": "::", "dimse_tls_port": 0}, {}, "PACS_DIMSE_HOST=::"),
+        (
+            {"dimse_host": "::", "dimse_plain": False, "dimse_tls_port": 0, "dimse_tls_client_certificate": "optional"},
+            {},
+            "PACS_DIMSE_HOST=::",
+        ),
         ({"http_host": "0.0.0.0", "trust_network": True}, {}, None),
         ({"http_host": "0.0.0.0"}, {"web": False}, None),
         ({"auth": "oidc"}, {}, "not built yet"),
@@ -252,6 +261,24 @@ def test_safe_by_default(values: dict[str, object], only: dict[str, bool], says:
 def test_origins_are_as_browsers_write_them(written: str, meant: tuple[str, ...]) -> None:
     """RFC 6454 6.2."""
     assert Settings(cors_origins=written).cors_origins == meant  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"dimse_plain": False}, "leaves no port for DICOM: set PACS_DIMSE_TLS_PORT"),
+        ({"dimse_tls_port": 0}, "set PACS_DIMSE_TLS_CERTIFICATE"),
+        ({"dimse_tls_port": 0, "dimse_tls_certificate": Path("none.crt")}, "set PACS_DIMSE_TLS_CA"),
+        (
+            {"dimse_tls_port": 0, "dimse_tls_certificate": Path("none.crt"), "dimse_tls_ca": Path("none.crt")},
+            "none.crt cannot be read",
+        ),
+    ],
+)
+def test_tls_that_cannot_work(values: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_tls(Settings(**values))  # type: ignore[arg-type]
+    assert says in str(caught.value)
 
 
 def test_settings_are_frozen() -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -20,8 +21,17 @@ import structlog
 
 from pacs.scp import reasons
 from pacs.scp.journal import Journal
+from pacs.scp.secured import HANDSHAKE_BYTES, Channel, NotTls, Secured, TlsFailed
 from pacs.scp.settings import DimseSettings, Load, Observer
-from pacs.upper_layer import LOCAL_LIMIT_EXCEEDED, Acceptor, Violation
+from pacs.upper_layer import (
+    LOCAL_LIMIT_EXCEEDED,
+    AbortReason,
+    AbortSource,
+    Acceptor,
+    Foreign,
+    Violation,
+    abort,
+)
 
 _log = structlog.get_logger(__name__)
 # How long a socket that has had its last word may take to read it.
@@ -32,33 +42,59 @@ _PAUSE_SECONDS: Final = 0.1
 # How long a less busy process is given to accept first: it is awake already, and needs well under a millisecond.
 _DEFERENCE_SECONDS: Final = 0.004
 
+_UNFINISHED: Final = {
+    "too slow": "it connected to the port for TLS and did not finish its handshake in time: does it speak TLS?",
+    "closed": "it connected to the port for TLS and went away before its handshake was over: a port check, or it does not speak TLS",
+}
+
 # Takes over a socket whose request is whole, or says that there is no place.
-TakeOver = Callable[[socket.socket, Acceptor, str], bool]
+TakeOver = Callable[[Channel, Acceptor, str], bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listener:
+    """A listening socket, and what makes it one for TLS: gives the context for a connection that comes now."""
+
+    sock: socket.socket
+    secure: Callable[[], ssl.SSLContext] | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    sock: socket.socket
+    sock: Channel
     address: str
     deadline: float
     machine: Acceptor
     # Whether the last word was said, and only the peer's closing is waited for.
     leaving: bool = False
 
+    @property
+    def unfinished(self) -> Mapping[str, str]:
+        """What to say of its end, where that came in the middle of a TLS handshake."""
+        return _UNFINISHED if isinstance(self.sock, Secured) and not self.sock.established else {}
+
+    @property
+    def memory(self) -> int:
+        """What it takes of ours, in bytes."""
+        return self.machine.buffered + (HANDSHAKE_BYTES if isinstance(self.sock, Secured) else 0)
+
 
 class Front:
-    """Accepts connections on `listener` and gives those that have sent a request to `take_over`."""
+    """Accepts connections on `listeners` and gives those that have sent a request to `take_over`.
+
+    A TLS handshake is a part of what a socket has its time for, and goes on as its bytes come, like the request after it.
+    """
 
     def __init__(
         self,
-        listener: socket.socket,
+        listeners: Sequence[Listener],
         settings: DimseSettings,
         observer: Observer,
         take_over: TakeOver,
         load: Load,
         journal: Journal,
     ) -> None:
-        self._listener = listener
+        self._listeners = tuple(listeners)
         self._settings = settings
         self._observer = observer
         self._take_over = take_over
@@ -67,8 +103,8 @@ class Front:
         # Whether we have just let others go first: what is still there then is ours, whoever is busier.
         self._deferred = False
         # In the order of their coming, which is that of their deadlines too.
-        self._waiting: dict[socket.socket, _Waiting] = {}
-        self._leaving: dict[socket.socket, _Waiting] = {}
+        self._waiting: dict[Channel, _Waiting] = {}
+        self._leaving: dict[Channel, _Waiting] = {}
         self._per_address: Counter[str] = Counter()
         self._bytes = 0
         self._paused_until = 0.0
@@ -78,10 +114,11 @@ class Front:
 
     def start(self) -> None:
         """Begin to accept."""
-        self._listener.setblocking(False)
         self._wake.setblocking(False)
         self._woken.setblocking(False)
-        self._selector.register(self._listener, selectors.EVENT_READ)
+        for listener in self._listeners:
+            listener.sock.setblocking(False)
+            self._selector.register(listener.sock, selectors.EVENT_READ, listener)
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._thread.start()
 
@@ -111,8 +148,10 @@ class Front:
         for key, _ in self._selector.select(self._next_deadline()):
             if key.fileobj is self._woken:
                 return False
-            if key.fileobj is self._listener:
-                self._accept()
+            if isinstance(key.data, Listener):
+                # Not, if an earlier one of this turn has made us pause.
+                if not self._paused_until:
+                    self._accept(key.data)
             else:
                 self._read_safely(key.data)
         self._expire(time.monotonic())
@@ -126,14 +165,14 @@ class Front:
 
     # Coming
 
-    def _accept(self) -> None:
+    def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
             if self._load.busier and not self._deferred:
                 self._deferred = True
                 self._pause(_DEFERENCE_SECONDS)
                 return
             try:
-                sock, address = self._listener.accept()
+                sock, address = listener.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 self._deferred = False
                 return
@@ -141,9 +180,9 @@ class Front:
                 self._exhausted(error)
                 return
             self._deferred = False
-            self._admit(sock, str(address[0]))
+            self._admit(sock, str(address[0]), listener)
 
-    def _admit(self, sock: socket.socket, address: str) -> None:
+    def _admit(self, sock: socket.socket, address: str, listener: Listener) -> None:
         settings = self._settings
         if self._per_address[address] >= settings.max_waiting_per_address:
             self._drop(next(one for one in self._waiting.values() if one.address == address), "crowded out")
@@ -153,12 +192,13 @@ class Front:
         machine = Acceptor(
             max_length=settings.max_pdu_bytes, max_request=settings.max_request_bytes, buffer_size=settings.read_bytes
         )
-        one = _Waiting(sock, address, time.monotonic() + settings.request_seconds, machine)
-        self._waiting[sock] = one
+        channel: Channel = Secured(sock, listener.secure()) if listener.secure else sock
+        one = _Waiting(channel, address, time.monotonic() + settings.request_seconds, machine)
+        self._waiting[channel] = one
         self._per_address[address] += 1
-        self._bytes += machine.buffered
+        self._bytes += one.memory
         self._load.add(1)
-        self._selector.register(sock, selectors.EVENT_READ, one)
+        self._selector.register(channel, selectors.EVENT_READ, one)
 
     def _exhausted(self, error: OSError) -> None:
         """No descriptor for another socket: the oldest gives up its own, and we look again in a moment."""
@@ -169,7 +209,8 @@ class Front:
 
     def _pause(self, seconds: float) -> None:
         """Accept nothing for so long."""
-        self._selector.unregister(self._listener)
+        for listener in self._listeners:
+            self._selector.unregister(listener.sock)
         self._paused_until = time.monotonic() + seconds
 
     # Reading
@@ -189,21 +230,36 @@ class Front:
             count = self._receive(one)
         except (BlockingIOError, InterruptedError):
             return
+        except TlsFailed as error:
+            self._not_secure(one, error)
+            return
         except OSError:
             count = 0
         if not count:
             self._drop(one, "closed")
         elif not one.leaving:
             self._consider(one)
+            if isinstance(one.sock, Secured) and one.sock.pending and one.sock in self._waiting:
+                # Received already, so that the selector will not tell of it; a record at most, or a few.
+                self._read(one)
 
     def _receive(self, one: _Waiting) -> int:
         if one.leaving:
             return len(one.sock.recv(65536))
+        if isinstance(one.sock, Secured) and not one.sock.handshake():
+            raise BlockingIOError
         before = one.machine.buffered
         count = one.sock.recv_into(one.machine.space())
         one.machine.filled(count)
         self._bytes += one.machine.buffered - before
         return count
+
+    def _not_secure(self, one: _Waiting, error: TlsFailed) -> None:
+        _log.warning("connection.not_secure", address=one.address, reason=str(error))
+        self._observer.connection_dropped("TLS")
+        self._journal.dropped(one.address, f"no TLS with it: {error}", how="TLS")
+        # TLS has said its own last word; a DICOM peer that knows of no TLS understands ours.
+        self._farewell(one, abort(AbortSource.PROVIDER, AbortReason.NOT_SPECIFIED) if isinstance(error, NotTls) else b"")
 
     def _consider(self, one: _Waiting) -> None:
         if one.machine.request_is_whole:
@@ -216,14 +272,15 @@ class Front:
         except Violation as error:
             _log.warning("connection.violation", address=one.address, reason=str(error))
             self._observer.connection_dropped("violation")
-            self._journal.dropped(one.address, reasons.violation(str(error)), how="violation")
+            text = error.text if isinstance(error, Foreign) else reasons.violation(str(error))
+            self._journal.dropped(one.address, text, how="violation")
             self._farewell(one, error.pdu)
         else:
             self._limit_memory()
 
     def _limit_memory(self) -> None:
         while self._bytes > self._settings.max_waiting_bytes and len(self._waiting) > 1:
-            self._drop(max(self._waiting.values(), key=lambda other: other.machine.buffered), "crowded out")
+            self._drop(max(self._waiting.values(), key=lambda other: other.memory), "crowded out")
 
     def _hand_over(self, one: _Waiting) -> None:
         self._forget(one)
@@ -241,9 +298,10 @@ class Front:
     def _farewell(self, one: _Waiting, pdu: bytes) -> None:
         """Send the last word, and leave the socket a moment in which the peer may read it."""
         self._forget(one)
+        sock = one.sock.plain if isinstance(one.sock, Secured) and not one.sock.established else one.sock
         with suppress(OSError):
-            one.sock.send(pdu)
-            one.sock.shutdown(socket.SHUT_WR)
+            sock.send(pdu)
+            sock.shutdown(socket.SHUT_WR)
         one.leaving = True
         one.deadline = time.monotonic() + _FAREWELL_SECONDS
         if len(self._leaving) >= self._settings.max_waiting:
@@ -256,14 +314,17 @@ class Front:
                 self._drop(first, reason)
         if self._paused_until and self._paused_until <= now:
             self._paused_until = 0.0
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            self._accept()
+            for listener in self._listeners:
+                self._selector.register(listener.sock, selectors.EVENT_READ, listener)
+            for listener in self._listeners:
+                if not self._paused_until:
+                    self._accept(listener)
 
     def _drop(self, one: _Waiting, reason: str) -> None:
         """Close it, without a word: the ARTIM timer's AA-2 sends nothing either."""
         if not one.leaving:
             self._observer.connection_dropped(reason)
-            self._journal.dropped(one.address, reasons.DROPPED[reason], how=reason)
+            self._journal.dropped(one.address, one.unfinished.get(reason) or reasons.DROPPED[reason], how=reason)
             _log.info("connection.dropped", how=reason, address=one.address)
         self._remove(one)
 
@@ -278,13 +339,15 @@ class Front:
         if self._waiting.pop(one.sock, None) is None:
             return
         self._load.add(-1)
-        self._bytes -= one.machine.buffered
+        self._bytes -= one.memory
         self._per_address[one.address] -= 1
         if not self._per_address[one.address]:
             del self._per_address[one.address]
 
     def _close(self) -> None:
-        for sock in (*self._waiting, *self._leaving, self._listener, self._wake, self._woken):
+        for one in (*self._waiting, *self._leaving):
+            one.close()
+        for sock in (*(listener.sock for listener in self._listeners), self._wake, self._woken):
             sock.close()
         self._waiting.clear()
         self._leaving.clear()

@@ -11,8 +11,9 @@ from typing import Final
 import structlog
 
 from pacs.dimse import CommandField
-from pacs.scp.front import Front
+from pacs.scp.front import Front, Listener
 from pacs.scp.provider import Provider
+from pacs.scp.secured import Channel
 from pacs.scp.services import SERVICES, Answer
 from pacs.scp.session import serve
 from pacs.scp.settings import DimseSettings, Load, Observer
@@ -45,8 +46,9 @@ def listening_socket(host: str, port: int, *, reuse_port: bool = False) -> socke
 class DimseServer:
     """Serves one archive over DIMSE, from `start` to `stop`.
 
-    `sock` is a bound socket of which this server takes possession: one that a parent process has opened, say; without it
-    `start` binds to `settings.host` and `settings.port`. `load` is given where several processes share it.
+    `sock` is a bound socket of which this server takes possession: one that a parent process has opened, say. `tls` is one
+    for DICOM over TLS, beside it or alone; without either `start` binds to `settings.host` and `settings.port`. `load` is given
+    where several processes share it.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class DimseServer:
         settings: DimseSettings | None = None,
         *,
         sock: socket.socket | None = None,
+        tls: Listener | None = None,
         observer: Observer | None = None,
         services: Mapping[tuple[CommandField, Kind], Answer] = SERVICES,
         load: Load | None = None,
@@ -62,16 +65,21 @@ class DimseServer:
         self._settings = settings or DimseSettings()
         self._provider = Provider(archive, self._settings, observer, load)
         self._services = services
-        self._sock = sock
-        self._port = None if sock is None else _port_of(sock)
+        self._listeners = [one for one in (Listener(sock) if sock else None, tls) if one is not None]
+        self._ports = tuple(_port_of(one.sock) for one in self._listeners)
         self._front: Front | None = None
 
     @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports that are listened on; known from `start` on, or from the beginning where sockets were given."""
+        return self._ports
+
+    @property
     def port(self) -> int:
-        """The port that is listened on; known from `start` on, or from the beginning where a socket was given."""
-        if self._port is None:
+        """The first of them."""
+        if not self._ports:
             raise RuntimeError("the server has not been started")
-        return self._port
+        return self._ports[0]
 
     @property
     def associations(self) -> int:
@@ -85,12 +93,15 @@ class DimseServer:
 
     def start(self) -> None:
         """Listen and serve, in threads of its own. Raises OSError when the address cannot be had."""
-        if self._sock is None:
-            self._sock = listening_socket(self._settings.host, self._settings.port)
-        self._sock.listen(_BACKLOG)
-        self._port = _port_of(self._sock)
+        if not self._listeners:
+            self._listeners.append(Listener(listening_socket(self._settings.host, self._settings.port)))
+        self._ports = tuple(_port_of(one.sock) for one in self._listeners)
+        for listener, port in zip(self._listeners, self._ports, strict=True):
+            listener.sock.listen(_BACKLOG)
+            tls = listener.secure is not None
+            _log.info("dimse.listening", port=port, tls=tls, ae_title=self._settings.ae_title)
         self._front = Front(
-            self._sock,
+            self._listeners,
             self._settings,
             self._provider.observer,
             self._take_over,
@@ -99,7 +110,6 @@ class DimseServer:
         )
         self._provider.journal.start()
         self._front.start()
-        _log.info("dimse.listening", port=self._port, ae_title=self._settings.ae_title)
 
     def stop(self, grace_seconds: float = 30.0) -> None:
         """Accept no more; let associations that are at work go on for `grace_seconds`; abort the rest. Blocks till done.
@@ -121,7 +131,7 @@ class DimseServer:
         left = self._provider.associations
         _log.info("dimse.stopped", seconds=round(time.monotonic() - begun, 3), finished=finished, left=left)
 
-    def _take_over(self, sock: socket.socket, machine: Acceptor, address: str) -> bool:
+    def _take_over(self, sock: Channel, machine: Acceptor, address: str) -> bool:
         if not self._provider.take_place():
             return False
         arguments = (sock, machine, address, self._provider, self._services)

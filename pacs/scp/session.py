@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Mapping
 from typing import Final, TypeAlias
@@ -15,6 +14,7 @@ from pacs.scp import reasons
 from pacs.scp.association import LEAST_LENGTH, Association, Message, Peer
 from pacs.scp.negotiation import negotiate, rejection
 from pacs.scp.provider import Provider
+from pacs.scp.secured import Channel
 from pacs.scp.services import SERVICES, Answer
 from pacs.scp.sop_classes import Kind, kind_of
 from pacs.scp.transport import Ended, Transport
@@ -49,7 +49,7 @@ REJECTED: Final[dict[Reject, str]] = {
 
 
 def serve(
-    sock: socket.socket,
+    sock: Channel,
     machine: Acceptor,
     address: str,
     provider: Provider,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from pacs.tls import Credentials
+
 
 @dataclass(frozen=True, slots=True)
 class DimseSettings:
@@ -41,6 +43,8 @@ class DimseSettings:
     max_identifier_bytes: int = 1 << 20
     # The data set of a DIMSE-N request: a storage commitment of ten thousand instances has about two million bytes.
     max_dataset_bytes: int = 4 << 20
+    # Who we are, and whom we trust, where we call a node that speaks TLS.
+    credentials: Credentials = Credentials()  # noqa: RUF009 - frozen
 
 
 class Observer(Protocol):
@@ -55,7 +59,7 @@ class Observer(Protocol):
         """`how`: released, aborted by peer, lost, violation, idle, stopped, error."""
 
     def connection_dropped(self, reason: str) -> None:
-        """A socket that never negotiated: too slow, crowded out, violation, closed."""
+        """A socket that never negotiated: too slow, crowded out, violation, TLS, closed."""
 
     def stored(self, status: int, seconds: float, size: int) -> None:
         """One C-STORE answered; `seconds` from the command to the answer, `size` of the object."""

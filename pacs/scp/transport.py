@@ -7,7 +7,6 @@ stopping server are noticed; nothing else watches over a thread that waits for i
 from __future__ import annotations
 
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Final
 
+from pacs.scp.secured import Channel, Secrecy, Secured
 from pacs.scp.settings import DimseSettings
 
 TICK: Final = 1.0
@@ -59,7 +59,7 @@ class Stopping:
 class Transport:
     """Reads and writes of one association's socket. Raises Ended for everything that ends it."""
 
-    def __init__(self, sock: socket.socket, settings: DimseSettings, stopping: Stopping) -> None:
+    def __init__(self, sock: Channel, settings: DimseSettings, stopping: Stopping) -> None:
         self._socket = sock
         self._settings = settings
         self._stopping = stopping
@@ -77,6 +77,11 @@ class Transport:
         tick = min(TICK, settings.message_idle_seconds, settings.idle_seconds, settings.answer_seconds)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(tick))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(settings.message_idle_seconds))
+
+    @property
+    def secrecy(self) -> Secrecy | None:
+        """What TLS has agreed with the peer; None without TLS."""
+        return self._socket.secrecy if isinstance(self._socket, Secured) else None
 
     def message_begins(self) -> None:
         """From now on the peer owes us the rest of a message: `receive` holds it to the least rate."""
@@ -129,10 +134,6 @@ class Transport:
 
     def send_buffers(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Write all of them, one after the other, as if they were one, without putting them together first."""
-        if isinstance(self._socket, ssl.SSLSocket):
-            # It encrypts one buffer at a time.
-            self.send(b"".join(buffers))
-            return
         waiting = [one for one in buffers if len(one)]
         first = 0
         try:
@@ -200,7 +201,7 @@ class Transport:
         self._waited, self._came = 0.0, 0
 
 
-def _set(sock: socket.socket, level: int, option: int, value: int) -> None:
+def _set(sock: Channel, level: int, option: int, value: int) -> None:
     """Options that help but are not needed; some systems refuse them on a connection that is just being closed."""
     with suppress(OSError):
         sock.setsockopt(level, option, value)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -14,12 +13,12 @@ from pacs import logs, metrics_folder
 from pacs.data_folder import make, run_folder
 from pacs.serve.kinds import Kind
 from pacs.serve.lock import FolderLock
-from pacs.serve.sockets import listen, reachable, shown
+from pacs.serve.sockets import Listeners, listen, reachable, shown
 from pacs.serve.supervisor import Supervisor
+from pacs.serve.tls_port import check_tls
 from pacs.settings import Settings, SettingsError, check_exposure, environment
 
 SERVING = (Kind.WEB, Kind.DIMSE, Kind.WORKER)
-_LISTENING = (Kind.WEB, Kind.DIMSE)
 _FILES = 16384
 
 
@@ -30,15 +29,17 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
     """
     kinds = _kinds(only)
     check_exposure(settings, web=Kind.WEB in kinds, dimse=Kind.DIMSE in kinds)
+    if Kind.DIMSE in kinds:
+        check_tls(settings)
     logs.configure("serve", format=settings.log_format, level=settings.log_level)
     make(settings)
     _allow_many_files()
     lock = FolderLock(run_folder(settings), kinds)
-    listeners = {kind: _listener(settings, kind) for kind in kinds if kind in _LISTENING}
+    listeners = {kind: _listeners(settings, kind) for kind in kinds}
     for kind in kinds:
         metrics_folder.forget(run_folder(settings), kind)
     process = _loaded(run_folder(settings), kinds)
-    places = [(kind, listeners.get(kind)) for kind in kinds for _ in range(_number(kind, settings))]
+    places = [(kind, listeners[kind]) for kind in kinds for _ in range(_number(kind, settings))]
     supervisor = Supervisor(places, process.run, environment(settings), run_folder(settings), settings.stop_seconds)
     try:
         clean = supervisor.run(lambda: _tell(settings, listeners))
@@ -81,21 +82,31 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _listener(settings: Settings, kind: Kind) -> socket.socket:
+def _listeners(settings: Settings, kind: Kind) -> Listeners:
     if kind is Kind.WEB:
-        return listen(settings.http_host, settings.http_port, "PACS_HTTP")
-    return listen(settings.dimse_host, settings.dimse_port, "PACS_DIMSE")
+        return Listeners(listen(settings.http_host, settings.http_port, "PACS_HTTP"))
+    if kind is Kind.WORKER:
+        return Listeners()
+    host, port = settings.dimse_host, settings.dimse_tls_port
+    return Listeners(
+        listen(host, settings.dimse_port, "PACS_DIMSE") if settings.dimse_plain else None,
+        None if port is None else listen(host, port, "PACS_DIMSE", "PACS_DIMSE_TLS_PORT"),
+    )
 
 
-def _tell(settings: Settings, listeners: dict[Kind, socket.socket]) -> None:
+def _tell(settings: Settings, listeners: Mapping[Kind, Listeners]) -> None:
     """What a person needs next, in a few lines on standard output."""
     lines = [f"Lightbox serves {settings.folder}"]
-    if Kind.WEB in listeners:
-        url = settings.public_url or f"http://{shown(listeners[Kind.WEB])}"
+    if (web := listeners.get(Kind.WEB, Listeners()).plain) is not None:
+        url = settings.public_url or f"http://{shown(web)}"
         lines += [f"  viewer     {url}/", f"  DICOMweb   {url}/dicom-web"]
-    if Kind.DIMSE in listeners:
-        host, port = reachable(listeners[Kind.DIMSE])
-        lines += [f"  DIMSE      AE title {settings.ae_title}, host {host}, port {port}"]
+    plain, tls = listeners.get(Kind.DIMSE, Listeners())
+    for name, listener in (("DIMSE    ", plain), ("DIMSE TLS", tls)):
+        if listener is not None:
+            host, port = reachable(listener)
+            lines += [f"  {name}  AE title {settings.ae_title}, host {host}, port {port}"]
+    if plain is not None:
+        host, port = reachable(plain)
         lines += ["Send images:", f"  storescu -aec {settings.ae_title} {host} {port} FILE..."]
     lines += [
         "  pacs import FOLDER",

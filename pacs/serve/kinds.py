@@ -28,8 +28,9 @@ class Orders:
     # Memory in which processes of a kind tell how busy they are.
     loads: int
     slot: int
-    # The listening socket, for what listens.
+    # The listening socket, for what listens, and the one for DICOM over TLS.
     socket: int | None
+    tls_socket: int | None
     # Bring the index up to date first; or wait for it: a pipe that ends when it is.
     prepare: bool
     after: int | None
@@ -38,7 +39,8 @@ class Orders:
     @property
     def descriptors(self) -> list[int]:
         """All that the process needs to have open."""
-        return [one for one in (self.lifeline, self.tell, self.loads, self.socket, self.after) if one is not None]
+        all_ = (self.lifeline, self.tell, self.loads, self.socket, self.tls_socket, self.after)
+        return [one for one in all_ if one is not None]
 
 
 # Said on a pipe: the index is up to date; this process serves.

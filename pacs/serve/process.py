@@ -89,12 +89,14 @@ def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
         server.run([listener])
 
 
-def _dimse(chosen: Settings, listener: socket.socket, loads: Loads, ready: Ready) -> None:
+def _dimse(
+    chosen: Settings, listener: socket.socket | None, tls: socket.socket | None, loads: Loads, ready: Ready
+) -> None:
     metrics = Metrics()
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: over.set())
     with compose.opened(chosen, metrics) as found:
-        server = compose.dimse_server(chosen, found.archive, metrics, listener, loads)
+        server = compose.dimse_server(chosen, found.archive, metrics, listener, loads, tls)
         server.start()
         loads.begin()
         ready()
@@ -116,14 +118,13 @@ def _worker(chosen: Settings, ready: Ready) -> None:
 
 
 def _serve(orders: Orders, chosen: Settings, ready: Ready) -> None:
-    if orders.socket is None:
-        _worker(chosen, ready)
-        return
-    listener = socket.socket(fileno=orders.socket)
-    if orders.kind is Kind.WEB:
-        _web(chosen, listener, ready)
+    plain, tls = (None if one is None else socket.socket(fileno=one) for one in (orders.socket, orders.tls_socket))
+    if orders.kind is Kind.DIMSE:
+        _dimse(chosen, plain, tls, Loads(orders.loads, orders.slot), ready)
+    elif plain is not None:
+        _web(chosen, plain, ready)
     else:
-        _dimse(chosen, listener, Loads(orders.loads, orders.slot), ready)
+        _worker(chosen, ready)
 
 
 def _end_with_parent(parent: int, lifeline: int) -> None:

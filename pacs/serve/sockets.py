@@ -5,18 +5,36 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import NamedTuple
 
 from storage.errors import LightboxError
 
 _BACKLOG = 1024
 
 
+class Listeners(NamedTuple):
+    """What processes of a kind listen on: without TLS, and with."""
+
+    plain: socket.socket | None = None
+    tls: socket.socket | None = None
+
+    def close(self) -> None:
+        """Listen no more."""
+        for one in self:
+            if one is not None:
+                one.close()
+
+
 class CannotListen(LightboxError):
     """The address or port cannot be listened on."""
 
 
-def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A listening socket on `host` and `port` (0: any free one). `setting` is the prefix of the settings to name."""
+def listen(host: str, port: int, setting: str, port_setting: str = "") -> socket.socket:
+    """A listening socket on `host` and `port` (0: any free one).
+
+    `setting` is the prefix of the settings to name; `port_setting` that of the port where it has another.
+    """
+    port_setting = port_setting or f"{setting}_PORT"
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
@@ -30,7 +48,7 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise CannotListen(_reason(error, host, port, setting)) from error
+        raise CannotListen(_reason(error, host, port, setting, port_setting)) from error
     return listener
 
 
@@ -46,11 +64,11 @@ def shown(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _reason(error: OSError, host: str, port: int, setting: str) -> str:
+def _reason(error: OSError, host: str, port: int, setting: str, port_setting: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} of {host} is in use by another program: stop it, or set {setting}_PORT to a free one"
+        return f"port {port} of {host} is in use by another program: stop it, or set {port_setting} to a free one"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"this machine has no address {host}: change {setting}_HOST"
     if error.errno == errno.EACCES:
-        return f"port {port} may not be used by this user: set {setting}_PORT to one above 1023"
-    return f"port {port} of {host} cannot be listened on ({os.strerror(error.errno or 0)}): change {setting}_PORT or {setting}_HOST"
+        return f"port {port} may not be used by this user: set {port_setting} to one above 1023"
+    return f"port {port} of {host} cannot be listened on ({os.strerror(error.errno or 0)}): change {port_setting} or {setting}_HOST"

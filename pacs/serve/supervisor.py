@@ -18,6 +18,7 @@ from pacs import metrics_folder
 from pacs.serve.forking import Forked, fork
 from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind, Orders
 from pacs.serve.loads import Loads, shared
+from pacs.serve.sockets import Listeners
 from storage.errors import LightboxError
 
 _log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ class _Place:
     """One process to be kept running."""
 
     kind: Kind
-    listener: socket.socket | None
+    listeners: Listeners
     slot: int
     process: Forked | None = None
     ready: bool = False
@@ -46,21 +47,21 @@ class _Place:
 
 
 class Supervisor:
-    """Runs `places`: a kind and its listening socket, if it has one, for each process. To be used once, in the main thread.
+    """Runs `places`: a kind and its listening sockets for each process. To be used once, in the main thread.
 
     The first process brings the index up to date, which the others wait for.
     """
 
     def __init__(
         self,
-        places: Iterable[tuple[Kind, socket.socket | None]],
+        places: Iterable[tuple[Kind, Listeners]],
         run: Callable[[Orders], int],
         environment: Mapping[str, str],
         run_folder: Path,
         stop_seconds: float,
     ) -> None:
         """`run` is what a process does: everything it needs has been loaded here, once for all of them."""
-        self._places = [_Place(kind, listener, slot) for slot, (kind, listener) in enumerate(places)]
+        self._places = [_Place(kind, listeners, slot) for slot, (kind, listeners) in enumerate(places)]
         self._shared_loads = shared(len(self._places))
         self._loads = Loads(self._shared_loads, 0)
         self._run = run
@@ -122,7 +123,8 @@ class Supervisor:
             tell=telling,
             loads=self._shared_loads,
             slot=place.slot,
-            socket=place.listener.fileno() if place.listener else None,
+            socket=place.listeners.plain.fileno() if place.listeners.plain else None,
+            tls_socket=place.listeners.tls.fileno() if place.listeners.tls else None,
             prepare=first and self._gate is not None,
             after=None if first or self._gate is None else self._gate[0],
             environment={
@@ -175,8 +177,7 @@ class Supervisor:
         _log.info("serve.stopping", seconds=self._stop_seconds)
         # Nobody is to wait in a queue that will not be served.
         for place in self._places:
-            if place.listener is not None:
-                place.listener.close()
+            place.listeners.close()
         running = [place.process for place in self._places if place.process is not None]
         for process in running:
             process.send_signal(signal.SIGTERM)

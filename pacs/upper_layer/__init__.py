@@ -34,9 +34,11 @@ from pacs.upper_layer.pdus import (
     TEMPORARY_CONGESTION,
     AbortReason,
     AbortSource,
+    Foreign,
     PduType,
     Reject,
     Violation,
+    abort,
 )
 from pacs.upper_layer.requestor import Requestor
 from pacs.upper_layer.states import TABLE, Action, Event, State, Step
@@ -59,6 +61,7 @@ __all__ = (
     "AssociateAnswer",
     "AssociateRequest",
     "Event",
+    "Foreign",
     "Fragment",
     "Machine",
     "Malformed",
@@ -76,6 +79,7 @@ __all__ = (
     "UserIdentity",
     "UserInformation",
     "Violation",
+    "abort",
     "encode_answer",
     "encode_request",
     "parse_answer",

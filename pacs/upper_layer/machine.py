@@ -29,6 +29,7 @@ from pacs.upper_layer.pdus import (
     SHORT_LENGTH,
     AbortReason,
     AbortSource,
+    Foreign,
     PduType,
     Reject,
     Violation,
@@ -46,6 +47,13 @@ _TAKING_DATA = frozenset({State.DATA_TRANSFER, State.AWAITING_RELEASE_REPLY})
 _NEGOTIATION_PDUS = {
     Event.ASSOCIATE_RQ_RECEIVED: "A-ASSOCIATE-RQ",
     Event.ASSOCIATE_AC_RECEIVED: "A-ASSOCIATE-AC",
+}
+_HTTP = "it speaks HTTP, and this is DICOM"
+# Other protocols by their first byte: TLS records (RFC 8446 5.1), and the letters of HTTP's methods and answers.
+_FIRST_BYTES = {
+    0x16: "it speaks TLS, and this is DICOM without TLS: turn TLS off there, or use the port for TLS",
+    0x15: "it expects TLS, and this is DICOM without TLS",
+    **dict.fromkeys(b"GHPOD", _HTTP),
 }
 
 
@@ -244,7 +252,7 @@ class Machine:
         kind, length = self._header()
         event = EVENT_OF.get(kind)
         if event is None:
-            raise self._invalid(f"PDU type {kind:02X}H is not one of PS3.8", AbortReason.UNRECOGNIZED_PDU)
+            raise self._unrecognized(kind)
         step = TABLE[event][self.state]
         if step.action in (Action.AA_1, Action.AA_8):
             raise self._violation(event, f"a PDU of type {kind:02X}H is out of place", AbortReason.UNEXPECTED_PDU)
@@ -252,6 +260,14 @@ class Machine:
         if self._end - self._start < HEADER.size + length:
             return None
         return self._take(event, length)
+
+    def _unrecognized(self, kind: int) -> Violation:
+        """What a byte that begins no PDU may be the beginning of, when it is the first of all."""
+        first = self.state in _NEGOTIATING and self._before + self._start == 0
+        error = self._invalid(f"PDU type {kind:02X}H is not one of PS3.8", AbortReason.UNRECOGNIZED_PDU)
+        if first and kind in _FIRST_BYTES:
+            return Foreign(_FIRST_BYTES[kind], error.at, error.source, error.reason)
+        return error
 
     def _header(self) -> tuple[int, int]:
         kind, length = HEADER.unpack_from(self._view, self._start)

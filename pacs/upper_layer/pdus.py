@@ -94,6 +94,10 @@ class Violation(Exception):
         return abort(self.source, self.reason)
 
 
+class Foreign(Violation):
+    """The peer speaks another protocol altogether."""
+
+
 def reject(why: Reject) -> bytes:
     """A-ASSOCIATE-RJ (9.3.4)."""
     return bytes((PduType.ASSOCIATE_RJ, 0, 0, 0, 0, SHORT_LENGTH, 0, *why))
