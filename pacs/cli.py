@@ -19,6 +19,7 @@ from pacs.commands import (
     entities,
     holds,
     images,
+    quarantine,
     remote,
     running,
     upkeep,
@@ -70,6 +71,8 @@ app.add_typer(attributes.app, name="attributes")
 app.command("delete")(deleted.delete)
 app.add_typer(deleted.app, name="deleted")
 app.add_typer(holds.app, name="hold")
+app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(quarantine.history, name="history")
 app.command("send")(remote.send)
 app.command("find")(remote.find)
 app.command("fetch")(remote.fetch)

@@ -75,6 +75,8 @@ def test_help_names_every_command(pacs: Pacs) -> None:
         "delete",
         "deleted",
         "hold",
+        "quarantine",
+        "history",
         "send",
         "find",
         "fetch",

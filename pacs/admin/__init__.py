@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from pacs.admin import deleted, entities, holds, worklist
+from pacs.admin import deleted, entities, holds, quarantine, worklist
 from pacs.admin.api import routes as _routes
 from pacs.admin.principals import Rule, everybody
 from storage.archive import Archive
@@ -20,5 +20,6 @@ def routes(archive: Archive, *, calling: str, public_url: str = "", rule: Rule =
         *deleted.operations(archive),
         *holds.operations(index),
         *worklist.operations(index),
+        *quarantine.operations(archive),
     )
     return _routes(table, rule=rule, public_url=public_url)

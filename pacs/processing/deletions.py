@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pacs.settings import Settings
 from storage import deletion, records
 from storage.archive import Archive
+from storage.index.kept_objects import KeptObjects
+from storage.index.rows import microseconds
 
 if TYPE_CHECKING:
     from pacs.processing import Work
@@ -38,3 +40,5 @@ def purge(archive: Archive, settings: Settings) -> None:
     days = settings.purge_days
     before = None if days is None else datetime.now(UTC) - timedelta(days=days)
     deletion.purge_due(archive, before, POLICY)
+    if before is not None:
+        KeptObjects(archive.index).purge_rejected(microseconds(before))

@@ -21,7 +21,7 @@ from storage.index.ready import Ready, received
 from storage.index.ready import flags as flags_bytes
 from storage.index.tables import change, deletion, instance, instance_content, instance_history, job
 from storage.rejection import is_final, meaning_of
-from storage.types import Flag, Outcome
+from storage.types import Flag, Outcome, Uids
 
 Duplicates = Literal["keep", "replace"]
 _Values = dict[str, Any]
@@ -41,16 +41,26 @@ class _Fate(NamedTuple):
 
 
 class Adding:
-    """One transaction of `Index.add`. Call `add` once, inside it. `now` is in microseconds."""
+    """One transaction of `Index.add`. Call `add` once, inside it. `now` is in microseconds.
+
+    `accepted`: somebody has decided that the instances are taken, whatever was before.
+    """
 
     def __init__(
-        self, connection: Connection, duplicates: Duplicates, now: int, touched: Touched | None = None
+        self,
+        connection: Connection,
+        duplicates: Duplicates,
+        now: int,
+        touched: Touched | None = None,
+        *,
+        accepted: bool = False,
     ) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
         self._duplicates: Duplicates = duplicates
         self._now = now
         self._touched = touched
+        self._accepted = accepted
         self._changes: list[_Values] = []
         self._jobs: list[_Values] = []
         self._gone: dict[str, Any] = {}
@@ -130,6 +140,8 @@ class Adding:
     def _fate(self, entry: Entry, old: _Existing | None, held: set[str]) -> _Fate:
         """Not taken are other bytes under a UID that is there, an instance of another study or series, and what was
         deleted as wrong. Upkeep does not bring back what was deleted for whatever reason."""
+        if self._accepted:
+            return _Fate(Outcome.STORED if old is None or old.deleted_at is not None else Outcome.REPLACED)
         upkeep = entry.source.kind == "rebuild"
         if old is None:
             gone = self._gone.get(entry.scan.uids.instance)
@@ -200,10 +212,15 @@ class Adding:
             self._jobs += [job_values(WRITE_RECORD, {"deletion": pk}, self._now) for pk in sorted(self._undone)]
 
     def _follow(self, entry: Entry, kind: str) -> None:
-        uids = entry.scan.uids
+        self.follow(entry.partition, kind, entry.scan.uids)
+        if kind != "instance-quarantined":
+            self._jobs += [job_values(one.kind, one.payload, self._now) for one in entry.jobs]
+
+    def follow(self, partition: str, kind: str, uids: Uids) -> None:
+        """A line of the change feed, written at the end."""
         self._changes.append(
             {
-                "partition": entry.partition,
+                "partition": partition,
                 "kind": kind,
                 "study_instance_uid": uids.study,
                 "series_instance_uid": uids.series,
@@ -211,8 +228,6 @@ class Adding:
                 "at": self._now,
             }
         )
-        if kind != "instance-quarantined":
-            self._jobs += [job_values(one.kind, one.payload, self._now) for one in entry.jobs]
 
     def _write_feed(self) -> None:
         self._write(job, self._jobs)

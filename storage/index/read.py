@@ -223,7 +223,7 @@ class Reading:
         query = select(quarantine).where(quarantine.c.pk > after_id).order_by(quarantine.c.pk).limit(limit)
         with self._database.read() as connection:
             found = connection.execute(query).all()
-        return [_quarantined(row) for row in found]
+        return [quarantined(row) for row in found]
 
 
 def _joined(*columns: Any) -> Select[Any]:
@@ -269,7 +269,8 @@ def _uids(row: Any) -> Uids:
     return Uids(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
 
 
-def _quarantined(row: Any) -> Quarantined:
+def quarantined(row: Any) -> Quarantined:
+    """A newcomer from its row."""
     return Quarantined(
         id=row.pk,
         uids=_uids(row),
@@ -283,4 +284,7 @@ def _quarantined(row: Any) -> Quarantined:
         source=rows.source_of(row.source),
         received_at=rows.moment(row.received_at),
         times=row.times,
+        partition=row.partition,
+        rejected_at=None if row.rejected_at is None else rows.moment(row.rejected_at),
+        rejected_by=row.rejected_by or "",
     )
