@@ -18,7 +18,7 @@ import structlog
 
 from pacs.scp.sop_classes import Kind
 from pacs.upper_layer import CALLED_AE_NOT_RECOGNIZED, CALLING_AE_NOT_RECOGNIZED, Reject
-from storage.errors import LightboxError
+from storage.errors import BadRequest, LightboxError
 from storage.index import Index
 from storage.index.ae import (
     EVERY_RIGHT,
@@ -28,8 +28,10 @@ from storage.index.ae import (
     Rights,
     UnknownCallers,
     ae_titles,
+    network_of,
     own_aes,
     revision,
+    title_of,
 )
 from storage.index.callers import State, callers, take_once
 from storage.index.database import Rerun
@@ -151,6 +153,22 @@ def _allowed(address: str, networks: tuple[str, ...]) -> bool:
     return any(found in ipaddress.ip_network(one) for one in networks)
 
 
+def own_titles(index: Index, first: str) -> list[OwnAe]:
+    """Our own AE titles, that of the settings (`first`) first, whether or not it has a policy of its own."""
+    kept = {one.title: one for one in own_aes(index)}
+    return [kept.pop(first, OwnAe(first)), *kept.values()]
+
+
+def blockable(title: str, address: str) -> tuple[str, str]:
+    """What is blocked, in its usual form. Raises BadRequest where it is neither a title nor one address."""
+    if not title and not address:
+        raise BadRequest("give an AE title, an address, or both")
+    usual = network_of(address) if address else ""
+    if "/" in usual:
+        raise BadRequest("give one address, not a network")
+    return title_of(title) if title else "", usual
+
+
 class Registry:
     """The policy of one process. Thread-safe; nothing is asked of the database while an association goes on."""
 
@@ -207,11 +225,10 @@ class Registry:
         if now == self._revision:
             return
         known = callers(self._index)
-        own = {self._own_title: OwnAe(self._own_title)} | {one.title: one for one in own_aes(self._index)}
         self._policy = replace(
             self._policy,
             nodes={one.title: one for one in ae_titles(self._index)},
-            own=own,
+            own={one.title: one for one in own_titles(self._index, self._own_title)},
             blocked=frozenset((one.calling_ae, one.address) for one in known if one.state is State.BLOCKED),
             once=frozenset((one.calling_ae, one.address) for one in known if one.state is State.ONCE),
         )

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from pacs.commands import (
     about,
     attributes,
+    callers,
     deleted,
     entities,
     holds,
@@ -65,6 +66,8 @@ app.command("demo")(images.demo)
 app.command("verify")(upkeep.verify)
 app.command("rebuild-index")(upkeep.rebuild_index)
 app.command("migrate")(upkeep.migrate)
+for _name, _command in callers.COMMANDS.items():
+    entities.app.command(_name)(_command)
 app.add_typer(entities.app, name="ae")
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(attributes.app, name="attributes")

@@ -78,8 +78,13 @@ def prepare(settings: Settings) -> None:
                 file.unlink()
 
 
-def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGIApp:
-    """Everything that is served over HTTP: health and figures, DICOMweb, administration, and the viewer for all the rest."""
+def web_application(
+    settings: Settings, found: Opened, metrics: Metrics, stopping: Callable[[], bool] = lambda: False
+) -> ASGIApp:
+    """Everything that is served over HTTP: health and figures, DICOMweb, administration, and the viewer for all the rest.
+
+    `stopping` says whether what goes on without end is to end.
+    """
     # Here and below, so that a DIMSE process and `pacs import` do not load what only the web needs, and the reverse.
     from starlette.applications import Starlette
 
@@ -106,7 +111,9 @@ def web_application(settings: Settings, found: Opened, metrics: Metrics) -> ASGI
         routes=[
             *health.routes(checks, metrics),
             *dicomweb.routes(archive, web),
-            *admin.routes(archive, calling=settings.ae_title, public_url=settings.public_url),
+            *admin.routes(
+                archive, calling=settings.ae_title, public_url=settings.public_url, stopping=stopping
+            ),
             *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer"), pages),
         ]
     )

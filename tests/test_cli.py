@@ -20,6 +20,9 @@ from pacs.cli import app
 from pacs.scp.server import DimseServer
 from pacs.scp.settings import DimseSettings
 from storage.archive import Archive
+from storage.index import open_index
+from storage.index.ae import Right
+from storage.index.associations import Entry, Outcome, write
 from tests.support import made
 
 RUNNER = CliRunner()
@@ -224,16 +227,74 @@ def test_ae_titles(pacs: Pacs) -> None:
     pacs("ae", "add", "CT1", "ct1.example", "104", "--description", "the CT")
     pacs("ae", "add", "WS", "10.0.0.7", "11112")
     assert pacs("ae", "list").splitlines() == [
-        "CT1               ct1.example:104  the CT",
-        "WS                10.0.0.7:11112",
+        "CT1               ct1.example:104  all  the CT",
+        "WS                10.0.0.7:11112  all",
     ]
     pacs("ae", "remove", "CT1")
-    assert pacs.json("ae", "list") == [{"title": "WS", "host": "10.0.0.7", "port": 11112, "description": ""}]
+    node = {"title": "WS", "host": "10.0.0.7", "port": 11112, "description": "", "rights": list(Right)}
+    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": []}]
     assert (
         pacs("ae", "remove", "CT1", status=1)
         == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"
     )
     assert "16 characters" in pacs("ae", "add", "SEVENTEEN LETTERS", "h", "104", status=1)
+
+
+def test_rights_of_a_node(pacs: Pacs) -> None:
+    pacs("ae", "add", "CT1", "--rights", "echo,store", "--address", "10.0.0.0/8", "--address", "10.1.1.1")
+    assert pacs("ae", "list") == "CT1               only calls  echo store, from 10.0.0.0/8, from 10.1.1.1\n"
+    pacs("ae", "add", "CT1", "ct", "104", "--description", "moved")
+    assert pacs.json("ae", "rights", "CT1") == ["echo", "store"]
+    assert pacs("ae", "rights", "CT1", "+find", "+retrieve") == "CT1 may echo store find retrieve\n"
+    assert pacs("ae", "rights", "CT1", "--", "-store", "+ups") == "CT1 may echo find retrieve ups\n"
+    assert pacs("ae", "rights", "CT1", "store") == "CT1 may store\n"
+    assert "either rights, or changes" in pacs("ae", "rights", "CT1", "store", "+find", status=1)
+    assert "no right 'delete'" in pacs("ae", "rights", "CT1", "delete", status=1)
+    assert "no node 'CT2'" in pacs("ae", "rights", "CT2", status=1)
+    assert "no host and port are known of 'WS'" in (pacs("ae", "add", "WS") and pacs("ae", "echo", "WS", status=1))
+
+
+def test_our_own_titles(pacs: Pacs) -> None:
+    pacs("ae", "own-add", "RESEARCH", "--caller", "WS1", "--caller", "WS 2", "--unknown-callers", "refuse")
+    assert pacs("ae", "own").splitlines() == [
+        "LIGHTBOX          whoever is known; unknown callers: accept",
+        "RESEARCH          WS1, WS 2; unknown callers: refuse",
+    ]
+    assert "one of accept, ask, refuse" in pacs("ae", "own-add", "X", "--unknown-callers", "maybe", status=1)
+    pacs("ae", "own-remove", "RESEARCH")
+    assert "was not added" in pacs("ae", "own-remove", "RESEARCH", status=1)
+
+
+def test_callers_and_the_log(pacs: Pacs) -> None:
+    assert "Nobody wants to connect" in pacs("ae", "callers")
+    assert "Nothing is logged" in pacs("ae", "log")
+    index = open_index(f"sqlite:///{pacs.folder / 'index.sqlite'}")
+    rights = frozenset({Right.ECHO})
+    for number, address in enumerate(("10.0.0.5", "10.0.0.6")):
+        entry = Entry(f"a{number}", Outcome.REFUSED, address, "CT1", "LIGHTBOX", "unknown", asks=True, rights=rights, at=1e9 + number)
+        write(index, [entry])
+    write(index, [Entry("b", Outcome.ACCEPTED, "10.0.0.7", "WS", "LIGHTBOX", "", "released", operations={"C-ECHO 0000": 1})])
+    assert [line[21:] for line in pacs("ae", "log").splitlines()] == [
+        "refused   CT1 -> LIGHTBOX from 10.0.0.5  unknown",
+        "refused   CT1 -> LIGHTBOX from 10.0.0.6  unknown",
+        "accepted  WS -> LIGHTBOX from 10.0.0.7  released  1 x C-ECHO 0000",
+    ]
+    assert len(pacs("ae", "log", "--outcome", "refused", "--ae", "ct", "--limit", "1").splitlines()) == 1
+    assert "one of accepted, refused, dropped" in pacs("ae", "log", "--outcome", "lost", status=1)
+    first: Any = pacs.json("ae", "log")[0]  # type: ignore[index]
+    assert (first["number"], first["reason"], first["times"]) == (1, "unknown", 1)
+    assert "10.0.0.6" in pacs("ae", "callers").splitlines()[0]
+    assert "one association" in pacs("ae", "allow", "CT1", "--once", "--address", "10.0.0.5")
+    assert pacs("ae", "allow", "CT1", "--rights", "echo,store") == "CT1 may echo store from 10.0.0.6\n"
+    assert pacs("ae", "block", "CT1") == "CT1 at any address is blocked\n"
+    assert pacs("ae", "block", "--address", "10.6.6.6") == "every caller at 10.6.6.6 is blocked\n"
+    assert "give an AE title, an address, or both" in pacs("ae", "block", status=1)
+    assert "one address, not a network" in pacs("ae", "block", "--address", "10.0.0.0/8", status=1)
+    states = {(one["calling_ae"], one["address"]): one["state"] for one in pacs.json("ae", "callers")}  # type: ignore[attr-defined]
+    assert states == {("CT1", "10.0.0.5"): "once", ("CT1", ""): "blocked", ("", "10.6.6.6"): "blocked"}
+    pacs("ae", "unblock", "--address", "10.6.6.6")
+    assert "no such caller" in pacs("ae", "unblock", "NOBODY", status=1)
+    index.close()
 
 
 def test_attributes(pacs: Pacs) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.routing import BaseRoute
 
-from pacs.admin import deleted, entities, holds, quarantine, worklist
+from pacs.admin import associations, callers, deleted, entities, holds, quarantine, worklist
 from pacs.admin.api import routes as _routes
 from pacs.admin.principals import Rule, everybody
 from storage.archive import Archive
@@ -12,11 +14,23 @@ from storage.archive import Archive
 __all__ = ["routes"]
 
 
-def routes(archive: Archive, *, calling: str, public_url: str = "", rule: Rule = everybody) -> list[BaseRoute]:
-    """Every route of administration. `calling` is the AE title under which this archive calls others."""
+def routes(
+    archive: Archive,
+    *,
+    calling: str,
+    public_url: str = "",
+    rule: Rule = everybody,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[BaseRoute]:
+    """Every route of administration. `calling` is the AE title under which this archive calls others.
+
+    What is sent without end ends when the server is `stopping`.
+    """
     index = archive.index
     table = (
         *entities.operations(index, calling),
+        *callers.operations(index),
+        *associations.operations(index, stopping),
         *deleted.operations(archive),
         *holds.operations(index),
         *worklist.operations(index),

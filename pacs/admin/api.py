@@ -66,6 +66,8 @@ class Operation(NamedTuple):
     takes: Any = None
     gives: Any = None
     asks: type[BaseModel] | None = None
+    # Of another type than JSON the handler gives a Response of its own, and `gives` says what each part of it is.
+    media_type: str = "application/json"
 
 
 def routes(operations: Iterable[Operation], *, rule: Rule, public_url: str = "") -> list[BaseRoute]:
@@ -111,6 +113,9 @@ class _Endpoint:
             body = await _body(operation, Headers(scope=scope), receive)
         asked = Asked(scope.get("path_params", {}), body, principal, _query(operation, scope))
         given = await to_thread.run_sync(operation.handler, asked, limiter=self.threads)
+        if isinstance(given, Response):
+            # Of what is sent without end, HEAD has the beginning.
+            return given if scope["method"] != "HEAD" else Response(headers=_HEADERS, media_type=given.media_type)
         if operation.gives is None:
             return Response(status_code=204, headers=_HEADERS)
         content = TypeAdapter(operation.gives).dump_json(given)

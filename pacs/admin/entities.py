@@ -1,32 +1,60 @@
-"""`/api/aes`: the DICOM nodes that this archive knows, as `pacs ae` has them."""
+"""`/api/aes`: the DICOM nodes that this archive knows, as `pacs ae` has them; `/api/own-aes`: what it is called itself."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pacs import diagnosis
 from pacs.admin.api import Asked, Operation
+from pacs.ae_titles import own_titles
 from storage.index import Index
-from storage.index.ae import AeTitle, add_ae_title, ae_title_of, ae_titles, remove_ae_title
+from storage.index.ae import (
+    EVERY_RIGHT,
+    AeTitle,
+    OwnAe,
+    Right,
+    Rights,
+    UnknownCallers,
+    add_ae_title,
+    add_own_ae,
+    ae_title_of,
+    ae_titles,
+    remove_ae_title,
+    remove_own_ae,
+)
 from storage.problems import WebRefusal
 
-_NODE = "/api/aes/{title}"
+_NODE: Final = "/api/aes/{title}"
+_OWN: Final = "/api/own-aes/{title}"
 # No control characters, which no name has and PostgreSQL does not keep (NUL).
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-_HOST = r"^[^\s\x00-\x1f\x7f]+$"
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
+_HOST: Final = r"^[^\s\x00-\x1f\x7f]*$"
+
+Description = Annotated[str, Field(max_length=1000, pattern=PRINTABLE)]
+# Strict models want members of an enumeration as such, which JSON has not.
+RightName = Annotated[Right, Field(strict=False)]
+Words = Annotated[list[Annotated[str, Field(max_length=64, pattern=PRINTABLE)]], Field(max_length=256)]
+
+
+def sorted_rights(rights: Rights) -> list[Right]:
+    """In the order of `Right`."""
+    return [right for right in Right if right in rights]
 
 
 class Place(BaseModel):
-    """Where a node listens, and what it is."""
+    """Where a node listens, what it is, and what it may do; without host and port it only calls this archive."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    host: Annotated[str, Field(min_length=1, max_length=253, pattern=_HOST)]
-    port: Annotated[int, Field(ge=1, le=65535)]
-    description: Annotated[str, Field(max_length=1000, pattern=_PRINTABLE)] = ""
+    host: Annotated[str, Field(max_length=253, pattern=_HOST)] = ""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    description: Description = ""
+    rights: Annotated[list[RightName], Field(description="What it may ask for.")] = sorted_rights(EVERY_RIGHT)
+    addresses: Annotated[Words, Field(description="Addresses or networks that it may call from; none: any.")] = []
+    transfer_syntaxes: Annotated[Words, Field(description="UIDs that it likes best to be sent, the best first.")] = []
 
 
 class Node(BaseModel):
@@ -36,6 +64,29 @@ class Node(BaseModel):
     host: str
     port: int
     description: str
+    rights: list[Right]
+    addresses: list[str]
+    transfer_syntaxes: list[str]
+
+
+class OwnTitle(BaseModel):
+    """What one of our AE titles is for, and who may call it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    description: Description = ""
+    callers: Annotated[Words, Field(description="AE titles that may call it; none: whoever is known.")] = []
+    unknown_callers: Annotated[
+        UnknownCallers | None,
+        Field(strict=False, description="What becomes of callers that are no node; null: as PACS_UNKNOWN_CALLERS says."),
+    ] = None
+
+
+class OwnNode(OwnTitle):
+    """One AE title of this archive; that of PACS_AE_TITLE is always there."""
+
+    title: str
+    from_settings: bool
 
 
 class Step(BaseModel):
@@ -48,16 +99,19 @@ class Step(BaseModel):
 
 
 def operations(index: Index, calling: str) -> tuple[Operation, ...]:
-    """The operations on nodes. C-ECHO is asked under the AE title `calling`."""
+    """The operations on nodes and on our own titles, of which `calling` is the settings'; C-ECHO is asked under it."""
+    return (*_nodes(index, calling), *_own_titles(index, calling))
 
+
+def _nodes(index: Index, calling: str) -> tuple[Operation, ...]:
     def every(_asked: Asked) -> list[Node]:
-        return [Node(**asdict(one)) for one in ae_titles(index)]
+        return [node_of(one) for one in ae_titles(index)]
 
     def one(asked: Asked) -> Node:
-        return Node(**asdict(_known(index, asked.path["title"])))
+        return node_of(_known(index, asked.path["title"]))
 
     def put(asked: Asked) -> Node:
-        add_ae_title(index, AeTitle(asked.path["title"], **asked.body.model_dump()))
+        add_ae_title(index, _entity(asked.path["title"], asked.body))
         return one(asked)
 
     def remove(asked: Asked) -> None:
@@ -66,6 +120,8 @@ def operations(index: Index, calling: str) -> tuple[Operation, ...]:
 
     def echo(asked: Asked) -> list[Step]:
         node = _known(index, asked.path["title"])
+        if not node.port:
+            raise WebRefusal(409, "this node has no host and port", "PUT it with those where it listens")
         steps = diagnosis.echo(node.title, node.host, node.port, calling=calling)
         return [Step(**asdict(step)) for step in steps]
 
@@ -75,6 +131,69 @@ def operations(index: Index, calling: str) -> tuple[Operation, ...]:
         Operation("PUT", _NODE, put, "Add a node, or change the one of this title.", takes=Place, gives=Node),
         Operation("DELETE", _NODE, remove, "Remove a node."),
         Operation("POST", f"{_NODE}/echo", echo, "Ask a node for a C-ECHO: every step and how far it came.", gives=list[Step]),
+    )
+
+
+def _own_titles(index: Index, first: str) -> tuple[Operation, ...]:
+    def every(_asked: Asked) -> list[OwnNode]:
+        return [_own_node(one, first) for one in own_titles(index, first)]
+
+    def one(asked: Asked) -> OwnNode:
+        title = asked.path["title"].strip()
+        found = next((own for own in own_titles(index, first) if own.title == title), None)
+        if found is None:
+            raise WebRefusal(404, "this archive has no such AE title", "GET /api/own-aes lists those it has; PUT adds one")
+        return _own_node(found, first)
+
+    def put(asked: Asked) -> OwnNode:
+        body = asked.body
+        add_own_ae(index, OwnAe(asked.path["title"], body.description, tuple(body.callers), body.unknown_callers))
+        return one(asked)
+
+    def remove(asked: Asked) -> None:
+        if not remove_own_ae(index, one(asked).title):
+            raise WebRefusal(409, "this title is PACS_AE_TITLE", "change that setting to be called otherwise")
+
+    return (
+        Operation("GET", "/api/own-aes", every, "The AE titles of this archive.", gives=list[OwnNode]),
+        Operation("GET", _OWN, one, "One of them.", gives=OwnNode),
+        Operation("PUT", _OWN, put, "Add an AE title of this archive, or change its policy.", takes=OwnTitle, gives=OwnNode),
+        Operation("DELETE", _OWN, remove, "Remove one; of PACS_AE_TITLE, its policy."),
+    )
+
+
+def node_of(one: AeTitle) -> Node:
+    """A node as the API gives it."""
+    return Node(
+        title=one.title,
+        host=one.host,
+        port=one.port,
+        description=one.description,
+        rights=sorted_rights(one.rights),
+        addresses=list(one.addresses),
+        transfer_syntaxes=list(one.syntaxes),
+    )
+
+
+def _entity(title: str, body: Place) -> AeTitle:
+    return AeTitle(
+        title,
+        body.host,
+        body.port,
+        body.description,
+        frozenset(body.rights),
+        tuple(body.addresses),
+        tuple(body.transfer_syntaxes),
+    )
+
+
+def _own_node(one: OwnAe, first: str) -> OwnNode:
+    return OwnNode(
+        title=one.title,
+        description=one.description,
+        callers=list(one.callers),
+        unknown_callers=one.unknown_callers,
+        from_settings=one.title == first,
     )
 
 

@@ -30,7 +30,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     refusal = {"description": "Refused, and what to do.", "content": _content(Problem, schemas)}
     for one in operations:
         described: dict[str, Any] = {"summary": one.summary, "operationId": _identity(one), "responses": {"default": refusal}}
-        parameters = [*_in_path(one), *_in_query(one)]
+        parameters = [*_in_path(one), *_in_query(one, schemas)]
         if parameters:
             described["parameters"] = parameters
         if one.takes is not None:
@@ -38,7 +38,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         if one.gives is None:
             described["responses"]["204"] = {"description": "Done."}
         else:
-            described["responses"]["200"] = {"description": "Done.", "content": _content(one.gives, schemas)}
+            described["responses"]["200"] = {"description": "Done.", "content": _content(one.gives, schemas, one.media_type)}
         paths.setdefault(one.path, {})[one.method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -53,21 +53,23 @@ def _in_path(one: Operation) -> list[dict[str, Any]]:
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
 
 
-def _in_query(one: Operation) -> list[dict[str, Any]]:
+def _in_query(one: Operation, schemas: dict[str, Any]) -> list[dict[str, Any]]:
     if one.asks is None:
         return []
-    properties = one.asks.model_json_schema()["properties"]
+    schema = one.asks.model_json_schema(ref_template=_REF)
+    schemas.update(schema.get("$defs", {}))
+    properties = schema["properties"]
     return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
-def _content(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+def _content(kind: Any, schemas: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
     schema = TypeAdapter(kind).json_schema(ref_template=_REF)
     schemas.update(schema.pop("$defs", {}))
     if "title" in schema and schema.get("type") == "object":
         name = schema["title"]
         schemas[name] = schema
         schema = {"$ref": _REF.format(model=name)}
-    return {"application/json": {"schema": schema}}
+    return {media_type: {"schema": schema}}
 
 
 def _identity(one: Operation) -> str:

@@ -1,19 +1,23 @@
-"""`pacs ae`: the DICOM nodes that this archive knows, and whether they answer."""
+"""`pacs ae`: the DICOM nodes that this archive knows, what they may do and whether they answer; and its own AE titles."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
-from typing import Annotated
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pacs.commands.console import AsJson, begin, print_json, say
 from pacs.logs import escaped
-from storage.errors import NotFound
+from storage.errors import BadRequest, NotFound
+
+if TYPE_CHECKING:
+    from storage.index.ae import AeTitle, OwnAe, Rights
 
 app = typer.Typer(
-    help="The DICOM nodes that this archive knows: list, add, remove, echo.",
+    help="DICOM nodes and what they may do, who wants to connect, the log of associations, and our own AE titles.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -21,19 +25,27 @@ app = typer.Typer(
 Title = Annotated[str, typer.Argument(help="AE title of the node.")]
 
 
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RIGHT", help="echo, store, find, retrieve, commit, worklist, mpps, ups; or all."),
+]
+
+
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the known nodes."""
     from pacs import compose
-    from storage.index.ae import ae_titles
+    from storage.index.ae import ae_titles, words_of
 
     with compose.opened(begin(), migrate=True) as found:
         entities = ae_titles(found.archive.index)
     if as_json:
-        print_json([asdict(entity) for entity in entities])
+        print_json([_plain(entity) for entity in entities])
         return
     for entity in entities:
-        say(f"{entity.title:16}  {entity.host}:{entity.port}  {escaped(entity.description)}".rstrip())
+        where = f"{entity.host}:{entity.port}" if entity.port else "only calls"
+        what = [words_of(entity.rights) or "nothing", *(f"from {one}" for one in entity.addresses)]
+        say(f"{entity.title:16}  {where}  {', '.join(what)}  {escaped(entity.description)}".rstrip())
     if not entities:
         say("No nodes yet: pacs ae add TITLE HOST PORT")
 
@@ -41,17 +53,89 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def add(
     title: Title,
-    host: Annotated[str, typer.Argument(help="Its name or address.")],
-    port: Annotated[int, typer.Argument(help="Its DIMSE port.")],
-    description: Annotated[str, typer.Option(help="What it is, for people.")] = "",
+    host: Annotated[str, typer.Argument(help="Its name or address; without, it only calls this archive.")] = "",
+    port: Annotated[int, typer.Argument(help="Its DIMSE port.")] = 0,
+    description: Annotated[str | None, typer.Option(help="What it is, for people.")] = None,
+    rights: Annotated[
+        str | None, typer.Option(help="What it may do, separated by commas, as pacs ae rights has them; all for a new node.")
+    ] = None,
+    address: Annotated[
+        list[str] | None, typer.Option(help="Address or network that it may call from; any where none is given.")
+    ] = None,
+    syntax: Annotated[
+        list[str] | None, typer.Option(help="UID of a transfer syntax that it likes best to be sent; the best first.")
+    ] = None,
 ) -> None:
-    """Add a node, or change the one of this title."""
+    """Add a node, or change of the one of this title what is given."""
     from pacs import compose
-    from storage.index.ae import AeTitle, add_ae_title
+    from storage.index.ae import AeTitle, add_ae_title, ae_title_of, rights_of
+
+    given: dict[str, Any] = {"description": description}
+    given |= {"rights": None if rights is None else rights_of(_split(rights))}
+    given |= {"addresses": address and tuple(address), "syntaxes": syntax and tuple(syntax)}
+    if host or port:
+        given |= {"host": host, "port": port}
+    with compose.opened(begin(), migrate=True) as found:
+        known = ae_title_of(found.archive.index, title) or AeTitle(title, "", 0)
+        node = replace(known, **{name: value for name, value in given.items() if value is not None})
+        add_ae_title(found.archive.index, node)
+    if node.port:
+        say(f"{title} is at {node.host}:{node.port}; try it with: pacs ae echo {title}")
+    else:
+        say(f"{title} may call this archive")
+
+
+@app.command()
+def rights(title: Title, names: Names = None, as_json: AsJson = False) -> None:
+    """Show what a node may do, or set it; +RIGHT and -RIGHT (behind --) change one."""
+    from pacs import compose
+    from storage.index.ae import add_ae_title, ae_title_of, words_of
 
     with compose.opened(begin(), migrate=True) as found:
-        add_ae_title(found.archive.index, AeTitle(title, host, port, description))
-    say(f"{title} is at {host}:{port}; try it with: pacs ae echo {title}")
+        index = found.archive.index
+        known = ae_title_of(index, title)
+        if known is None:
+            raise NotFound(f"there is no node {title!r}; pacs ae list shows those there are")
+        if names:
+            known = replace(known, rights=_changed(known.rights, names))
+            add_ae_title(index, known)
+    if as_json:
+        print_json(_plain(known)["rights"])
+    else:
+        say(f"{known.title} may {words_of(known.rights) or 'do nothing'}")
+
+
+def _changed(rights: Rights, names: list[str]) -> Rights:
+    from storage.index.ae import rights_of
+
+    words = [word for name in names for word in _split(name)]
+    signed = [word for word in words if word[0] in "+-"]
+    if signed and len(signed) < len(words):
+        raise BadRequest("give either rights, or changes such as +find -store")
+    if not signed:
+        return rights_of(words)
+    more = rights_of(word[1:] for word in signed if word[0] == "+")
+    less = rights_of(word[1:] for word in signed if word[0] == "-")
+    return (rights | more) - less
+
+
+def _split(words: str) -> list[str]:
+    return [word for word in words.replace(",", " ").split() if word]
+
+
+def _plain(entity: AeTitle | OwnAe) -> dict[str, Any]:
+    """Without what JSON has not."""
+    plain = asdict(entity)
+    if "rights" in plain:
+        plain["rights"] = [right for right in _every_right() if right in plain["rights"]]
+        plain.pop("quirks")
+    return plain
+
+
+def _every_right() -> Iterable[str]:
+    from storage.index.ae import Right
+
+    return Right
 
 
 @app.command()
@@ -83,10 +167,9 @@ def echo(
     if not (host and port):
         with compose.opened(settings, migrate=True) as found:
             known = ae_title_of(found.archive.index, title)
-        if known is None:
-            raise NotFound(
-                f"there is no node {title!r}: pacs ae add {title} HOST PORT, or give --host and --port"
-            )
+        if known is None or not known.port:
+            text = "there is no node" if known is None else "no host and port are known of"
+            raise NotFound(f"{text} {title!r}: pacs ae add {title} HOST PORT, or give --host and --port")
         host, port = host or known.host, port or known.port
     steps = []
     for step in diagnosis.echo(title, host, port, calling=settings.ae_title):
@@ -98,3 +181,56 @@ def echo(
     if as_json:
         print_json([asdict(step) for step in steps])
     sys.exit(0 if steps[-1].ok else 1)
+
+
+@app.command("own")
+def own(as_json: AsJson = False) -> None:
+    """List the AE titles of this archive: PACS_AE_TITLE, and those that were added."""
+    from pacs import compose
+    from pacs.ae_titles import own_titles
+
+    settings = begin()
+    with compose.opened(settings, migrate=True) as found:
+        titles = own_titles(found.archive.index, settings.ae_title)
+    if as_json:
+        print_json([_plain(one) for one in titles])
+        return
+    for one in titles:
+        callers = ", ".join(one.callers) or "whoever is known"
+        unknown = one.unknown_callers or settings.unknown_callers_now
+        say(f"{one.title:16}  {callers}; unknown callers: {unknown}  {escaped(one.description)}".rstrip())
+
+
+@app.command("own-add")
+def own_add(
+    title: Annotated[str, typer.Argument(help="AE title that this archive is to answer to.")],
+    caller: Annotated[
+        list[str] | None, typer.Option(help="AE title that may call it; whoever is known where none is given.")
+    ] = None,
+    unknown_callers: Annotated[
+        str, typer.Option(help="accept, ask or refuse, instead of what PACS_UNKNOWN_CALLERS says.")
+    ] = "",
+    description: Annotated[str, typer.Option(help="What it is for, for people.")] = "",
+) -> None:
+    """Answer to a further AE title, or change who may call one."""
+    from pacs import compose
+    from storage.index.ae import OwnAe, UnknownCallers, add_own_ae
+
+    if unknown_callers and unknown_callers not in set(UnknownCallers):
+        raise BadRequest(f"unknown callers are one of {', '.join(UnknownCallers)}")
+    unknown = UnknownCallers(unknown_callers) if unknown_callers else None
+    with compose.opened(begin(), migrate=True) as found:
+        add_own_ae(found.archive.index, OwnAe(title, description, tuple(caller or ()), unknown))
+    say(f"this archive answers to {title}")
+
+
+@app.command("own-remove")
+def own_remove(title: Annotated[str, typer.Argument(help="AE title that was added.")]) -> None:
+    """Answer to an AE title no longer; of PACS_AE_TITLE, forget who may call it."""
+    from pacs import compose
+    from storage.index.ae import remove_own_ae
+
+    with compose.opened(begin(), migrate=True) as found:
+        if not remove_own_ae(found.archive.index, title):
+            raise NotFound(f"{title!r} was not added; pacs ae own shows those there are")
+    say(f"{title} is removed")

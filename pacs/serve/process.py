@@ -79,10 +79,12 @@ def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
         stop_seconds=chosen.stop_seconds,
     )
     with compose.opened(chosen, metrics) as found:
-        application = compose.web_application(chosen, found, metrics)
+        over = threading.Event()
+        application = compose.web_application(chosen, found, metrics, over.is_set)
         server = WebServer(application, limits, ready)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
+            over.set()
             server.should_exit = True
 
         signal.signal(signal.SIGTERM, stop)
