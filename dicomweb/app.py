@@ -20,6 +20,7 @@ from dicomweb.frames import Frames
 from dicomweb.layouts import Layouts
 from dicomweb.media_types import DICOM_JSON
 from dicomweb.metadata import Metadata
+from dicomweb.npi import NonPatientInstances, NonPatientSearch, expected
 from dicomweb.qido import Search
 from dicomweb.rendered import Rendered
 from dicomweb.settings import WebSettings
@@ -31,6 +32,7 @@ from dicomweb.wado import Instances
 from dicomweb.wado_uri import WadoUri
 from storage.archive import Archive
 from storage.errors import NotFound
+from storage.non_patient import CATEGORIES
 from storage.types import Level
 from storage.workitems import Workitems
 
@@ -53,6 +55,21 @@ def _get(path: str, name: str) -> Resource:
     return Resource(path, {"GET": name})
 
 
+def _non_patient(name: str) -> tuple[Resource, ...]:
+    """The resources of one category of non-patient instances (PS3.18 table 12.1.1-1)."""
+    own = {"npi": name}
+    one = {
+        "GET": "non-patient instance",
+        "POST": "store non-patient instance",
+        "DELETE": "delete non-patient instance",
+    }
+    return (
+        Resource(f"/{name}", {"GET": "search non-patient instances", "POST": "store non-patient instances"}, own),
+        Resource(f"/{name}/{{uid}}", one, own),
+        Resource(f"/{name}/{{uid}}/bulkdata/{{path:path}}", {"GET": "bulk data of a non-patient instance"}, own),
+    )
+
+
 # In the order in which they are tried; the conformance statement and the capabilities are made from them too.
 RESOURCES = (
     Resource("/", {"OPTIONS": "capabilities"}),
@@ -73,6 +90,7 @@ RESOURCES = (
     _get(_INSTANCE + "/bulkdata/{path:path}", "bulk data"),
     *(_get(level + "/rendered", "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
     *(_get(level + "/thumbnail", "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
+    *(one for name in sorted(CATEGORIES) for one in _non_patient(name)),
     Resource("/workitems", {"GET": "search workitems", "POST": "create workitem"}),
     Resource(_WORKITEM, {"GET": "workitem", "POST": "update workitem"}),
     *(Resource(_WORKITEM + "/state" + end, {"PUT": "change state"}) for end in ("", "/{requester}")),
@@ -83,7 +101,7 @@ RESOURCES = (
 _URI = Resource(WADO_URI, {"GET": "WADO-URI"})
 _SEARCHES = {"search studies": Level.STUDY, "search series": Level.SERIES, "search instances": Level.IMAGE}
 # These are compressed here, metadata by itself; frames, instances and pictures never are (VIEWERS: 830 ms a frame).
-_COMPRESSED = frozenset({"capabilities", *_SEARCHES})
+_COMPRESSED = frozenset({"capabilities", "search non-patient instances", *_SEARCHES})
 
 
 def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRoute]:
@@ -113,7 +131,7 @@ def routes(archive: Archive, settings: WebSettings | None = None) -> list[BaseRo
 
 def _endpoint(resource: Resource, handlers: Mapping[str, Handler], options: Reader, settings: WebSettings) -> ASGIApp:
     methods = {method: handlers[name] for method, name in resource.methods.items() if method != "OPTIONS"}
-    endpoint = Endpoint(settings, {**methods, "OPTIONS": Handler(CAPABILITIES, read=options)})
+    endpoint = Endpoint(settings, {**methods, "OPTIONS": Handler(CAPABILITIES, read=options)}, resource.fixed)
     return endpoint if _COMPRESSED.isdisjoint(resource.methods.values()) else _compressing(endpoint)
 
 
@@ -143,7 +161,21 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
         "store": Handler(STORE, take=Store(archive, settings)),
         "delete": Handler(DELETE, take=removal.delete),
         "reject": Handler(DELETE, take=removal.reject),
+        **_non_patient_handlers(NonPatientInstances(archive, layouts, instances, removal), archive, settings),
         **_worklist(Worklist(Workitems(archive.index), settings)),
+    }
+
+
+def _non_patient_handlers(service: NonPatientInstances, archive: Archive, settings: WebSettings) -> dict[str, Handler]:
+    store = Handler("PS3.18 12.5", take=Store(archive, settings, expected))
+    search = NonPatientSearch(archive.index, most=settings.search_most, empty_status=settings.search_empty_status)
+    return {
+        "non-patient instance": Handler("PS3.18 12.4", read=service.retrieve),
+        "bulk data of a non-patient instance": Handler("PS3.18 12.4", read=service.bulk_data),
+        "store non-patient instances": store,
+        "store non-patient instance": store,
+        "search non-patient instances": Handler("PS3.18 12.6", read=search),
+        "delete non-patient instance": Handler(DELETE, take=service.delete),
     }
 
 

@@ -23,6 +23,7 @@ from dicomweb.store_response import Failed
 from storage.dictionary import spell
 from storage.errors import BadRequest, LightboxError, LimitExceeded, NotStorable
 from storage.levels import Limits
+from storage.non_patient import BY_SOP_CLASS
 from storage.part10 import file_meta
 
 # What one instance's metadata may be as text, and what may wait for its bulk data at any time.
@@ -31,6 +32,7 @@ WAITING_BYTES: Final = 64 << 20
 # Objects and commas of a JSON text, before it is read: each costs hundreds of bytes once it is.
 _MOST_OBJECTS, _MOST_VALUES = 400_000, 4_000_000
 
+# The last two not of objects of no patient.
 _IDENTIFYING: Final = {
     "00080016": "SOP Class UID",
     "00080018": "SOP Instance UID",
@@ -191,7 +193,8 @@ class Assembly:
         self._look(waiting)
 
     def _described(self, dataset: dict[str, Any], sop_class: str, sop_instance: str) -> Waiting:
-        absent = [f"{name} ({tag[:4]},{tag[4:]})" for tag, name in _IDENTIFYING.items() if not _first(dataset, tag)]
+        needed = list(_IDENTIFYING.items())[: 2 if sop_class in BY_SOP_CLASS else None]
+        absent = [f"{name} ({tag[:4]},{tag[4:]})" for tag, name in needed if not _first(dataset, tag)]
         if absent:
             raise NotStorable(f"{', '.join(absent)}: Type 1, but missing in the metadata; send the instance with all of them")
         odd = [name for tag, name in _IDENTIFYING.items() if len(str(_first(dataset, tag))) > _LONGEST_UID]

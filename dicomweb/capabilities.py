@@ -16,10 +16,12 @@ import orjson
 from dicomweb import negotiation, wadl
 from dicomweb.exchange import Answer, Call, Reader
 from dicomweb.media_types import JSON
+from dicomweb.search_parameters import PARAMETERS as SEARCHING
 from dicomweb.search_parameters import open_levels
 from dicomweb.transactions import DESCRIBED, Resource, Transaction
 from storage.attributes import TABLE, name_of
 from storage.index.searchable import Searchable
+from storage.non_patient import CATEGORIES
 from storage.types import Level
 
 _VARIABLE: Final = re.compile(r"\{(\w+)(?::path)?\}")
@@ -82,8 +84,8 @@ class Capabilities:
             # WADL does not describe how it is itself retrieved (annex H).
             if method != "OPTIONS":
                 transaction = DESCRIBED[name]
-                made = wadl.method(place, method, _identity(transaction.name, resource.path), self._sections[name])
-                _request(made, transaction, _matched(transaction, resource.path, names))
+                made = wadl.method(place, method, _identity(transaction.name, resource), self._sections[name])
+                _request(made, transaction, _matched(transaction, resource, names))
                 _responses(made, transaction)
 
     def _parameters_by_level(self) -> dict[Level, list[str]]:
@@ -110,17 +112,21 @@ def _place(made: dict[tuple[str, ...], Element], path: str) -> Element:
     return place
 
 
-def _identity(name: str, path: str) -> str:
+def _identity(name: str, resource: Resource) -> str:
     """The name of a transaction at a path, as annex H has it: RetrieveStudyMetadata, SearchForStudySeries."""
-    levels = [one.capitalize() for one in _VARIABLE.findall(path) if one in _LEVELS]
-    end = "ByRequester" if path.endswith("{requester}") else ""
-    return name.format(level=levels[-1] if levels else "", parents="".join(levels), end=end)
+    levels = [one.capitalize() for one in _VARIABLE.findall(resource.path) if one in _LEVELS]
+    end = "ByRequester" if resource.path.endswith("{requester}") else ""
+    npi = "".join(map(str.capitalize, resource.fixed.get("npi", "").split("-")))
+    return name.format(level=levels[-1] if levels else "", parents="".join(levels), end=end, npi=npi)
 
 
-def _matched(transaction: Transaction, path: str, names: Mapping[Level, Sequence[str]]) -> Iterator[str]:
+def _matched(transaction: Transaction, resource: Resource, names: Mapping[Level, Sequence[str]]) -> Iterator[str]:
+    category = CATEGORIES.get(resource.fixed.get("npi", "")) if transaction.parameters is SEARCHING else None
+    for tag in sorted(category.tags if category else ()):
+        yield from (name_of(tag), tag)
     if transaction.level is None:
         return
-    levels = set(open_levels(_VARIABLE.findall(path), transaction.level))
+    levels = set(open_levels(_VARIABLE.findall(resource.path), transaction.level))
     # A patient's attributes are the study's (PS3.18 table 10.6.1-5).
     levels |= {Level.PATIENT} if Level.STUDY in levels else set()
     for level in sorted(levels, key=list(Level).index):

@@ -19,8 +19,10 @@ from dicomweb.settings import WebSettings
 from dicomweb.store_response import WARNING_REASONS
 from dicomweb.transactions import Resource
 from dicomweb.wado_uri import PARAMETERS as URI_PARAMETERS
+from storage.attributes import name_of
 from storage.codecs.decoding import DECODERS
 from storage.conformance import table
+from storage.non_patient import CATEGORIES
 from storage.procedure_steps import RULES
 from storage.transfer_syntaxes import EXPLICIT_BIG
 from storage.transfer_syntaxes import TABLE as SYNTAXES
@@ -48,6 +50,12 @@ HANDLERS: dict[str, tuple[str, str]] = {
     "search workitems": ("11.9", "parameters as of other searches, without orderby, totalcount and cursor"),
     "subscribe": ("11.10", "to one workitem, to all (1.2.840.10008.5.1.4.34.5), or to those that match (1.2.840.10008.5.1.4.34.5.1; attributes as parameters, or in `filter` as name=value separated by commas); `deletionlock`"),
     "unsubscribe": ("11.11", "from one workitem, or from all"),
+    "non-patient instance": ("12.4", "the data set in JSON or XML, bulk data by reference, or the Part 10 file; ETag, Range for the file"),
+    "store non-patient instances": ("12.5", "stores instances of the category, and no others"),
+    "store non-patient instance": ("12.5", "stores the instance that the path names"),
+    "search non-patient instances": ("12.6", "search by any attribute, in sequences too"),
+    "bulk data of a non-patient instance": ("12.4", "one value at the BulkDataURI that the data set gave (extension); Range"),
+    "delete non-patient instance": ("beside it", "deletes, as studies are deleted (extension)"),
     "capabilities": ("8.9", "what the service can do, in WADL or JSON"),
     "suspend": ("11.12", "no further workitems; those subscribed to remain"),
 }
@@ -95,7 +103,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("10.6", "Search", "supported", "all six resources; JSON, XML, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
     ("10", "Delete", "supported", "as an extension: PS3.18 has no transaction for it; see the resources and Deletion"),
     ("11", "Worklist service (UPS-RS)", "supported", "JSON and XML; see below"),
-    ("12", "Non-patient instances", "not yet", ""),
+    ("12", "Non-patient instances", "supported", "all categories, see below; they are in no answer of the studies service"),
     ("13 and later", "Storage commitment, and services that came after it", "not yet", ""),
 )
 
@@ -112,6 +120,7 @@ def sections(settings: WebSettings | None = None) -> str:
         ("Rendering parameters (PS3.18 8.3.5)", _described(RENDERING_PARAMETERS, _RENDERING) + "\n\n" + _rendering()),
         ("Store (PS3.18 10.5)", _store(settings)),
         ("Worklist (PS3.18 11, PS3.4 annex CC)", _worklist()),
+        ("Non-patient instances (PS3.18 12)", _non_patient()),
         (f"WADO-URI (PS3.18 9) at `{WADO_URI}`", _uri()),
     )
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in chapters)
@@ -223,6 +232,19 @@ def _worklist() -> str:
         " come. All keys are matched, also in sequences. 400 for a request that would be wrong in any state, and for a missing Transaction UID; 404 for"
         " a workitem that there is not, or not any more; 409 for one that is not in the state for it. Deletion locks are granted to"
         " everybody; workitems that have ended are removed after a time, unless locked."
+    )
+
+
+def _non_patient() -> str:
+    rows = (
+        (f"`/{one.name}`", ", ".join(one.sop_classes), f"PS3.4 {one.section}", ", ".join(map(name_of, sorted(one.tags))))
+        for one in CATEGORIES.values()
+    )
+    text = table(("category", "SOP classes", "information model", "returned unasked"), rows)
+    return (
+        f"{text}\n\nEvery attribute is matched, row by row; parameters as of other searches. Instances come in by C-STORE, STOW-RS at"
+        " `/studies` and import too; RetrieveURL leads to their category. 409, with A900 as the reason, for what is stored under a"
+        " category or a UID that is not its own. `/protocol-approvals` is as CP-2551 has it."
     )
 
 

@@ -82,10 +82,14 @@ class Handler:
 class Endpoint:
     """An ASGI application for one path: each method by its handler, HEAD by that of GET.
 
-    OPTIONS says in Allow which there are, and otherwise what its handler says, if there is one.
+    OPTIONS says in Allow which there are, and otherwise what its handler says, if there is one. `fixed` is what the path says
+    beside its variables; a call has it among them.
     """
 
-    def __init__(self, settings: WebSettings, methods: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, settings: WebSettings, methods: Mapping[str, Handler], fixed: Mapping[str, str] | None = None
+    ) -> None:
+        self._fixed = dict(fixed or {})
         self._settings = settings
         self._methods = {**({"HEAD": methods["GET"]} if "GET" in methods else {}), **methods}
         self._section = next(iter(methods.values())).section
@@ -102,9 +106,9 @@ class Endpoint:
 
     async def _answer(self, handler: Handler | None, scope: Scope, receive: Receive) -> Answer:
         if handler is not None and handler.take is not None:
-            return await handler.take(call_of(scope, self._settings), receive)
+            return await handler.take(self._call(scope), receive)
         if handler is not None and handler.read is not None:
-            answer = await to_thread.run_sync(handler.read, call_of(scope, self._settings), limiter=handler.threads)
+            answer = await to_thread.run_sync(handler.read, self._call(scope), limiter=handler.threads)
             allow = {"Allow": self._allow} if scope["method"] == "OPTIONS" else {}
             return replace(answer, headers={**answer.headers, **allow}) if allow else answer
         if scope["method"] == "OPTIONS":
@@ -112,6 +116,10 @@ class Endpoint:
         raise WebRefusal(
             405, f"{scope['method']} is not possible here", f"use one of {self._allow}", {"Allow": self._allow}
         )
+
+    def _call(self, scope: Scope) -> Call:
+        call = call_of(scope, self._settings)
+        return replace(call, path={**call.path, **self._fixed}) if self._fixed else call
 
     def _failure(self, error: BaseException, section: str) -> Answer:
         errors.note(error, section)

@@ -15,14 +15,15 @@ from dicomweb.negotiation import Offer
 from storage.errors import BadRequest, NotFound
 from storage.pieces import Piece
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding
-from storage.types import Blobs, Scope
+from storage.types import DEFAULT_PARTITION, Blobs, Scope
 
 _MOST_FRAMES = 10_000
 
 
 def scope_of(call: Call) -> Scope:
-    """The study, series or instance that the URL names."""
-    return Scope(call.path["study"], call.path.get("series"), call.path.get("instance"))
+    """The study, series or instance that the URL names. No path of a route has a `partition`: what answers there adds it."""
+    partition = call.path.get("partition", DEFAULT_PARTITION)
+    return Scope(call.path["study"], call.path.get("series"), call.path.get("instance"), partition)
 
 
 def frame_numbers(text: str) -> list[int]:

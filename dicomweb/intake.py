@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future
+from typing import Any
 
 from dicomweb import errors
 from dicomweb.store_response import Failed, Outcome
 from storage.archive import Archive
 from storage.errors import LightboxError, NotDicom
+from storage.ingest import Expect
 from storage.scanner import scan
 from storage.spool import Spool
 from storage.types import Source, Stored
@@ -20,10 +22,13 @@ class Intake:
     Blocking; used by one thread at a time. Memory does not grow with the request: `in_flight` bounds the spools.
     """
 
-    def __init__(self, archive: Archive, source: Source, study: str | None, in_flight: int) -> None:
+    def __init__(
+        self, archive: Archive, source: Source, study: str | None, in_flight: int, expect: Expect | None = None
+    ) -> None:
         self._archive = archive
         self._source = source
-        self._study = study
+        # What every instance must be: what the path of the request says.
+        self._expected: dict[str, Any] = {"expect_study": study, **({"expect": expect} if expect else {})}
         self._in_flight = in_flight
         self._spool: Spool | None = None
         self._error: LightboxError | None = None
@@ -51,7 +56,7 @@ class Intake:
         if spool is None:
             return
         if self._error is None:
-            self._storing.append((spool, self._archive.ingest.submit(spool, self._source, expect_study=self._study)))
+            self._storing.append((spool, self._archive.ingest.submit(spool, self._source, **self._expected)))
         else:
             self._settle_all()
             self._outcomes.append(_failed(spool, self._error))

@@ -58,6 +58,11 @@ def instances(stored: str, *, single: bool) -> tuple[Offer, ...]:
     return related + alone
 
 
+def non_patient(stored: str) -> tuple[Offer, ...]:
+    """Offers for an instance of no patient (PS3.18 table 12.1.3-1): its data set by default, or the whole of it."""
+    return (Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML), Offer(DICOM_XML, related=True), *instances(stored, single=True))
+
+
 def frames(stored: TransferSyntax, *, decodable: bool, single: bool) -> tuple[Offer, ...]:
     """Offers for frames (PS3.18 8.7.3.3): as stored where viewers can read that, decoded otherwise or when asked.
 

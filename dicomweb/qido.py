@@ -42,8 +42,7 @@ class Search:
     def __call__(self, call: Call) -> Answer:
         """What matches. Raises BadRequest naming the parameter, NotAcceptable."""
         offer = negotiation.choose(call.accepted(), negotiation.SEARCH)
-        vrs = {path: one.vr for path, one in self._index.searchables.known().items()}
-        asked = asked_of(call, self._level, vrs)
+        asked = self._asked(call)
         if asked.cursor:
             key = search_pages.key_of(asked.cursor, call, self._level)
             asked = replace(asked, query=replace(asked.query, after=key))
@@ -60,6 +59,11 @@ class Search:
         boundary = uuid.uuid4().hex
         body = self._body(call, asked, found, offer, boundary)
         return Answer(200, headers | _content(offer, self._level, boundary), body)
+
+    def _asked(self, call: Call) -> Asked:
+        """What the request asks for."""
+        vrs = {path: one.vr for path, one in self._index.searchables.known().items()}
+        return asked_of(call, self._level, vrs)
 
     def _about(self, call: Call, found: Page) -> dict[str, str]:
         """What is said of a page beside its answers."""
@@ -80,16 +84,16 @@ class Search:
     def _body(
         self, call: Call, asked: Asked, found: Page, offer: Offer, boundary: str
     ) -> tuple[bytes, ...] | Iterator[bytes]:
+        answers = self._complete(found.answers, call)
+        return settled(WRITERS[offer.media_type](answers, asked.query, boundary))
+
+    def _complete(self, answers: Iterable[Dataset], call: Call) -> Iterator[Dataset]:
+        """Answers with what they carry in any case, in the order of the tags (PS3.18 F.2.2)."""
         empty: dict[str, dict[str, Any]] = {}
         for level in open_levels(call.path, self._level):
             empty |= {tag: {"vr": vr} for tag, vr in attributes.empty_fields(level).items()}
-        answers = self._complete(found.answers, empty, call.root)
-        return settled(WRITERS[offer.media_type](answers, asked.query, boundary))
-
-    def _complete(self, answers: Iterable[Dataset], empty: Dataset, root: str) -> Iterator[Dataset]:
-        """Answers with what they carry in any case, in the order of the tags (PS3.18 F.2.2)."""
         for answer in answers:
-            url = {"vr": "UR", "Value": [retrieve_url(answer, self._level, root)]}
+            url = {"vr": "UR", "Value": [retrieve_url(answer, self._level, call.root)]}
             whole = {**empty, **answer, _RETRIEVE_URL: url}
             yield {tag: whole[tag] for tag in sorted(whole)}
 

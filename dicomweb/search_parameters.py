@@ -56,10 +56,16 @@ class _Parameters:
     vrs: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
-def asked_of(call: Call, level: Level, vrs: Mapping[tuple[str, ...], str] | None = None) -> Asked:
+def asked_of(
+    call: Call,
+    level: Level,
+    vrs: Mapping[tuple[str, ...], str] | None = None,
+    unasked: frozenset[str] | None = None,
+) -> Asked:
     """The search that a request asks for. Raises BadRequest, UnsupportedQuery, each naming the parameter.
 
-    `vrs` are the VRs of additional searchable attributes, which no dictionary may have.
+    `vrs` are the VRs of additional searchable attributes, which no dictionary may have. `unasked` is what answers carry
+    unasked, where that is not what the level has.
     """
     parameters = _with_creators(_read(call))
     parameters.vrs = vrs or {}
@@ -73,7 +79,7 @@ def asked_of(call: Call, level: Level, vrs: Mapping[tuple[str, ...], str] | None
     query = Query(
         level=level,
         conditions=matching.combined(tuple(conditions.items())),
-        fields=None if parameters.everything else _fields(call, level, parameters),
+        fields=None if parameters.everything else _wanted(parameters) | (_unasked(call, level) if unasked is None else unasked),
         limit=parameters.limit,
         offset=parameters.offset,
         fuzzy=parameters.fuzzymatching,
@@ -216,8 +222,11 @@ def _has_several(tag: str) -> bool:
         return False
 
 
-def _fields(call: Call, level: Level, parameters: _Parameters) -> frozenset[str]:
-    wanted = {private.joined(path) for path in parameters.fields} | {private.joined(path[:1]) for path in parameters.keys}
-    for one in open_levels(call.path, level):
-        wanted |= attributes.default_fields(one)
-    return frozenset(wanted)
+def _wanted(parameters: _Parameters) -> frozenset[str]:
+    """What answers carry because it was asked for, or asked by."""
+    paths = [*parameters.fields, *(path[:1] for path in parameters.keys)]
+    return frozenset(private.joined(path) for path in paths)
+
+
+def _unasked(call: Call, level: Level) -> frozenset[str]:
+    return frozenset().union(*(attributes.default_fields(one) for one in open_levels(call.path, level)))

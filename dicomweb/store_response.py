@@ -11,6 +11,7 @@ from pydicom.datadict import keyword_for_tag
 
 from dicomweb import errors
 from storage.errors import LightboxError, statuses
+from storage.non_patient import BY_SOP_CLASS
 from storage.types import Flag, Stored
 
 # PS3.18 annex I, table I.1-2: what a flag of the scanner means as Warning Reason (0008,1196). B007: the data set does
@@ -49,7 +50,7 @@ def response(outcomes: Sequence[Outcome], root: str) -> dict[str, Any]:
     """The Store Instances Response Module (PS3.18 annex I, table I.1-1) in the DICOM JSON model."""
     stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    studies = {outcome.uids.study for outcome in stored}
+    studies = {outcome.uids.study for outcome in stored if outcome.sop_class_uid not in BY_SOP_CLASS}
     # Type 2: without a value where there is no study, or more than one.
     answer = {"00081190": _element("UR", f"{root}/studies/{studies.pop()}") if len(studies) == 1 else {"vr": "UR"}}
     sequences = {
@@ -92,16 +93,22 @@ def _quotable(text: str) -> str:
 
 
 def _stored_item(stored: Stored, root: str) -> dict[str, Any]:
-    uids = stored.uids
     item = {
         "00081150": _element("UI", stored.sop_class_uid),
-        "00081155": _element("UI", uids.instance),
-        "00081190": _element("UR", f"{root}/studies/{uids.study}/series/{uids.series}/instances/{uids.instance}"),
+        "00081155": _element("UI", stored.uids.instance),
+        "00081190": _element("UR", f"{root}/{_place(stored)}"),
     }
     warning = _warning(stored)
     if warning:
         item["00081196"] = _element("US", warning)
     return item
+
+
+def _place(stored: Stored) -> str:
+    uids, category = stored.uids, BY_SOP_CLASS.get(stored.sop_class_uid)
+    if category is not None:
+        return f"{category.name}/{uids.instance}"
+    return f"studies/{uids.study}/series/{uids.series}/instances/{uids.instance}"
 
 
 def _failed_item(failed: Failed) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import orjson
@@ -22,6 +22,7 @@ from dicomweb.settings import WebSettings
 from dicomweb.store_response import Failed, Outcome, response, status_for, warning_header
 from storage.archive import Archive
 from storage.errors import BadRequest, LightboxError, LimitExceeded, NotAcceptable
+from storage.ingest import Expect
 from storage.types import Source, Stored
 
 # Metadata that refers to bulk data in parts of its own (PS3.18 10.5.1); without any, it may come alone.
@@ -29,11 +30,14 @@ METADATA = frozenset({DICOM_JSON, DICOM_XML, JSON})
 
 
 class Store:
-    """POST to /studies and /studies/{study}."""
+    """POST to /studies and /studies/{study}; elsewhere too, where `expect` says what may be stored at the path of a call."""
 
-    def __init__(self, archive: Archive, settings: WebSettings) -> None:
+    def __init__(
+        self, archive: Archive, settings: WebSettings, expect: Callable[[Call], Expect] | None = None
+    ) -> None:
         self._archive = archive
         self._settings = settings
+        self._expect = expect
         # Storing waits for disks: in threads of its own, so that readers always find one.
         self._threads = anyio.CapacityLimiter(settings.store_threads)
 
@@ -41,7 +45,8 @@ class Store:
         """Store every part; answer per instance. Raises BadRequest, LimitExceeded or WebRefusal when none arrived."""
         content_type = self._checked(call)
         source = Source("stow", address=call.client)
-        intake = Intake(self._archive, source, call.path.get("study"), self._settings.store_in_flight)
+        expect = self._expect(call) if self._expect else None
+        intake = Intake(self._archive, source, call.path.get("study"), self._settings.store_in_flight, expect)
         body = Body(self._archive, intake, content_type, self._settings)
         broken: LightboxError | None = None
         try:

@@ -6,7 +6,8 @@ transactions themselves go by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from dicomweb import negotiation
@@ -26,16 +27,18 @@ from storage.types import Level
 
 
 class Resource(NamedTuple):
-    """A path, and the name of what answers each method there."""
+    """A path, the name of what answers each method there, and what the path says beside its variables."""
 
     path: str
     methods: dict[str, str]
+    fixed: Mapping[str, str] = MappingProxyType({})
 
 
 class Transaction(NamedTuple):
     """One transaction of PS3.18, wherever its path is.
 
-    `name` is how annex H calls it; `{level}` stands for what the path ends in, `{parents}` for all that it fixes. `gives` and
+    `name` is how annex H calls it; `{level}` stands for what the path ends in, `{parents}` for all that it fixes, `{npi}` for the
+    category of non-patient instances. `gives` and
     `takes` are media types, the default first; `parameters` are those of the query. `level`: the attributes that are
     matched are those of a search at that level. `sends` and `answers` are header fields beside Accept and Content-Type.
     """
@@ -67,6 +70,11 @@ def _instances(*, single: bool) -> tuple[str, ...]:
 
     alone = (DICOM,) if single else ()
     return _named(_texts(*found()), f'{RELATED}; type="{DICOM}"', *alone)
+
+
+def _non_patient() -> tuple[str, ...]:
+    named = (offer for uid in sorted(TABLE) for offer in negotiation.non_patient(uid))
+    return (*_texts(*named), f'{RELATED}; type="{DICOM}"', DICOM)
 
 
 def _frames() -> tuple[str, ...]:
@@ -125,6 +133,20 @@ DESCRIBED: Final[dict[str, Transaction]] = {
     "store": Transaction(
         "Store{parents}Instances", _OUTCOME, _STORED, (), None, (), ("Warning",), "200 202", "400 409 413 415 503 507"
     ),
+    "search non-patient instances": Transaction(
+        "SearchFor{npi}", _FOUND, (), SEARCHING, None, _VALIDATOR, _PAGED, "200 204 304", "400 406 503"
+    ),
+    "store non-patient instances": Transaction(
+        "Store{npi}", _OUTCOME, _STORED, (), None, (), ("Warning",), "200 202", "400 409 413 415 503 507"
+    ),
+    "non-patient instance": Transaction("Retrieve{npi}", _non_patient(), (), _NEGOTIATION, None, _RANGE, _RANGED, _WHOLE),
+    "store non-patient instance": Transaction(
+        "StoreOneOf{npi}", _OUTCOME, _STORED, (), None, (), ("Warning",), "200 202", "400 409 413 415 503 507"
+    ),
+    "bulk data of a non-patient instance": Transaction(
+        "RetrieveBulkdataOf{npi}", _BULK, (), _NEGOTIATION, None, _RANGE, _RANGED, _WHOLE
+    ),
+    "delete non-patient instance": Transaction("Delete{npi}", (JSON,), (JSON,), DELETING, failure=_CHANGED),
     "delete": Transaction("Delete{level}", (JSON,), (JSON,), DELETING, failure=_CHANGED),
     "reject": Transaction("Reject{level}", (), (JSON,), ("comment",), success="204", failure=_CHANGED),
     "create workitem": Transaction(

@@ -120,10 +120,9 @@ class Instances:
         return (head, Extent(located.object_key, start, located.size - start))
 
     def _transcoded(self, located: Located, syntax: str) -> tuple[Piece, ...]:
-        uids = located.uids
-        layout = self._archive.index.layout(Scope(uids.study, uids.series, uids.instance))
+        layout = self._archive.index.layout(located.scope)
         if layout is None:
-            raise NotFound(f"instance {uids.instance} was deleted a moment ago")
+            raise NotFound(f"instance {located.uids.instance} was deleted a moment ago")
         return transcoded(layout, self._archive.blobs, syntax).part10
 
 

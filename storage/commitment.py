@@ -19,6 +19,7 @@ import structlog
 
 from storage.archive import Archive
 from storage.errors import NotFound
+from storage.non_patient import PARTITIONS
 from storage.types import Located
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +72,7 @@ def verify(archive: Archive, references: Iterable[Reference]) -> Iterator[Checke
 
 
 def _stored(archive: Archive, page: Sequence[Reference]) -> list[Located | None]:
-    found = archive.index.instances([one.sop_instance_uid for one in page])
+    found = archive.index.instances([one.sop_instance_uid for one in page], PARTITIONS)
     by_uid = {one.uids.instance: one for one in found}
     return [by_uid.get(one.sop_instance_uid) for one in page]
 

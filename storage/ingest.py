@@ -13,6 +13,7 @@ from typing import Literal
 from storage.commits import GroupCommit
 from storage.errors import Conflict, LightboxError, Mismatch, NotFound, Rejected
 from storage.index import Added, Entry, Index, Ready, ready
+from storage.non_patient import partition_of
 from storage.rejection import meaning_of
 from storage.scanner import Limits, Scan, scan
 from storage.types import Blobs, Content, Job, Located, Outcome, Scope, Source, Stored, Uids
@@ -20,6 +21,8 @@ from storage.types import Blobs, Content, Job, Located, Outcome, Scope, Source, 
 # What an observer is told of every ingest: source kind, outcome or name of the error, seconds, bytes.
 Observer = Callable[[str, str, float, int], None]
 JobsFor = Callable[[Scan, Source], tuple[Job, ...]]
+# Raises what is wrong with an instance that its sender has said something of.
+Expect = Callable[[Scan], None]
 
 
 def object_key(uids: Uids, sha256: str) -> str:
@@ -33,6 +36,10 @@ def _short(uid: str) -> str:
 
 def _no_jobs(_scan: Scan, _source: Source) -> tuple[Job, ...]:
     return ()
+
+
+def _anything(_scan: Scan) -> None:
+    return None
 
 
 def _nobody(_kind: str, _outcome: str, _seconds: float, _size: int) -> None:
@@ -73,17 +80,18 @@ class Ingest:
         *,
         expect_study: str | None = None,
         expect_sop: tuple[str, str] | None = None,
+        expect: Expect = _anything,
     ) -> Stored:
         """Store one instance; on return it is durable and found by every query.
 
         `expect_study` is the study of a STOW-RS URL (PS3.18 10.5.1), `expect_sop` the Affected SOP Class and
-        Instance UID of a C-STORE command (PS3.7 9.1.1). Raises the errors of `storage.errors`; after one of them
+        Instance UID of a C-STORE command (PS3.7 9.1.1), `expect` raises for what else the sender has promised. Raises the errors of `storage.errors`; after one of them
         the sender may send the same instance again.
         """
         begun = time.perf_counter()
         outcome = "error"
         try:
-            stored = self._store(content, source, expect_study, expect_sop)
+            stored = self._store(content, source, expect_study, expect_sop, expect)
             outcome = stored.outcome.name.lower()
             return stored
         except LightboxError as error:
@@ -99,19 +107,28 @@ class Ingest:
         *,
         expect_study: str | None = None,
         expect_sop: tuple[str, str] | None = None,
+        expect: Expect = _anything,
     ) -> Future[Stored]:
         """The same, in the background: the future has the result or the error."""
-        return self._pool.submit(self, content, source, expect_study=expect_study, expect_sop=expect_sop)
+        return self._pool.submit(
+            self, content, source, expect_study=expect_study, expect_sop=expect_sop, expect=expect
+        )
 
     def close(self) -> None:
         """Wait for what was submitted."""
         self._pool.shutdown(wait=True)
 
     def _store(
-        self, content: Content, source: Source, expect_study: str | None, expect_sop: tuple[str, str] | None
+        self,
+        content: Content,
+        source: Source,
+        expect_study: str | None,
+        expect_sop: tuple[str, str] | None,
+        expect: Expect,
     ) -> Stored:
         found = scan(content.view(), self._limits)
         _check(found, expect_study, expect_sop)
+        expect(found)
         entry = Entry(
             scan=found,
             object_key=object_key(found.uids, content.sha256),
@@ -120,6 +137,7 @@ class Ingest:
             source=source,
             received_at=datetime.now(UTC),
             jobs=self._jobs_for(found, source),
+            partition=partition_of(found.sop_class_uid),
         )
         with self._commit.coming() as commit:
             written = self._blobs.put(entry.object_key, content)

@@ -55,7 +55,7 @@ def restore(archive: Archive, pk: int, by: str) -> Earlier:
 
 
 def _there(archive: Archive, newcomer: Quarantined) -> Located | None:
-    found = archive.index.instances([newcomer.uids.instance], newcomer.partition)
+    found = archive.index.instances([newcomer.uids.instance], (newcomer.partition,))
     if found:
         return found[0]
     uids = newcomer.uids

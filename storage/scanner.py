@@ -18,6 +18,7 @@ from storage.errors import LimitExceeded, NotDicom, NotStorable, Truncated
 from storage.frames import FrameTable
 from storage.framing import frame_table
 from storage.levels import Limits
+from storage.non_patient import BY_SOP_CLASS
 from storage.part10 import Meta, preamble_danger, read_meta
 from storage.transfer_syntaxes import (
     EXPLICIT_BIG,
@@ -195,7 +196,18 @@ def _identify(reader: Reader) -> tuple[Uids, str]:
     if sop_class == _DIRECTORY:
         raise NotStorable(_NOT_AN_INSTANCE)
     instance = _uid(reader, "SOP Instance UID", "00080018")
+    if sop_class in BY_SOP_CLASS and not reader.truncated:
+        return _alone(reader, instance), sop_class
     return Uids(_parent_uid(reader, "Study", "0020000D", instance), _parent_uid(reader, "Series", "0020000E", instance), instance), sop_class
+
+
+def _alone(reader: Reader, instance: str) -> Uids:
+    """An object of no patient has neither study nor series (PS3.4 GG.1); the index gives it some that nobody sees."""
+    study, series = (
+        _uid(reader, f"{name} Instance UID", tag) if _value(reader, tag) else _made_uid(f"{name} of {instance}")
+        for name, tag in (("Study", "0020000D"), ("Series", "0020000E"))
+    )
+    return Uids(study, series, instance)
 
 
 def _value(reader: Reader, tag: str) -> str:
@@ -220,7 +232,7 @@ def _uid(reader: Reader, name: str, tag: str) -> str:
 def _parent_uid(reader: Reader, name: str, tag: str, instance: str) -> str:
     """The study or series; assigned where it has none, so that nothing is lost: the same instance gets the same one.
 
-    Test images and objects of no patient (palettes, hanging protocols, implant templates) come without.
+    Test images come without.
     """
     if _value(reader, tag) or reader.truncated:
         return _uid(reader, f"{name} Instance UID", tag)

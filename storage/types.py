@@ -115,6 +115,12 @@ class Located:
     # Bytes at the start of the object that are preamble and File Meta Information: the data set begins here.
     dataset_offset: int
     number_of_frames: int
+    partition: str = DEFAULT_PARTITION
+
+    @property
+    def scope(self) -> Scope:
+        """The instance, as it is asked for."""
+        return Scope(self.uids.study, self.uids.series, self.uids.instance, self.partition)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from storage.errors import NotFound, Refused
 from storage.index import Added, Entry, ObjectRow
 from storage.index.adoption import Adoption
 from storage.ingest import object_key
+from storage.non_patient import partition_of
 from storage.scanner import scan
 from storage.types import Blob, Source
 
@@ -207,6 +208,7 @@ def _reread(archive: Archive, blob: Blob) -> Entry | Finding:
             size=spool.size,
             source=Source(kind="rebuild"),
             received_at=blob.modified,
+            partition=partition_of(found.sop_class_uid),
         )
 
 

@@ -178,7 +178,7 @@ def test_every_search_parameter_that_it_names_is_taken(client: TestClient, store
         if str(method.get("id")).startswith("SearchFor"):
             place = path.format(study="1.2.3", series="1.2.3.4")
             names = [one for one in below(method, "param", "query") if one not in ("orderby", "cursor")]
-            assert len(names) > 30
+            assert len(names) > 10
             for at in range(0, len(names), 150):
                 asked = {name: values.get(name, "true" if name.endswith(("matching", "count")) else "") for name in names[at : at + 150]}
                 answer = client.get(place.lstrip("/"), params=asked)
@@ -191,7 +191,7 @@ def test_every_media_type_that_it_names_can_be_asked_for(client: TestClient, sto
     made = {"study": "1.2.3", "series": "1.2.3.4", "instance": "1.2.3.4.1", "frames": "1"}
     for path, method in walk(document(client)):
         kinds = below(method, "option")
-        if method.get("name") != "GET" or "{workitem}" in path or "{path}" in path:
+        if method.get("name") != "GET" or "{workitem}" in path or "{path}" in path or "{uid}" in path:
             continue
         place = path.format(**made).lstrip("/")
         answers = {kind: client.get(place, headers={"Accept": kind}).status_code for kind in kinds if "/" in kind}

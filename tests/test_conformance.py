@@ -23,11 +23,15 @@ from storage.archive import Archive
 from storage.charsets import TERMS
 from storage.conformance import matched, table
 from storage.errors import STATUS
+from storage.non_patient import CATEGORIES
 from storage.transfer_syntaxes import TABLE as SYNTAXES
 from storage.transfer_syntaxes import TransferSyntax
 from tests.support.source import CHECKOUT
 
 COMMITTED = CHECKOUT / "deploy" / "conformance.md"
+
+
+FIRST = "|".join(("studies", "series", "instances", "workitems", *CATEGORIES))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,8 @@ def test_every_route_is_in_it(archive: Archive, statement: str) -> None:
 
 def test_no_route_is_in_it_that_is_not_there() -> None:
     paths = {resource.path.replace(":path}", "}") for resource in dicomweb.RESOURCES}
-    named = set(re.findall(r"`(/(?:studies|series|instances|workitems)[^`]*)`", web.sections()))
+    resources = web.sections().partition("### Resources")[2].partition("\n### ")[0]
+    named = set(re.findall(rf"`(/(?:{FIRST})[^`]*)`", resources))
     assert named == paths - {"/"}
     names = {name for resource in dicomweb.RESOURCES for name in resource.methods.values()}
     assert names == set(web.HANDLERS)

@@ -12,6 +12,7 @@ from dicomweb import app as dicomweb
 from pacs import admin, health, viewer
 from pacs.metrics import Metrics
 from storage.archive import Archive
+from storage.non_patient import CATEGORIES
 from tests.support import reference
 from tests.support.source import CHECKOUT, tracked
 
@@ -48,6 +49,7 @@ def test_every_address_is_documented(archive: Archive) -> None:
 def _forms(path: str) -> set[str]:
     """How the reference may name a path: whole, from the instance on, or as what comes after any resource."""
     path = path.replace(":path}", "}")
+    path = re.sub(rf"^/dicom-web/({'|'.join(CATEGORIES)})(?=/|$)", "/dicom-web/{npi-name}", path)
     last = path.rpartition("/")[2]
     return {path, re.sub(r"^.*(?=/instances/\{instance\}/)", "…", path), f"…/{last}"} - {"…/{frames}"}
 

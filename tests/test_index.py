@@ -227,7 +227,7 @@ def test_instances_come_by_series_and_instance_number(index: Index) -> None:
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.1", "1.1.1.1"))] == ["1.1.1.1"]
     assert sum(index.kinds(Scope("1.1")).values()) == 5
     assert {one.uids.instance for one in index.instances(["1.1.1.2", "1.1.3.1", "9"])} == {"1.1.1.2", "1.1.3.1"}
-    assert index.instances(["1.1.1.2"], partition="x") == []
+    assert index.instances(["1.1.1.2"], partitions=("x",)) == []
     assert index.kinds(Scope("1.1", "1.1.1")) == {(CT, EXPLICIT_LITTLE): 3}
     for nowhere in (
         Scope("9"),

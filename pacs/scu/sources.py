@@ -14,7 +14,7 @@ from storage.pieces import streamed
 from storage.scanner import scan
 from storage.transcoding import transcoded
 from storage.transfer_syntaxes import lookup, targets
-from storage.types import Located, Scope
+from storage.types import Located
 
 _PIECE: Final = 1 << 20
 
@@ -44,10 +44,9 @@ class Stored:
         return self._transcoded(one, transfer_syntax_uid)
 
     def _transcoded(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
-        uids = one.uids
-        layout = self._archive.index.layout(Scope(uids.study, uids.series, uids.instance))
+        layout = self._archive.index.layout(one.scope)
         if layout is None:
-            raise NotFound(f"instance {uids.instance} is no longer stored")
+            raise NotFound(f"instance {one.uids.instance} is no longer stored")
         blobs = self._archive.blobs
         made = streamed(blobs, transcoded(layout, blobs, transfer_syntax_uid).dataset)
         if not lookup(one.transfer_syntax_uid).encapsulated:

@@ -20,6 +20,7 @@ from storage.index.tables import (
     series,
     study,
 )
+from storage.non_patient import PARTITION as NON_PATIENT
 from storage.types import DEFAULT_PARTITION, Change, Located, Scope, Uids
 
 # Rows in memory at a time; each page is a query of its own, so a slow reader holds neither connection nor snapshot.
@@ -37,6 +38,7 @@ LOCATED = (
     instance.c.sha256,
     instance.c.dataset_offset,
     instance.c.frame_count,
+    instance.c.partition,
 )
 _CONTENT = (instance_content.c.json, instance_content.c.frames, instance_content.c.bulk, instance.c.inflated)
 
@@ -82,10 +84,10 @@ class Reading:
         with self._database.read() as connection:
             return {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
 
-    def instances(self, uids: Sequence[str], partition: str = DEFAULT_PARTITION) -> list[Located]:
+    def instances(self, uids: Sequence[str], partitions: tuple[str, ...] = (DEFAULT_PARTITION,)) -> list[Located]:
         """The stored ones of some SOP Instance UIDs, in whatever study, in no order. For a page of UIDs, not for thousands."""
         query = _joined(*LOCATED).where(
-            instance.c.partition == partition,
+            instance.c.partition.in_(partitions),
             instance.c.sop_instance_uid.in_(uids),
             series.c.deleted_at.is_(None),
             study.c.deleted_at.is_(None),
@@ -182,10 +184,11 @@ class Reading:
         return [Change(row.sequence, row.kind, _uids(row), rows.moment(row.at)) for row in found]
 
     def counts(self) -> Counts:
-        """How much is stored."""
+        """How much is stored; studies and series are those of patients."""
+        patients = study.c.partition != NON_PATIENT
         of_studies = select(
-            func.count(),
-            func.coalesce(func.sum(study.c.number_of_series), 0),
+            func.count().filter(patients),
+            func.coalesce(func.sum(study.c.number_of_series).filter(patients), 0),
             func.coalesce(func.sum(study.c.number_of_instances), 0),
             func.coalesce(func.sum(study.c.size), 0),
         ).where(study.c.deleted_at.is_(None))

@@ -148,4 +148,5 @@ def located(row: Any) -> Located:
         sha256=row.sha256,
         dataset_offset=row.dataset_offset,
         number_of_frames=row.frame_count,
+        partition=row.partition,
     )
