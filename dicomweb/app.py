@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound, Route, WebSocketRo
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
+from dicomweb.bulk_collections import BulkCollections
 from dicomweb.bulkdata import BulkData
 from dicomweb.capabilities import Capabilities
 from dicomweb.cors import METHODS, CrossOrigin
@@ -88,6 +89,8 @@ RESOURCES = (
     Resource(_INSTANCE, {"GET": "instance", "DELETE": "delete"}),
     *(Resource(level + "/reject/{code}", {"POST": "reject"}) for level in (_STUDY, _SERIES, _INSTANCE)),
     _get(_INSTANCE + "/bulkdata/{path:path}", "bulk data"),
+    *(_get(level + "/bulkdata", "all bulk data") for level in (_STUDY, _SERIES, _INSTANCE)),
+    *(_get(level + "/pixeldata", "all pixel data") for level in (_STUDY, _SERIES, _INSTANCE)),
     *(_get(level + "/rendered", "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
     *(_get(level + "/thumbnail", "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
     *(one for name in sorted(CATEGORIES) for one in _non_patient(name)),
@@ -139,7 +142,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     layouts = Layouts(
         archive.index, max_bytes=settings.layout_cache_bytes, max_age=settings.layout_cache_seconds
     )
-    instances, rendered = Instances(archive), Rendered(archive, layouts)
+    instances, rendered, collections = Instances(archive), Rendered(archive, layouts), BulkCollections(archive)
     pictures = CapacityLimiter(settings.picture_threads)
     removal = Delete(archive, settings)
     uri = WadoUri(layouts, archive.blobs, instances.one, rendered.picture)
@@ -149,6 +152,8 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
         "instances": Handler(RETRIEVE, read=instances.many),
         "instance": Handler(RETRIEVE, read=instances.one),
         "bulk data": Handler(RETRIEVE, read=BulkData(layouts, archive.blobs)),
+        "all bulk data": Handler(RETRIEVE, read=collections.bulk),
+        "all pixel data": Handler(RETRIEVE, read=collections.pixels),
         "WADO-URI": Handler("PS3.18 9", read=uri, threads=pictures),
         "rendered": Handler(RETRIEVE, read=rendered.picture, threads=pictures),
         "thumbnail": Handler(RETRIEVE, read=rendered.thumbnail, threads=pictures),

@@ -43,7 +43,7 @@ class BulkData:
             return self._bytes(call, instance, path, (_inline(instance, path),), OCTETS)
         if item.length < 0 and instance.syntax.coding is not Coding.VIDEO:
             return self._frames(call, instance)
-        return self._bytes(call, instance, path, self._pieces(instance, item), media_type(instance, item))
+        return self._bytes(call, instance, path, pieces_of(instance, item), media_type(instance, item))
 
     def _frames(self, call: Call, instance: Instance) -> Answer:
         """Encapsulated pixel data has no bytes of its own: it is its frames, one to a part (PS3.18 8.7.3.3)."""
@@ -51,25 +51,29 @@ class BulkData:
         offers = negotiation.frames(instance.syntax, decodable=True, single=instance.frames == 1)
         return frames_as(call, instance, numbers, negotiation.choose(call.accepted(), offers), self._blobs)
 
-    def _pieces(self, instance: Instance, item: BulkItem) -> tuple[Piece, ...]:
-        if item.path == PIXEL_DATA and instance.converted:
-            return instance.every_decoded()
-        if item.path == ENCAPSULATED_DOCUMENT:
-            return unpadded(instance, item, instance.bulk_pieces(item))
-        return instance.little_endian(item)
-
     def _bytes(self, call: Call, instance: Instance, path: str, pieces: tuple[Piece, ...], kind: str) -> Answer:
         syntax = instance.syntax.uid if kind.startswith("video/") else ""
         offer = negotiation.choose(call.accepted(), negotiation.bulk(kind, syntax))
-        etag = f'"{boundary_for(instance.located.sha256, path, str(offer))}"'
-        headers = {"Content-Type": offer.media_type}
+        location = instance.location(call.mount, f"bulkdata/{path}")
+        etag = f'"{boundary_for(instance.located.sha256, location, str(offer))}"'
+        headers = {"Content-Type": offer.media_type, "Content-Location": location}
         body = Body(pieces)
         if offer.related:
-            boundary = boundary_for(instance.located.sha256, path)
+            boundary = boundary_for(instance.located.sha256, location)
             headers = {"Content-Type": f"{Offer(offer.media_type, related=True)}; boundary={boundary}"}
-            head = part_head(boundary, {"Content-Type": offer.media_type, "Content-Length": str(body.length)}, first=True)
+            about = {"Content-Type": offer.media_type, "Content-Length": str(body.length), "Content-Location": location}
+            head = part_head(boundary, about, first=True)
             body = Body((head, *pieces, closing(boundary)))
         return respond(call, self._blobs, body, headers, etag)
+
+
+def pieces_of(instance: Instance, item: BulkItem) -> tuple[Piece, ...]:
+    """The bytes of a bulk value as they go out: pixels as viewers read them, documents without their padding."""
+    if item.path == PIXEL_DATA and instance.converted:
+        return instance.every_decoded()
+    if item.path == ENCAPSULATED_DOCUMENT:
+        return unpadded(instance, item, instance.bulk_pieces(item))
+    return instance.little_endian(item)
 
 
 def media_type(instance: Instance, item: BulkItem) -> str:

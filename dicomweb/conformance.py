@@ -35,6 +35,8 @@ HANDLERS: dict[str, tuple[str, str]] = {
     "rendered": ("10.4.1.1.3", "pictures of the frames named, else one picture: of an instance its first frame, of a study or series the first frame of its middle image; videos and PDF documents as stored"),
     "thumbnail": ("10.4.1.1.4", f"one picture of the middle of what is named, at most {THUMBNAIL_SIDE} pixels wide and high unless a viewport asks otherwise; an icon for what has no pixels"),
     "bulk data": ("10.4.1.1.5", "one value at the BulkDataURI that metadata gave, nested ones too; Range"),
+    "all bulk data": ("10.4.1.1.5", "every bulk value of the resource in a part of its own, at its BulkDataURI; what Accept does not name is left out"),
+    "all pixel data": ("10.4.1.1.6", "the same of pixel data alone; encapsulated pixel data frame by frame"),
     "frames": ("10.4.1.1.6", "frames in the order named, as stored or decoded; Range"),
     "search studies": ("10.6", "search for studies"),
     "search series": ("10.6", "search for series; of all studies with the attributes of the study"),

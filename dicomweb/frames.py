@@ -55,20 +55,29 @@ class Frames:
 
 def frames_as(call: Call, instance: Instance, numbers: Sequence[int], offer: Offer, blobs: Blobs) -> Answer:
     """`numbers` of `instance` as `offer` says: multipart/related, or the one frame alone."""
-    contents = [_frame(instance, number, offer) for number in numbers]
+    contents = [frame_pieces(instance, number, offer) for number in numbers]
+    locations = [frame_location(call, instance, number) for number in numbers]
     kind = f"{offer.media_type}; transfer-syntax={offer.transfer_syntax}"
-    known = (instance.located.sha256, ",".join(map(str, numbers)), kind)
+    # The location is in the body, and so is what it begins with.
+    known = (instance.located.sha256, ",".join(map(str, numbers)), kind, call.mount)
     etag = f'"{boundary_for(*known, str(offer.related))}"'
     if not offer.related:
-        return respond(call, blobs, Body(contents[0]), {"Content-Type": kind}, etag)
+        headers = {"Content-Type": kind, "Content-Location": locations[0]}
+        return respond(call, blobs, Body(contents[0]), headers, etag)
     boundary = boundary_for(*known)
     headers = {
         "Content-Type": f'{RELATED}; type="{offer.media_type}"; transfer-syntax={offer.transfer_syntax}; boundary={boundary}'
     }
-    return respond(call, blobs, _related(contents, kind, boundary), headers, etag)
+    return respond(call, blobs, _related(contents, locations, kind, boundary), headers, etag)
 
 
-def _frame(instance: Instance, number: int, offer: Offer) -> tuple[Piece, ...]:
+def frame_location(call: Call, instance: Instance, number: int) -> str:
+    """Where one frame alone can be had."""
+    return instance.location(call.mount, f"frames/{number}")
+
+
+def frame_pieces(instance: Instance, number: int, offer: Offer) -> tuple[Piece, ...]:
+    """One frame as `offer` says. Raises NotFound, CannotDecode."""
     pieces = instance.frame(number)
     if offer.transfer_syntax == instance.syntax.uid and instance.syntax.encapsulated:
         return pieces
@@ -78,10 +87,10 @@ def _frame(instance: Instance, number: int, offer: Offer) -> tuple[Piece, ...]:
     return (instance.decoded(number),)
 
 
-def _related(contents: Sequence[tuple[Piece, ...]], kind: str, boundary: str) -> Body:
+def _related(contents: Sequence[tuple[Piece, ...]], locations: Sequence[str], kind: str, boundary: str) -> Body:
     pieces: list[Piece] = []
-    for content in contents:
+    for content, location in zip(contents, locations, strict=True):
         length = Body(content).length
-        headers = {"Content-Type": kind, "Content-Length": str(length)}
+        headers = {"Content-Type": kind, "Content-Length": str(length), "Content-Location": location}
         pieces += [part_head(boundary, headers, first=not pieces), *content]
     return Body((*pieces, closing(boundary)))

@@ -55,6 +55,11 @@ class Instance:
         """What the frames are. Raises CannotDecode where the data set does not describe an image."""
         return PixelDescription.from_dataset(self.dataset, self.located.transfer_syntax_uid)
 
+    def location(self, mount: str, resource: str) -> str:
+        """The path of one of its resources, as a BulkDataURI in metadata has it."""
+        uids = self.located.uids
+        return f"{mount}/studies/{uids.study}/series/{uids.series}/instances/{uids.instance}/{resource}"
+
     @property
     def frames(self) -> int:
         """How many frames can be served."""

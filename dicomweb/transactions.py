@@ -94,6 +94,9 @@ _PICTURES: Final = _texts(
     *negotiation.PDF,
 )
 _BULK: Final = _texts(*negotiation.bulk(OCTETS), *map(Offer, (*_VIDEOS, *sorted(DOCUMENT_TYPES))))
+_ALL_BULK: Final = tuple(
+    dict.fromkeys(one for one in (*_texts(*negotiation.bulk(OCTETS, single=False)), *_frames()) if one.startswith(RELATED))
+)
 _STORED: Final = (
     f'{RELATED}; type="{DICOM}"',
     *(f'{RELATED}; type="{one}"' for one in sorted(METADATA)),
@@ -126,6 +129,8 @@ DESCRIBED: Final[dict[str, Transaction]] = {
     "rendered": Transaction("RetrieveRendered{level}", _PICTURES, (), {*_NEGOTIATION, *RENDERING}, None, _RANGE, _RANGED, _WHOLE),
     "thumbnail": Transaction("Retrieve{level}Thumbnail", _PICTURES, (), {*_NEGOTIATION, *RENDERING}, None, _RANGE, _RANGED, _WHOLE),
     "bulk data": Transaction("RetrieveBulkdata", _BULK, (), _NEGOTIATION, None, _RANGE, _RANGED, _WHOLE),
+    "all bulk data": Transaction("Retrieve{level}Bulkdata", _ALL_BULK, (), _NEGOTIATION),
+    "all pixel data": Transaction("Retrieve{level}PixelData", _ALL_BULK, (), _NEGOTIATION),
     "frames": Transaction("RetrieveFrames", _frames(), (), _NEGOTIATION, None, _RANGE, _RANGED, _WHOLE),
     "search studies": _search("SearchForStudies", Level.STUDY),
     "search series": _search("SearchFor{parents}Series", Level.SERIES),

@@ -133,6 +133,13 @@ class Reading:
                 found += connection.execute(near.where(tuple_(*position) < here).order_by(*down).limit(around)).all()
         return _etag(row.series_pk, row.series_revision), [_layout(one) for one in found]
 
+    def layouts_in(self, scope: Scope) -> Iterator[Layout]:
+        """The layouts of all instances of a scope, in the order of `locate`."""
+        query = _joined(*LOCATED, *_CONTENT, instance.c.instance_number, instance.c.pk).join(
+            instance_content, instance_content.c.instance_pk == instance.c.pk
+        )
+        return map(_layout, self._in_order(query, scope, _JSON_PAGE))
+
     def etag(self, scope: Scope) -> str | None:
         """A short text that changes whenever anything in the scope does; None when there is no such scope."""
         if scope.series is None:
