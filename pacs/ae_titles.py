@@ -51,6 +51,8 @@ RIGHT_OF: Final[Mapping[Kind, Right]] = {
     Kind.GET: Right.RETRIEVE,
     Kind.COMMITMENT: Right.COMMIT,
     Kind.WORKLIST: Right.WORKLIST,
+    Kind.PERFORMED_STEP: Right.MPPS,
+    Kind.PERFORMED_STEP_RETRIEVE: Right.MPPS,
     Kind.WORKITEM: Right.UPS,
 }
 

@@ -19,7 +19,7 @@ from pacs.scp.suboperations import MOST_NAMED, RetrieveStatus
 from pacs.scu.associating import MOST_CONTEXTS
 from pacs.scu.delivery import MOST_BREAKS, MOST_REPEATS
 from pacs.tls import Profile, suites_of
-from storage import commitment, worklist_entries
+from storage import commitment, mpps_rules, worklist_entries
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
 from storage.conformance import table
@@ -40,7 +40,7 @@ _OVERVIEW: Final = (
     ("Storage commitment", "yes", "`pacs send --commit`", "push model; as SCU reports are taken on the same association only"),
     ("Unified procedure steps (PS3.4 annex CC)", "partly", "not yet", "UPS Push, Pull, Watch and Query over the store of UPS-RS (see Worklist); subscriptions are refused with C315, for event reports go out on WebSockets alone; no UPS Event"),
     ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4); entries by `/api/worklist` and `pacs worklist`"),
-    ("MPPS", "not yet", "not yet", ""),
+    ("Modality performed procedure step (MPPS)", "yes", "no", "N-CREATE, N-SET, and N-GET of the retrieve SOP class; no notification (F.9); `/api/procedure-steps`"),
     ("Instance availability, media creation, print", "no", "no", ""),
     ("DICOMweb: store, search, retrieve, worklist", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS, WADO-URI, UPS-RS with events on WebSockets"),
     ("DICOMweb: delete, capabilities, non-patient instances", "not yet", "no", ""),
@@ -139,6 +139,7 @@ def _dimse(settings: DimseSettings) -> str:
         ("Rejections (PS3.8 9.3.4)", _rejections()),
         ("SOP classes as SCP", _sop_classes()),
         ("Storage commitment (PS3.4 J)", _commitment()),
+        ("Modality performed procedure steps (PS3.4 F)", _performed_steps()),
         ("Extended negotiation (PS3.7 D.3.3)", _extended()),
         ("As SCU", _AS_SCU),
     )
@@ -218,6 +219,24 @@ node of the requester's AE title (`pacs ae add`), with role selection (SCU 0, SC
 administrator finds it among the dead jobs. Retrieve AE Title is this archive's.
 
 {table(("failure reason", "meaning"), rows)}"""
+
+
+def _performed_steps() -> str:
+    finals = {"": "", "R": "every final state", "C": "COMPLETED"}
+    rows = (
+        (f"{'>' * (len(rule.path) - 1)}{rule.path[-1]}", rule.create, "yes" if rule.change else "no", finals[rule.final])
+        for rule in mpps_rules.RULES
+    )
+    statuses = ((f"{why:04X}", why.name.replace("_", " ").lower()) for why in mpps_rules.Refusal)
+    return f"""An N-CREATE without a SOP Instance UID is given one. What table F.7.2-1 wants of type 2 and a modality leaves out is taken as empty.
+An N-SET may say again what it may not change. Every entry of the worklist that a step performs (Study Instance UID and Scheduled
+Procedure Step ID; else Accession Number, Requested Procedure ID and Scheduled Procedure Step ID) is STARTED while one of its steps
+is in progress, then COMPLETED if one of them is, else DISCONTINUED; SCHEDULED again when all of them were discontinued because of the wrong entry
+(DCM 110514). A step that has ended is answered 0110 with Error ID {mpps_rules.NO_LONGER:04X}. Refusals name the attributes in Attribute Identifier List.
+
+{table(("attribute", "N-CREATE", "N-SET may change it", "needs a value in"), rows)}
+
+{table(("status", "meaning"), statuses)}"""
 
 
 def _name(field: CommandField) -> str:

@@ -12,6 +12,7 @@
     │   ├── Held                  a legal hold on the study forbids it
     │   ├── Settled               a deletion or a quarantined instance that has been decided about already
     │   ├── WorkitemRefused       a procedure step that is not in the state for what is asked, or lacks what it needs
+    │   ├── StepRefused           a performed procedure step that cannot be created or changed so
     │   ├── WorklistRefused       a worklist entry that is there already, or whose identity would change
     │   └── BadRequest            a query or request that is not understood
     │       └── UnsupportedQuery  understood, but not something that can be matched
@@ -92,6 +93,17 @@ class WorkitemRefused(Refused):
         self.missing = missing
 
 
+class StepRefused(Refused):
+    """A performed procedure step cannot be created or changed so. `reason` is the N-service status (PS3.4 F.7.2, PS3.7 C.5),
+    `error_id` the Error ID that belongs to it or 0, `tags` the attributes that it is about."""
+
+    def __init__(self, reason: int, text: str, tags: tuple[str, ...] = (), error_id: int = 0) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.tags = tags
+        self.error_id = error_id
+
+
 class WorklistRefused(Refused):
     """A worklist entry cannot be made or changed so: there is one of its step already, or its identity would change."""
 
@@ -157,6 +169,7 @@ STATUS: dict[type[LightboxError], Statuses] = {
     Held: Statuses(0x0124, 0xC000, 409),
     Settled: Statuses(0x0110, 0xC000, 409),
     WorkitemRefused: Statuses(0x0110, 0xC000, 409),
+    StepRefused: Statuses(0x0110, 0xC000, 409),
     WorklistRefused: Statuses(0x0110, 0xC000, 409),
     BadRequest: Statuses(0xC000, 0xA900, 400),
     UnsupportedQuery: Statuses(0xC000, 0xC000, 400),

@@ -34,6 +34,7 @@ TODO: dict[type[LightboxError], str] = {
     errors.Rejected: "send a corrected instance under another SOP Instance UID, or ask the administrator to restore the deleted one",
     errors.Held: "ask the administrator, who can lift the hold when its reason is gone",
     errors.Settled: "look at its present state; what is purged can only be sent again",
+    errors.StepRefused: "look at the step with GET /api/procedure-steps/{uid} and send what the error names",
     errors.WorklistRefused: "look at the entry with GET /api/worklist/{number} and change what the error names",
     errors.BadRequest: "correct what the error names and send the request again",
     errors.NotFound: "check the UIDs and numbers in the URL against a search of /studies, /series or /instances",

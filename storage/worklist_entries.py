@@ -24,7 +24,6 @@ from storage.matching.times import date_key, time_key
 from storage.types import Dataset
 
 STEPS: Final = tag_of("ScheduledProcedureStepSequence")
-SOP_CLASS: Final = "1.2.840.10008.5.1.4.31"
 
 # A value of a field: text or a number, several, or the items of a sequence by keyword. None: no value.
 Fields = Mapping[str, Any]

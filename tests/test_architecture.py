@@ -31,6 +31,7 @@ PURE = (
     "storage.framing",
     "storage.levels",
     "storage.matching",
+    "storage.mpps_rules",
     "storage.non_patient",
     "storage.part10",
     "storage.pieces",

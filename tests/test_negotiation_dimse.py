@@ -94,7 +94,7 @@ def answered(*contexts: ProposedContext, user: UserInformation | None = None) ->
         # Other services.
         (WORKLIST, (IMPLICIT,), (0, IMPLICIT)),
         (PRINT, (IMPLICIT,), (3, None)),
-        (MPPS, (IMPLICIT,), (3, None)),
+        (MPPS, (IMPLICIT,), (0, IMPLICIT)),
         ("1.2.840.10008.5.1.4.1.2.2.2", (IMPLICIT, EXPLICIT), (0, EXPLICIT)),
         ("1.2.840.10008.5.1.4.1.2.2.3", (IMPLICIT,), (0, IMPLICIT)),
         ("1.2.840.10008.5.1.4.1.2.4.2", (IMPLICIT,), (3, None)),

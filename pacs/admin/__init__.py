@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from starlette.routing import BaseRoute
 
-from pacs.admin import associations, callers, deleted, entities, holds, quarantine, worklist
+from pacs.admin import associations, callers, deleted, entities, holds, procedure_steps, quarantine, worklist
 from pacs.admin.api import routes as _routes
 from pacs.admin.principals import Rule, everybody
 from storage.archive import Archive
@@ -35,5 +35,6 @@ def routes(
         *holds.operations(index),
         *worklist.operations(index),
         *quarantine.operations(archive),
+        *procedure_steps.operations(index),
     )
     return _routes(table, rule=rule, public_url=public_url)

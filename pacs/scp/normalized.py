@@ -74,11 +74,15 @@ Perform: TypeAlias = Callable[[Request, Provider], Answer]
 
 
 class Failure(LightboxError):
-    """A request that is answered with a status of its own; the text becomes the Error Comment."""
+    """A request that is answered with a status of its own; the text becomes the Error Comment.
 
-    def __init__(self, status: int, text: str) -> None:
+    `more` are elements that PS3.7 C.5 wants with that status: ErrorID, AttributeIdentifierList.
+    """
+
+    def __init__(self, status: int, text: str, **more: Any) -> None:
         super().__init__(text)
         self.status = status
+        self.more = more
 
 
 # Statuses of DIMSE-N (PS3.7 annex C) for what is raised; by the nearest ancestor.
@@ -125,7 +129,8 @@ def _performed(association: Association, message: Message, provider: Provider, p
             calling_ae=peer.calling_ae,
             address=peer.address,
         )
-        return Answer(status, more={"ErrorComment": str(error).replace("\\", "/")})
+        more = error.more if isinstance(error, Failure) else {}
+        return Answer(status, more={"ErrorComment": str(error).replace("\\", "/"), **more})
     except Exception as error:  # noqa: BLE001
         _log.exception("normalized.failed", command=name, calling_ae=peer.calling_ae, address=peer.address)
         return Answer(n_status(error), more={"ErrorComment": "an error of the archive; its log says more"})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from pacs.dimse import CommandField
-from pacs.scp import commitment, echo, find, get, move, store, ups, worklist
+from pacs.scp import commitment, echo, find, get, move, mpps, store, ups, worklist
 from pacs.scp.association import Association, Message
 from pacs.scp.normalized import answering
 from pacs.scp.provider import Provider
@@ -24,6 +24,9 @@ SERVICES: Final[Mapping[tuple[CommandField, Kind], Answer]] = {
     (CommandField.C_MOVE, Kind.MOVE): move.answer,
     (CommandField.C_GET, Kind.GET): get.answer,
     (CommandField.N_ACTION, Kind.COMMITMENT): answering(commitment.ask),
+    (CommandField.N_CREATE, Kind.PERFORMED_STEP): answering(mpps.create),
+    (CommandField.N_SET, Kind.PERFORMED_STEP): answering(mpps.update),
+    (CommandField.N_GET, Kind.PERFORMED_STEP_RETRIEVE): answering(mpps.get),
     (CommandField.N_CREATE, Kind.WORKITEM): answering(ups.create),
     (CommandField.N_SET, Kind.WORKITEM): answering(ups.update),
     (CommandField.N_GET, Kind.WORKITEM): answering(ups.get),

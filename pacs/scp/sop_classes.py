@@ -27,6 +27,8 @@ class Kind(StrEnum):
     GET = "retrieve by C-GET"
     COMMITMENT = "storage commitment"
     WORKLIST = "modality worklist"
+    PERFORMED_STEP = "performed procedure steps"
+    PERFORMED_STEP_RETRIEVE = "performed procedure steps, as they are"
     WORKITEM = "unified procedure steps"
 
 
@@ -54,6 +56,9 @@ COMMITMENT: Final = "1.2.840.10008.1.20.1"
 COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 # PS3.4 K.6.1.
 WORKLIST: Final = "1.2.840.10008.5.1.4.31"
+# PS3.4 F.7, F.8; not notification (F.9).
+PERFORMED_STEP: Final = "1.2.840.10008.3.1.2.3.3"
+PERFORMED_STEP_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
 # PS3.4 CC.3; not UPS Event, for no event reports are sent.
 _STEPS: Final = "1.2.840.10008.5.1.4.34.6."
 UPS_PUSH: Final = _STEPS + "1"
@@ -92,6 +97,8 @@ SOP_CLASSES: Final[dict[str, SopClass]] = {
         SopClass(VERIFICATION, Kind.VERIFICATION, syntaxes=None),
         SopClass(COMMITMENT, Kind.COMMITMENT),
         *(SopClass(uid, Kind.WORKITEM) for uid in (UPS_PUSH, UPS_WATCH, UPS_PULL, UPS_QUERY)),
+        SopClass(PERFORMED_STEP, Kind.PERFORMED_STEP),
+        SopClass(PERFORMED_STEP_RETRIEVE, Kind.PERFORMED_STEP_RETRIEVE),
         SopClass(WORKLIST, Kind.WORKLIST, information=WORKLIST_INFORMATION),
         SopClass(PATIENT_ROOT_FIND, Kind.FIND, PLAIN, _PATIENT_ROOT, FIND_INFORMATION),
         SopClass(STUDY_ROOT_FIND, Kind.FIND, PLAIN, _STUDY_ROOT, FIND_INFORMATION),

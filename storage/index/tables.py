@@ -387,6 +387,32 @@ worklist_entry = Table(
     Index("ix_worklist_entry_filler", "partition", "filler_order_number"),
 )
 
+# Performed procedure steps (PS3.4 annex F), and what each says that it performs: a study, and the worklist entry if we have it.
+performed_step = Table(
+    "performed_step",
+    metadata,
+    _pk(),
+    _partition(),
+    *(_text(name) for name in ("uid", "state", "station", "started")),
+    Column("version", BigInteger, nullable=False),
+    Column("dataset", LargeBinary, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in ("created_at", "updated_at")),
+    UniqueConstraint("partition", "uid", name="uq_performed_step_uid"),
+    sqlite_autoincrement=True,
+)
+
+performed_step_schedule = Table(
+    "performed_step_schedule",
+    metadata,
+    _pk(),
+    Column("step_pk", Key, ForeignKey("performed_step.pk"), nullable=False),
+    _text("study_instance_uid"),
+    Column("entry", BigInteger),
+    Index("ix_performed_step_schedule_step", "step_pk"),
+    Index("ix_performed_step_schedule_study", "study_instance_uid"),
+    Index("ix_performed_step_schedule_entry", "entry"),
+)
+
 # Nodes that may call us and that we call. `rights` and `addresses` are words; `quirks` is JSON.
 ae_title = Table(
     "ae_title",
