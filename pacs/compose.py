@@ -112,7 +112,11 @@ def web_application(
             *health.routes(checks, metrics),
             *dicomweb.routes(archive, web),
             *admin.routes(
-                archive, calling=settings.ae_title, public_url=settings.public_url, stopping=stopping
+                archive,
+                calling=settings.ae_title,
+                credentials=settings.tls_credentials,
+                public_url=settings.public_url,
+                stopping=stopping,
             ),
             *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer"), pages),
         ]

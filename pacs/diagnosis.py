@@ -1,29 +1,34 @@
-"""Why another DICOM node does not answer: its name, its port, the association and the echo, one after the other."""
+"""Why another DICOM node does not answer: its name, its port, TLS, the association and the echo, one after the other."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
-from pynetdicom import evt
-from pynetdicom.ae import ApplicationEntity
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ
+from pacs.dimse import CommandField, Status
+from pacs.scp.secured import Channel, Secured
+from pacs.scp.sop_classes import PLAIN, VERIFICATION
+from pacs.scp.transport import Ended
+from pacs.scu.associating import (
+    Destination,
+    NothingAccepted,
+    NotReached,
+    Proposal,
+    Requested,
+    associate_on,
+    reach,
+    secure,
+)
+from pacs.scu.nodes import tls_of
+from pacs.tls import Credentials, TlsSettings
+from storage.errors import LightboxError
+from storage.index.ae import AeTitle
 
-_SECONDS = 5.0
-# Verification SOP Class (PS3.4 A.4).
-_VERIFICATION = "1.2.840.10008.1.1"
-# PS3.8 9.3.4, (source, reason) of an A-ASSOCIATE-RJ, as far as it says what to change.
-_REJECTED = {
-    (1, 2): "it does not know the application context: is it a DICOM node?",
-    (1, 3): "it does not know our AE title {ours!r}: add it to its list of known nodes",
-    (1, 7): "it is not called {theirs!r}: ask for its AE title (letters' case counts) and correct it here",
-    (2, 2): "it speaks another version of the protocol",
-    (3, 1): "it is too busy now: try again later",
-    (3, 2): "it has as many associations as it allows: try again later",
-}
+_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,71 +41,113 @@ class Step:
     milliseconds: float
 
 
-def echo(title: str, host: str, port: int, *, calling: str) -> Iterator[Step]:
-    """C-ECHO (PS3.4 annex A) to `title` at `host`:`port`, told step by step; the last step says how it ended."""
-    attempts: dict[str, Callable[[], tuple[bool, str]]] = {
-        "name": lambda: _name(host),
-        "port": lambda: _port(host, port),
-        "association and echo": lambda: _echo(title, host, port, calling),
-    }
-    for name, attempt in attempts.items():
-        begun = time.perf_counter()
-        ok, text = attempt()
-        yield Step(name, ok, text, round((time.perf_counter() - begun) * 1000, 1))
-        if not ok:
-            return
+def echo(
+    title: str, host: str, port: int, *, calling: str, tls: ssl.SSLContext | None = None
+) -> Iterator[Step]:
+    """C-ECHO (PS3.4 annex A) to `title` at `host`:`port`, told step by step; the last step says how it ended.
 
-
-def _name(host: str) -> tuple[bool, str]:
+    With `tls` (`pacs.scu.nodes.tls_of`) it is DICOM over TLS.
+    """
+    found = _Diagnosis(
+        Destination(title, host, port, calling, connect_seconds=_SECONDS, answer_seconds=_SECONDS, tls=tls)
+    )
+    steps = {"name": found.name, "port": found.port, "TLS": found.secure, "association": found.associate, "echo": found.echo}
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False, f"there is no host {host!r}: check its spelling, or give its address"
-    addresses = sorted({str(entry[4][0]) for entry in found})
-    return True, f"{host} is {', '.join(addresses)}"
-
-
-def _port(host: str, port: int) -> tuple[bool, str]:
-    try:
-        socket.create_connection((host, port), timeout=_SECONDS).close()
-    except TimeoutError:
-        return (
-            False,
-            f"no answer within {_SECONDS:.0f} s: is the host up, and does a firewall let port {port} through?",
-        )
-    except ConnectionRefusedError:
-        return False, f"nothing listens on port {port}: is the DICOM service running, and is the port right?"
-    except OSError as error:
-        return False, f"cannot be reached ({error.strerror})"
-    return True, f"something listens on port {port}"
-
-
-def _echo(title: str, host: str, port: int, calling: str) -> tuple[bool, str]:
-    entity: Any = ApplicationEntity
-    entity = entity(ae_title=calling)
-    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
-    entity.add_requested_context(_VERIFICATION)
-    received: list[Any] = []
-    # Seen as they come: a peer that rejects and hangs up at once leaves the association itself without a reason.
-    watch = [(evt.EVT_PDU_RECV, lambda event: received.append(event.pdu))]
-    association = entity.associate(host, port, ae_title=title, evt_handlers=watch)
-    if not association.is_established:
-        return False, _refusal(received, title, calling)
-    try:
-        status = association.send_c_echo()
+        for name, attempt in steps.items():
+            if name == "TLS" and tls is None:
+                continue
+            begun = time.perf_counter()
+            try:
+                text, ok = attempt(), True
+            except LightboxError as error:
+                text, ok = str(error), False
+            yield Step(name, ok, text, round((time.perf_counter() - begun) * 1000, 1))
+            if not ok:
+                return
     finally:
-        association.release()
-    if "Status" not in status:
-        return False, "the association was accepted, and then the echo was not answered"
-    return status.Status == 0, f"answered with status 0x{status.Status:04X}"
+        found.close()
 
 
-def _refusal(received: list[Any], title: str, calling: str) -> str:
-    for pdu in received:
-        if isinstance(pdu, A_ASSOCIATE_RJ):
-            source, reason = int(pdu.source or 0), int(pdu.reason_diagnostic or 0)
-            why = _REJECTED.get((source, reason), "it gives reason {source}.{reason} (PS3.8 9.3.4)")
-            return "rejected: " + why.format(ours=calling, theirs=title, source=source, reason=reason)
-        if isinstance(pdu, A_ASSOCIATE_AC):
-            return "it accepts associations, but no verification (C-ECHO)"
-    return "it closed the connection or did not answer: is it a DICOM node, and does it expect TLS?"
+def echo_node(node: AeTitle, *, calling: str, credentials: Credentials) -> Iterator[Step]:
+    """The same to a node of the registry, over TLS with our `credentials` where that is so."""
+    try:
+        tls = tls_of(node, credentials)
+    except TlsSettings as error:
+        yield Step("TLS", ok=False, text=str(error), milliseconds=0.0)
+        return
+    yield from echo(node.title, node.host, node.port, calling=calling, tls=tls)
+
+
+class _Fault(LightboxError):
+    """What a step has found."""
+
+
+class _Diagnosis:
+    """One connection on its way to an echo; each step gives what is well, or raises what is not."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self._channel: Channel | None = None
+        self._association: Requested | None = None
+
+    def name(self) -> str:
+        host = self._destination.host
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise _Fault(f"there is no host {host!r}: check its spelling, or give its address") from error
+        addresses = sorted({str(entry[4][0]) for entry in found})
+        return f"{host} is {', '.join(addresses)}"
+
+    def port(self) -> str:
+        port = self._destination.port
+        try:
+            self._channel = reach(self._destination)
+        except NotReached as error:
+            if isinstance(error.__cause__, TimeoutError):
+                text = f"no answer within {_SECONDS:.0f} s: is the host up, and does a firewall let port {port} through?"
+                raise _Fault(text) from error
+            if isinstance(error.__cause__, ConnectionRefusedError):
+                text = f"nothing listens on port {port}: is the DICOM service running, and is the port right?"
+                raise _Fault(text) from error
+            raise
+        return f"something listens on port {port}"
+
+    def secure(self) -> str:
+        assert isinstance(self._channel, socket.socket)
+        sock, self._channel = self._channel, None
+        self._channel = secure(sock, self._destination)
+        assert isinstance(self._channel, Secured)
+        agreed = self._channel.secrecy
+        return f"{agreed.version} with {agreed.suite}; its certificate is that of {agreed.subject or 'nobody'}"
+
+    def associate(self) -> str:
+        assert self._channel is not None
+        channel, self._channel = self._channel, None
+        try:
+            self._association = associate_on(channel, self._destination, [Proposal(VERIFICATION, PLAIN)])
+        except NothingAccepted as error:
+            raise _Fault("it accepts associations, but no verification (C-ECHO)") from error
+        except NotReached as error:
+            doubt = "" if self._destination.tls else ": is it a DICOM node, and does it expect TLS?"
+            raise _Fault(f"{error}{doubt}") from error
+        return f"{self._destination.title} accepts an association with {self._destination.calling_ae}"
+
+    def echo(self) -> str:
+        assert self._association is not None
+        association, self._association = self._association, None
+        try:
+            with association:
+                (context,) = association.contexts_for(VERIFICATION)
+                response = association.request(context, CommandField.C_ECHO, AffectedSOPClassUID=VERIFICATION)
+        except Ended as error:
+            raise _Fault(f"the association was accepted, and then the echo was not answered: {error}") from error
+        if response.status != Status.SUCCESS:
+            raise _Fault(f"answered with status 0x{response.status:04X}")
+        return "answered with status 0x0000"
+
+    def close(self) -> None:
+        if self._association is not None:
+            self._association.abandon()
+        if self._channel is not None:
+            self._channel.close()

@@ -24,6 +24,7 @@ from storage.index import open_index
 from storage.index.ae import Right
 from storage.index.associations import Entry, Outcome, write
 from tests.support import made
+from tests.support.secure import Papers, secured
 
 RUNNER = CliRunner()
 
@@ -232,7 +233,7 @@ def test_ae_titles(pacs: Pacs) -> None:
     ]
     pacs("ae", "remove", "CT1")
     node = {"title": "WS", "host": "10.0.0.7", "port": 11112, "description": "", "rights": list(Right)}
-    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": []}]
+    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "tls": False, "tls_certificate": ""}]
     assert (
         pacs("ae", "remove", "CT1", status=1)
         == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"
@@ -327,11 +328,28 @@ def node(archive: Archive) -> Iterator[DimseServer]:
 def test_echo(pacs: Pacs, node: DimseServer) -> None:
     pacs("ae", "add", "NODE", "127.0.0.1", str(node.port))
     lines = pacs("ae", "echo", "NODE").splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok"]
+    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "ok"]
     assert "answered with status 0x0000" in lines[-1]
     found = pacs.json("ae", "echo", "NODE")
     assert isinstance(found, list)
-    assert [step["ok"] for step in found] == [True, True, True]
+    assert [step["ok"] for step in found] == [True, True, True, True]
+
+
+def test_a_node_over_tls(pacs: Pacs, archive: Archive, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, file in {"CERTIFICATE": papers.client.certificate, "KEY": papers.client.key, "CA": papers.authority.file}.items():
+        monkeypatch.setenv(f"PACS_DIMSE_TLS_{name}", str(file))
+    with secured(archive, papers.credentials()) as server:
+        assert "pacs ae echo LIGHTBOX" in pacs("ae", "add", "LIGHTBOX", "127.0.0.1", str(server.tls), "--tls")
+        assert f"127.0.0.1:{server.tls} with TLS" in pacs("ae", "list")
+        assert "TLSv1.3" in pacs("ae", "echo", "LIGHTBOX")
+        assert "does it expect TLS?" in pacs("ae", "echo", "LIGHTBOX", "--no-tls", status=1)
+        pacs("ae", "add", "LIGHTBOX", "--tls-certificate", str(papers.client.certificate))
+        assert "(unknown CA)" in pacs("ae", "echo", "LIGHTBOX", status=1)
+        assert "holds a private key" in pacs("ae", "add", "LIGHTBOX", "--tls-certificate", str(papers.client.key), status=1)
+        pacs("ae", "add", "LIGHTBOX", "--tls-certificate", "-")
+        assert "TLSv1.3" in pacs("ae", "echo", "LIGHTBOX")
+        monkeypatch.setenv("PACS_DIMSE_TLS_KEY", str(papers.server.key))
+        assert "the key does not belong to the certificate" in pacs("ae", "echo", "LIGHTBOX", status=1)
 
 
 def test_echo_says_what_is_wrong(pacs: Pacs, node: DimseServer) -> None:

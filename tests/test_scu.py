@@ -153,7 +153,7 @@ def test_echo(other: Serving) -> None:
 @pytest.mark.parametrize(
     ("destination", "error", "said"),
     [
-        ({"title": "WRONG"}, Rejection, "it is not called WRONG"),
+        ({"title": "WRONG"}, Rejection, "it is not called 'WRONG'"),
         ({"host": "no-such-host.invalid"}, NotReached, "cannot be reached"),
         ({"port": 1}, NotReached, "cannot be reached"),
     ],

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pacs import diagnosis
 from pacs.admin.api import Asked, Operation
 from pacs.ae_titles import own_titles
+from pacs.tls import Credentials
 from storage.index import Index
 from storage.index.ae import (
     EVERY_RIGHT,
@@ -55,6 +56,11 @@ class Place(BaseModel):
     rights: Annotated[list[RightName], Field(description="What it may ask for.")] = sorted_rights(EVERY_RIGHT)
     addresses: Annotated[Words, Field(description="Addresses or networks that it may call from; none: any.")] = []
     transfer_syntaxes: Annotated[Words, Field(description="UIDs that it likes best to be sent, the best first.")] = []
+    tls: Annotated[bool, Field(description="Whether it is called over TLS.")] = False
+    tls_certificate: Annotated[
+        str,
+        Field(max_length=100_000, description="PEM: the only certificate that it may show, or that of its authority; none: one that the settings trust."),
+    ] = ""
 
 
 class Node(BaseModel):
@@ -67,6 +73,8 @@ class Node(BaseModel):
     rights: list[Right]
     addresses: list[str]
     transfer_syntaxes: list[str]
+    tls: bool
+    tls_certificate: str
 
 
 class OwnTitle(BaseModel):
@@ -98,12 +106,13 @@ class Step(BaseModel):
     milliseconds: float
 
 
-def operations(index: Index, calling: str) -> tuple[Operation, ...]:
-    """The operations on nodes and on our own titles, of which `calling` is the settings'; C-ECHO is asked under it."""
-    return (*_nodes(index, calling), *_own_titles(index, calling))
+def operations(index: Index, calling: str, credentials: Credentials) -> tuple[Operation, ...]:
+    """The operations on nodes and on our own titles, of which `calling` is the settings'; C-ECHO is asked under it, over TLS
+    with our `credentials`."""
+    return (*_nodes(index, calling, credentials), *_own_titles(index, calling))
 
 
-def _nodes(index: Index, calling: str) -> tuple[Operation, ...]:
+def _nodes(index: Index, calling: str, credentials: Credentials) -> tuple[Operation, ...]:
     def every(_asked: Asked) -> list[Node]:
         return [node_of(one) for one in ae_titles(index)]
 
@@ -122,7 +131,7 @@ def _nodes(index: Index, calling: str) -> tuple[Operation, ...]:
         node = _known(index, asked.path["title"])
         if not node.port:
             raise WebRefusal(409, "this node has no host and port", "PUT it with those where it listens")
-        steps = diagnosis.echo(node.title, node.host, node.port, calling=calling)
+        steps = diagnosis.echo_node(node, calling=calling, credentials=credentials)
         return [Step(**asdict(step)) for step in steps]
 
     return (
@@ -172,6 +181,8 @@ def node_of(one: AeTitle) -> Node:
         rights=sorted_rights(one.rights),
         addresses=list(one.addresses),
         transfer_syntaxes=list(one.syntaxes),
+        tls=one.tls,
+        tls_certificate=one.tls_certificate,
     )
 
 
@@ -184,6 +195,8 @@ def _entity(title: str, body: Place) -> AeTitle:
         frozenset(body.rights),
         tuple(body.addresses),
         tuple(body.transfer_syntaxes),
+        tls=body.tls,
+        tls_certificate=body.tls_certificate,
     )
 
 

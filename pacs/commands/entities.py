@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,7 +44,7 @@ def list_(as_json: AsJson = False) -> None:
         print_json([_plain(entity) for entity in entities])
         return
     for entity in entities:
-        where = f"{entity.host}:{entity.port}" if entity.port else "only calls"
+        where = f"{entity.host}:{entity.port}{' with TLS' if entity.tls else ''}" if entity.port else "only calls"
         what = [words_of(entity.rights) or "nothing", *(f"from {one}" for one in entity.addresses)]
         say(f"{entity.title:16}  {where}  {', '.join(what)}  {escaped(entity.description)}".rstrip())
     if not entities:
@@ -65,6 +66,14 @@ def add(
     syntax: Annotated[
         list[str] | None, typer.Option(help="UID of a transfer syntax that it likes best to be sent; the best first.")
     ] = None,
+    tls: Annotated[bool | None, typer.Option(help="Whether it is called over TLS.")] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file with the only certificate that it may show, or that of the authority that has signed it,"
+            " instead of PACS_DIMSE_TLS_CA; - for none."
+        ),
+    ] = None,
 ) -> None:
     """Add a node, or change of the one of this title what is given."""
     from pacs import compose
@@ -73,6 +82,7 @@ def add(
     given: dict[str, Any] = {"description": description}
     given |= {"rights": None if rights is None else rights_of(_split(rights))}
     given |= {"addresses": address and tuple(address), "syntaxes": syntax and tuple(syntax)}
+    given |= {"tls": tls, "tls_certificate": None if tls_certificate is None else _pem(tls_certificate)}
     if host or port:
         given |= {"host": host, "port": port}
     with compose.opened(begin(), migrate=True) as found:
@@ -119,6 +129,16 @@ def _changed(rights: Rights, names: list[str]) -> Rights:
     return (rights | more) - less
 
 
+def _pem(file: Path) -> str:
+    if str(file) == "-":
+        return ""
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a PEM file"
+        raise BadRequest(f"the certificate {file} cannot be read: {reason}") from error
+
+
 def _split(words: str) -> list[str]:
     return [word for word in words.replace(",", " ").split() if word]
 
@@ -157,22 +177,27 @@ def echo(
     port: Annotated[
         int, typer.Option(help="Its DIMSE port, where it is not in the list.", min=0, max=65535)
     ] = 0,
+    tls: Annotated[
+        bool | None, typer.Option(help="Whether it is called over TLS, where that is not as in the list.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a node for a C-ECHO, and say step by step how far that came."""
     from pacs import compose, diagnosis
-    from storage.index.ae import ae_title_of
+    from storage.index.ae import AeTitle, ae_title_of
 
     settings = begin()
+    known = None
     if not (host and port):
         with compose.opened(settings, migrate=True) as found:
             known = ae_title_of(found.archive.index, title)
         if known is None or not known.port:
             text = "there is no node" if known is None else "no host and port are known of"
             raise NotFound(f"{text} {title!r}: pacs ae add {title} HOST PORT, or give --host and --port")
-        host, port = host or known.host, port or known.port
+    node = known or AeTitle(title, host, port)
+    node = replace(node, host=host or node.host, port=port or node.port, tls=node.tls if tls is None else tls)
     steps = []
-    for step in diagnosis.echo(title, host, port, calling=settings.ae_title):
+    for step in diagnosis.echo_node(node, calling=settings.ae_title, credentials=settings.tls_credentials):
         steps.append(step)
         if not as_json:
             say(

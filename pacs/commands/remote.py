@@ -198,7 +198,9 @@ class _Sent:
 def _destination(settings: Settings, archive: Archive, title: str) -> Destination:
     from pacs.scu.nodes import destination_of
 
-    found = destination_of(archive.index, title, calling_ae=settings.ae_title)
+    found = destination_of(
+        archive.index, title, calling_ae=settings.ae_title, credentials=settings.tls_credentials
+    )
     if found is None:
         raise NotFound(f"there is no node {title!r}: pacs ae add {title} HOST PORT")
     return found

@@ -21,7 +21,10 @@ _log = structlog.get_logger(__name__)
 def run(work: Work, payload: Mapping[str, Any]) -> None:
     """Verify now, and report to the requester. Raises NotFound when it is no known node, and what keeps it from being reached."""
     title = payload["requester"]
-    destination = destination_of(work.archive.index, title, calling_ae=work.settings.ae_title)
+    settings = work.settings
+    destination = destination_of(
+        work.archive.index, title, calling_ae=settings.ae_title, credentials=settings.tls_credentials
+    )
     if destination is None:
         raise NotFound(f"a report of storage commitment for {title} cannot be sent: pacs ae add {title} HOST PORT, then retry")
     event, dataset = outcome(work.archive, payload, work.settings.ae_title)

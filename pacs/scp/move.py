@@ -71,6 +71,7 @@ class _Move(Retrieve):
             self.provider.archive.index,
             title,
             calling_ae=settings.ae_title,
+            credentials=settings.credentials,
             answer_seconds=settings.answer_seconds,
         )
         if found is None:

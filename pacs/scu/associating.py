@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,16 +13,20 @@ import structlog
 
 from pacs.scp.association import LEAST_LENGTH, Association, Peer
 from pacs.scp.negotiation import ACCEPTED, APPLICATION_CONTEXT, Context
+from pacs.scp.secured import Channel, Secured
 from pacs.scp.settings import DimseSettings
 from pacs.scp.transport import Ended, Stopping, Transport, Wait
 from pacs.upper_layer import (
+    APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
     TEMPORARY_CONGESTION,
     Aborted,
     AssociateAnswer,
     AssociateRequest,
+    Foreign,
     ProposedContext,
     Received,
     Reject,
@@ -55,6 +60,13 @@ class Destination:
     syntaxes: tuple[str, ...] = ()
     connect_seconds: float = 10.0
     answer_seconds: float = 60.0
+    # What makes it TLS, and says whose certificate is accepted (`pacs.tls.client_context`).
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def named(self) -> str:
+        """For people."""
+        return f"{self.title} at {self.host} port {self.port}"
 
     @property
     def settings(self) -> DimseSettings:
@@ -73,6 +85,10 @@ class NotReached(Unavailable):
     """The node does not answer, or has hung up: later it may."""
 
 
+class NotSecure(NotReached):
+    """There is no TLS with the node; the text says why."""
+
+
 class Rejection(LightboxError):
     """The node answers, and does not want an association with us; the text says what to change."""
 
@@ -88,10 +104,12 @@ class NothingAccepted(Refused):
 
 
 REJECTIONS: Final = {
-    CALLING_AE_NOT_RECOGNIZED: "it does not know our AE title {ours}: add it to its list of known nodes",
-    CALLED_AE_NOT_RECOGNIZED: "it is not called {theirs}: correct its AE title here",
-    LOCAL_LIMIT_EXCEEDED: "it has as many associations as it allows",
-    TEMPORARY_CONGESTION: "it is too busy now",
+    CALLING_AE_NOT_RECOGNIZED: "it does not know our AE title {ours!r}: add it to its list of known nodes",
+    CALLED_AE_NOT_RECOGNIZED: "it is not called {theirs!r}: ask for its AE title (letters' case counts) and correct it here",
+    APPLICATION_CONTEXT_NOT_SUPPORTED: "it does not know the application context: is it a DICOM node?",
+    PROTOCOL_VERSION_NOT_SUPPORTED: "it speaks another version of the protocol",
+    LOCAL_LIMIT_EXCEEDED: "it has as many associations as it allows: try again later",
+    TEMPORARY_CONGESTION: "it is too busy now: try again later",
 }
 
 
@@ -153,30 +171,70 @@ def associate(
 
     Raises NotReached, Rejection, and NothingAccepted where no context was accepted at all.
     """
+    channel = secure(reach(destination), destination)
+    return associate_on(channel, destination, proposals, roles=roles, extended=extended, stopping=stopping)
+
+
+def associate_on(
+    channel: Channel,
+    destination: Destination,
+    proposals: Sequence[Proposal],
+    *,
+    roles: Iterable[Role] = (),
+    extended: Iterable[tuple[str, bytes]] = (),
+    stopping: Stopping | None = None,
+) -> Requested:
+    """The same on a connection that is there, of which it takes possession."""
     assert len(proposals) <= MOST_CONTEXTS
     settings = destination.settings
-    sock = _connect(destination)
     machine = Requestor(max_length=settings.max_pdu_bytes, buffer_size=settings.read_bytes)
     try:
-        transport = Transport(sock, settings, stopping or Stopping())
+        transport = Transport(channel, settings, stopping or Stopping())
         request = _request(destination, proposals, tuple(roles), tuple(extended), settings)
         transport.send(machine.request(request))
         answer = _answer(machine, transport, destination)
         return _established(transport, machine, destination, request, answer, settings)
+    except Ended as error:
+        channel.close()
+        raise NotReached(f"{destination.title} gave no answer to the association request: {_why(error, destination)}") from error
     except BaseException:
-        sock.close()
+        channel.close()
         raise
 
 
-def _connect(destination: Destination) -> socket.socket:
-    name = f"{destination.title} at {destination.host} port {destination.port}"
+def reach(destination: Destination) -> socket.socket:
+    """A connection to the node's port, on which nothing was said yet. Raises NotReached."""
     try:
         return socket.create_connection((destination.host, destination.port), timeout=destination.connect_seconds)
     except TimeoutError as error:
-        raise NotReached(f"{name} does not answer within {destination.connect_seconds:g} s") from error
+        raise NotReached(f"{destination.named} does not answer within {destination.connect_seconds:g} s") from error
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "unknown host"
-        raise NotReached(f"{name} cannot be reached ({reason})") from error
+        raise NotReached(f"{destination.named} cannot be reached ({reason})") from error
+
+
+def secure(sock: socket.socket, destination: Destination) -> Channel:
+    """The same connection in TLS, where the node speaks it. Raises NotSecure, and has closed it then."""
+    if destination.tls is None:
+        return sock
+    channel = Secured(sock, destination.tls, host=destination.host)
+    try:
+        channel.handshake_within(destination.connect_seconds)
+    except TimeoutError as error:
+        channel.close()
+        text = f"{destination.named} did not finish the TLS handshake within {destination.connect_seconds:g} s: does it speak TLS?"
+        raise NotSecure(text) from error
+    except OSError as error:
+        channel.close()
+        raise NotSecure(f"no TLS with {destination.named}: {error.strerror}") from error
+    return channel
+
+
+def _why(error: Ended, destination: Destination) -> str:
+    """What ended it; in TLS 1.3 our certificate is judged only after our side of the handshake."""
+    if destination.tls is None or error.how != "lost":
+        return str(error)
+    return f"{error}; it may not accept our certificate"
 
 
 def _request(
@@ -213,9 +271,8 @@ def _answer(machine: Requestor, transport: Transport, destination: Destination) 
             machine.filled(transport.receive(machine.space(), Wait.ANSWER))
     except Violation as error:
         transport.send(error.pdu)
-        raise NotReached(f"{title} does not speak DICOM: {error}") from error
-    except Ended as error:
-        raise NotReached(f"{title} gave no answer to the association request: {error}") from error
+        text = error.text if isinstance(error, Foreign) else str(error)
+        raise NotReached(f"{title} does not speak DICOM: {text}") from error
     if isinstance(event, AssociateAnswer):
         return event
     if isinstance(event, Rejected):

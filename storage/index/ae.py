@@ -25,6 +25,8 @@ from storage.index.tables import ae_title, counter, own_ae
 # PS3.5 6.2: up to 16 characters of the default repertoire, no backslash, no control characters, not only spaces.
 _TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")
 _UID = re.compile(r"[0-9.]{1,64}")
+_PEM = re.compile("-----BEGIN CERTIFICATE-----.+-----END CERTIFICATE-----", re.DOTALL)
+_PRIVATE: Final = "PRIVATE KEY-----"
 _COUNTER: Final = "ae title"
 _ALL: Final = "all"
 
@@ -60,7 +62,8 @@ class AeTitle:
     """One node: who it is, where it listens, and what it may do.
 
     Without host and port it only calls us. `addresses` are addresses or networks (CIDR) from which it may call, any where
-    there are none. `syntaxes` are the transfer syntaxes that it likes best to be sent, the best first.
+    there are none. `syntaxes` are the transfer syntaxes that it likes best to be sent, the best first. `tls`: it is called
+    over TLS, and must show `tls_certificate` (PEM), or one that that has signed; where there is none, one that the settings trust.
     """
 
     title: str
@@ -71,6 +74,8 @@ class AeTitle:
     addresses: tuple[str, ...] = ()
     syntaxes: tuple[str, ...] = ()
     quirks: Mapping[str, Any] = field(default_factory=dict)
+    tls: bool = False
+    tls_certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,10 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
     for uid in entity.syntaxes:
         if not _UID.fullmatch(uid):
             raise BadRequest("give each transfer syntax as a UID")
+    if _PRIVATE in entity.tls_certificate:
+        raise BadRequest("give the certificate of a node alone: the file holds a private key")
+    if entity.tls_certificate and not _PEM.search(entity.tls_certificate):
+        raise BadRequest("give the certificate of a node in PEM form, with its line BEGIN CERTIFICATE")
     return {
         "title": title,
         "host": entity.host,
@@ -137,6 +146,8 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
         "addresses": " ".join(network_of(one) for one in entity.addresses),
         "syntaxes": " ".join(entity.syntaxes),
         "quirks": orjson.dumps(dict(entity.quirks)),
+        "tls": entity.tls,
+        "tls_certificate": entity.tls_certificate,
     }
 
 
@@ -187,6 +198,8 @@ def _node(row: Row[Any]) -> AeTitle:
         tuple(row.addresses.split()),
         tuple(row.syntaxes.split()),
         orjson.loads(row.quirks),
+        row.tls,
+        row.tls_certificate,
     )
 
 

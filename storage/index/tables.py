@@ -423,6 +423,8 @@ ae_title = Table(
     Column("description", Text, nullable=False),
     *(_text(name) for name in ("rights", "addresses", "syntaxes")),
     Column("quirks", LargeBinary, nullable=False),
+    Column("tls", Boolean, nullable=False),
+    Column("tls_certificate", Text, nullable=False),
 )
 
 # What we are called, beside PACS_AE_TITLE, and who may call us so.
