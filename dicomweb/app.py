@@ -14,6 +14,7 @@ from starlette_compress import CompressMiddleware, add_compress_type
 from dicomweb.bulk_collections import BulkCollections
 from dicomweb.bulkdata import BulkData
 from dicomweb.capabilities import Capabilities
+from dicomweb.commitment import StorageCommitment
 from dicomweb.cors import METHODS, CrossOrigin
 from dicomweb.deletion import Delete
 from dicomweb.exchange import Answer, Call, Endpoint, Handler, Reader
@@ -93,6 +94,7 @@ RESOURCES = (
     *(_get(level + "/pixeldata", "all pixel data") for level in (_STUDY, _SERIES, _INSTANCE)),
     *(_get(level + "/rendered", "rendered") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
     *(_get(level + "/thumbnail", "thumbnail") for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)),
+    Resource("/commitment-requests/{transaction}", {"GET": "commitment result", "POST": "request commitment"}),
     *(one for name in sorted(CATEGORIES) for one in _non_patient(name)),
     Resource("/workitems", {"GET": "search workitems", "POST": "create workitem"}),
     Resource(_WORKITEM, {"GET": "workitem", "POST": "update workitem"}),
@@ -145,6 +147,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     instances, rendered, collections = Instances(archive), Rendered(archive, layouts), BulkCollections(archive)
     pictures = CapacityLimiter(settings.picture_threads)
     removal = Delete(archive, settings)
+    commitment = StorageCommitment(archive, settings)
     uri = WadoUri(layouts, archive.blobs, instances.one, rendered.picture)
     return {
         "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs)),
@@ -167,6 +170,8 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
         "delete": Handler(DELETE, take=removal.delete),
         "reject": Handler(DELETE, take=removal.reject),
         **_non_patient_handlers(NonPatientInstances(archive, layouts, instances, removal), archive, settings),
+        "request commitment": Handler("PS3.18 13.4", take=commitment.request),
+        "commitment result": Handler("PS3.18 13.5", read=commitment.check),
         **_worklist(Worklist(Workitems(archive.index), settings)),
     }
 

@@ -21,6 +21,7 @@ from dicomweb.transactions import Resource
 from dicomweb.wado_uri import PARAMETERS as URI_PARAMETERS
 from storage.attributes import name_of
 from storage.codecs.decoding import DECODERS
+from storage.commitment import AT_ONCE, AT_ONCE_BYTES
 from storage.conformance import table
 from storage.non_patient import CATEGORIES
 from storage.procedure_steps import RULES
@@ -58,6 +59,8 @@ HANDLERS: dict[str, tuple[str, str]] = {
     "search non-patient instances": ("12.6", "search by any attribute, in sequences too"),
     "bulk data of a non-patient instance": ("12.4", "one value at the BulkDataURI that the data set gave (extension); Range"),
     "delete non-patient instance": ("beside it", "deletes, as studies are deleted (extension)"),
+    "request commitment": ("13.4", "verifies, or has a worker verify, that instances are stored as they were received"),
+    "commitment result": ("13.5", "what came of a request, for 30 days"),
     "capabilities": ("8.9", "what the service can do, in WADL or JSON"),
     "suspend": ("11.12", "no further workitems; those subscribed to remain"),
 }
@@ -89,7 +92,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.3.3", "Content negotiation parameters", "partly", "`accept`; `charset` is ignored"),
     ("8.3.4", "Search parameters", "supported", "see below; an unknown parameter is refused with 400 instead of ignored"),
     ("8.3.5", "Rendering parameters", "partly", "see below"),
-    ("8.4", "Header fields", "partly", "Accept, Range, If-None-Match and Content-Type; Accept-Charset and Prefer are passed over"),
+    ("8.4", "Header fields", "partly", "Accept, Range, If-None-Match and Content-Type; Prefer in requests for commitment; Accept-Charset is passed over"),
     ("8.5", "Status codes", "partly", "see the table of errors; a search without matches is 200 and an empty list, or 204 where `PACS_SEARCH_EMPTY_STATUS` says so; 206 is not used for searches, Warning 299 says what is left"),
     ("8.6", "Payloads", "supported", "single part and multipart/related"),
     ("8.7.3", "DICOM media types", "partly", "instances as stored (by `transfer-syntax=*` or by name, and where any media type is accepted; so also in Implicit VR Little Endian and Explicit VR Big Endian, which 8.7.3 forbids) or in Explicit VR Little Endian; not compressed anew"),
@@ -106,7 +109,8 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("10", "Delete", "supported", "as an extension: PS3.18 has no transaction for it; see the resources and Deletion"),
     ("11", "Worklist service (UPS-RS)", "supported", "JSON and XML; see below"),
     ("12", "Non-patient instances", "supported", "all categories, see below; they are in no answer of the studies service"),
-    ("13 and later", "Storage commitment, and services that came after it", "not yet", ""),
+    ("13", "Storage commitment", "supported", f"every instance is read again, past the store's cache. 200 at once for at most {AT_ONCE} instances of together {AT_ONCE_BYTES >> 20} MiB, else, and with `Prefer: respond-async`, 202 with Retry-After; flat and by studies, in JSON and XML; 409 for a Transaction UID that is in use"),
+    ("14 and later", "Services that came after it", "not yet", ""),
 )
 
 

@@ -171,6 +171,12 @@ DESCRIBED: Final[dict[str, Transaction]] = {
     "subscribe": Transaction("Subscribe", (), (), ("deletionlock", "filter"), None, (), ("Content-Location",), "201"),
     "unsubscribe": Transaction("Unsubscribe"),
     "suspend": Transaction("SuspendGlobalSubscription"),
+    "request commitment": Transaction(
+        "RequestStorageCommitment", _OUTCOME, _DATASET, (), None, ("Prefer",), ("Retry-After", "Preference-Applied"), "200 202", _CHANGED
+    ),
+    "commitment result": Transaction(
+        "CheckStorageCommitmentResult", _OUTCOME, (), _NEGOTIATION, None, (), ("Retry-After",), "200 202"
+    ),
     "capabilities": Transaction("RetrieveCapabilities", _texts(*negotiation.CAPABILITIES), (), _NEGOTIATION, failure="404 406"),
     "WADO-URI": Transaction("RetrieveInstanceByURI", (DICOM, *_PICTURES), (), URI, None, _RANGE, _RANGED, _WHOLE, "400 404 406 501 503"),
 }

@@ -9,7 +9,6 @@ from pydicom.uid import UID
 
 from pacs.dimse import CommandField, Status
 from pacs.scp import negotiation, sop_classes
-from pacs.scp.commitment import AT_ONCE
 from pacs.scp.identifiers import UTF_8
 from pacs.scp.services import SERVICES
 from pacs.scp.session import REJECTED
@@ -22,6 +21,7 @@ from pacs.tls import Profile, suites_of
 from storage import commitment, mpps_rules, worklist_entries
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
+from storage.commitment import AT_ONCE
 from storage.conformance import table
 from storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.worklist_entries import OFFERED

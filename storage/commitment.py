@@ -26,6 +26,9 @@ _log = structlog.get_logger(__name__)
 # Instances that are looked up in one query, and read at a time.
 _PAGE: Final = 200
 _READERS: Final = 4
+# Instances, and their bytes together, that are verified while the requester waits: half a second or so of reading.
+AT_ONCE: Final = _PAGE
+AT_ONCE_BYTES: Final = 512 << 20
 
 
 class Failure(IntEnum):
@@ -49,6 +52,9 @@ class Reference:
 
     sop_class_uid: str
     sop_instance_uid: str
+    # Where it is said to be, if that is said.
+    study: str = ""
+    series: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,11 @@ def verify(archive: Archive, references: Iterable[Reference]) -> Iterator[Checke
             yield from pool.map(check, page, _stored(archive, page))
 
 
+def bytes_of(archive: Archive, references: Sequence[Reference]) -> int:
+    """How much is to be read to verify so many that are looked up in one query (`AT_ONCE`)."""
+    return sum(one.size for one in _stored(archive, references) if one is not None)
+
+
 def _stored(archive: Archive, page: Sequence[Reference]) -> list[Located | None]:
     found = archive.index.instances([one.sop_instance_uid for one in page], PARTITIONS)
     by_uid = {one.uids.instance: one for one in found}
@@ -81,8 +92,12 @@ def _check(archive: Archive, reference: Reference, stored: Located | None) -> Ch
     return Checked(reference, _failure(archive, reference, stored))
 
 
+def _is_there(reference: Reference, stored: Located) -> bool:
+    return reference.study in ("", stored.uids.study) and reference.series in ("", stored.uids.series)
+
+
 def _failure(archive: Archive, reference: Reference, stored: Located | None) -> Failure | None:
-    if stored is None:
+    if stored is None or not _is_there(reference, stored):
         return Failure.NO_SUCH_OBJECT_INSTANCE
     if stored.sop_class_uid != reference.sop_class_uid:
         return Failure.CLASS_INSTANCE_CONFLICT

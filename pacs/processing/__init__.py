@@ -14,10 +14,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pacs.processing import association_log, attributes, commitment_report, deletions, ended_workitems
+from pacs.processing import (
+    association_log,
+    attributes,
+    commitment_report,
+    commitment_requests,
+    deletions,
+    ended_workitems,
+)
 from pacs.scp import commitment
 from pacs.settings import Settings
 from pacs.worker import Periodic, Run
+from storage import commitment_requests as commitment_jobs
 from storage.archive import Archive
 from storage.errors import LightboxError
 from storage.index.add import WRITE_RECORD
@@ -38,6 +46,7 @@ class Work:
 # Kind of job -> what runs it.
 KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     commitment.KIND: commitment_report.run,
+    commitment_jobs.KIND: commitment_requests.verify,
     INDEX_ATTRIBUTE: attributes.index,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
@@ -46,6 +55,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
 # (name, seconds between two runs, what runs); each worker process does them.
 PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("ended workitems", 600.0, lambda work: ended_workitems.remove(work.archive, work.settings)),
+    ("commitment results", 3600.0, lambda work: commitment_requests.forget(work)),
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
     ("association log", 60.0, lambda work: association_log.remove(work.archive, work.settings)),
 )

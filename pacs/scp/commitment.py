@@ -22,7 +22,7 @@ from pacs.scp.sop_classes import COMMITMENT_INSTANCE, UID_GRAMMAR
 from pacs.scp.transport import Ended
 from pacs.scu.committing import REFERENCED, SOP_CLASS, SOP_INSTANCE, TRANSACTION, report, send_report
 from storage.archive import Archive
-from storage.commitment import Reference, verify
+from storage.commitment import AT_ONCE, Reference, verify
 from storage.errors import LightboxError
 from storage.index.ae import ae_title_of
 from storage.jobs import Claimed, JobQueue
@@ -30,8 +30,6 @@ from storage.types import Dataset, Job
 
 _log = structlog.get_logger(__name__)
 KIND: Final = "commitment-report"
-# Instances that are verified while the requester waits: half a second or so of reading.
-AT_ONCE: Final = 200
 _REQUEST_STORAGE_COMMITMENT: Final = 1
 
 

@@ -219,6 +219,19 @@ quarantine = Table(
     sqlite_autoincrement=True,
 )
 
+# Requests for storage commitment over the web, by their Transaction UID; `result` is NULL until it is known.
+commitment_request = Table(
+    "commitment_request",
+    metadata,
+    Column("uid", Plain, primary_key=True),
+    Column("asked", LargeBinary, nullable=False),
+    Column("result", LargeBinary),
+    Column("job_pk", Key),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Index("ix_commitment_request_updated", "updated_at"),
+)
+
 # Who has deleted what, when and why; `uid` is the name of its record in the object store. UIDs of levels below the deleted one
 # are ''. `kept` are the tags that study and series had a value of, so that they can be had again.
 deletion = Table(
