@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 import orjson
-import structlog
 from anyio import to_thread
 from starlette.types import Receive
 
@@ -24,7 +23,6 @@ from storage.errors import BadRequest, LimitExceeded
 from storage.index.deletions import Deletion, Deletions
 from storage.rejection import Why, why
 
-_log = structlog.get_logger(__name__)
 # What may be said of a deletion, in the query or in a JSON object as the body.
 PARAMETERS: Final = ("reason", "comment")
 _LONGEST: Final = 16 << 10
@@ -61,19 +59,7 @@ class Delete:
         return Answer(204, _HEADERS)
 
     async def _deleted(self, call: Call, reason: Why) -> Deletion:
-        scope = scope_of(call)
-        made: Deletion = await to_thread.run_sync(self._deletions.delete, scope, reason, call.client)
-        _log.info(
-            "deleted",
-            action="deleted",
-            deletion=made.id,
-            study=scope.study,
-            series=scope.series or "",
-            instance=scope.instance or "",
-            instances=made.instances,
-            reason=made.why.code,
-            by=made.by,
-        )
+        made: Deletion = await to_thread.run_sync(self._deletions.delete, scope_of(call), reason, call.client)
         return made
 
     async def _said(self, call: Call, receive: Receive) -> dict[str, str]:

@@ -16,6 +16,8 @@ from pacs.settings import Settings, SettingsError, is_loopback
 from storage.archive import Archive
 from storage.blobs import open_blobs
 from storage.index import open_index, watch
+from storage.index.deletions import Deletions
+from storage.index.kept_objects import KeptObjects
 from storage.ingest import Ingest
 from storage.jobs import JobQueue
 
@@ -185,5 +187,8 @@ def _figures(archive: Archive) -> Iterator[tuple[str, str, dict[str, str], float
     yield "lightbox_series", "Series in the archive.", {}, counts.series
     yield "lightbox_instances", "Instances in the archive.", {}, counts.instances
     yield "lightbox_stored_bytes", "Bytes of all instances in the archive.", {}, counts.bytes
+    yield "lightbox_deleted_instances", "Deleted instances that can come back.", {}, Deletions(archive.index).left()
+    for state, count in KeptObjects(archive.index).counts().items():
+        yield "lightbox_quarantined_instances", "Instances in quarantine by state.", {"state": state}, count
     for state, count in JobQueue(archive.index).counts().items():
         yield "lightbox_jobs", "Jobs by state.", {"state": state}, count

@@ -45,6 +45,19 @@ def accept(archive: Archive, pk: int, by: str) -> Quarantined:
     return newcomer
 
 
+def reject(archive: Archive, pk: int, by: str) -> Quarantined:
+    """The newcomer is not wanted; it stays until it is purged. Raises NotFound, Settled."""
+    rejected = KeptObjects(archive.index).reject(pk, by)
+    _log.info("quarantine.rejected", action="quarantine rejected", number=pk, instance=rejected.uids.instance, by=by)
+    return rejected
+
+
+def purge(archive: Archive, pk: int, by: str) -> None:
+    """A rejected newcomer goes for good; a job removes its bytes. Raises NotFound, Settled."""
+    KeptObjects(archive.index).purge(pk)
+    _log.info("quarantine.purged", action="quarantine purged", number=pk, by=by)
+
+
 def restore(archive: Archive, pk: int, by: str) -> Earlier:
     """An earlier version becomes current again. Raises NotFound, Held, ObjectMissing."""
     kept = KeptObjects(archive.index)

@@ -262,9 +262,9 @@ def test_a_hold_refuses_and_says_why(index: Index) -> None:
         holds.add("1.1", "another", "berta")
     assert [(one.study, one.reason, one.by) for one in holds.all()] == [("1.1", "lawsuit 7", "anna")]
     Deletions(index).restore(before.id, "x")
-    holds.remove("1.1")
+    holds.remove("1.1", "anna")
     with pytest.raises(NotFound, match="not held"):
-        holds.remove("1.1")
+        holds.remove("1.1", "anna")
     delete(index, STUDY)
     assert index.counts().studies == 1
 

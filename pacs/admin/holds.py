@@ -49,7 +49,7 @@ def operations(index: Index) -> tuple[Operation, ...]:
         return _shown(holds.add(_study(asked), asked.body.reason, asked.principal.name))
 
     def remove(asked: Asked) -> None:
-        holds.remove(_study(asked))
+        holds.remove(_study(asked), asked.principal.name)
 
     return (
         Operation("GET", "/api/holds", every, "The studies that are held, the oldest hold first.", gives=list[Held]),

@@ -121,10 +121,10 @@ def operations(archive: Archive) -> tuple[Operation, ...]:
         return newcomer(quarantine.accept(archive, number(asked), asked.principal.name))
 
     def reject(asked: Asked) -> Newcomer:
-        return newcomer(kept.reject(number(asked), asked.principal.name))
+        return newcomer(quarantine.reject(archive, number(asked), asked.principal.name))
 
     def purge(asked: Asked) -> None:
-        kept.purge(number(asked))
+        quarantine.purge(archive, number(asked), asked.principal.name)
 
     def history(asked: Asked) -> History:
         query: Of = asked.query

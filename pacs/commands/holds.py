@@ -51,5 +51,5 @@ def remove(study: Study) -> None:
     from storage.index.holds import Holds
 
     with compose.opened(begin(), migrate=True) as found:
-        was = Holds(found.archive.index).remove(study)
+        was = Holds(found.archive.index).remove(study, user())
     say(escaped(f"study {study} is no longer held (it was by {was.by}: {was.reason})"))

@@ -84,11 +84,11 @@ def accept(numbers: Numbers) -> None:
 def reject(numbers: Numbers) -> None:
     """Mark newcomers as not wanted; they stay until they are purged, by hand or by PACS_PURGE_DAYS."""
     from pacs import compose
-    from storage.index.kept_objects import KeptObjects
+    from storage import quarantine
 
     with compose.opened(begin(), migrate=True) as found:
         for number in numbers:
-            KeptObjects(found.archive.index).reject(number, user())
+            quarantine.reject(found.archive, number, user())
             say(f"{number}: rejected")
 
 
@@ -97,12 +97,12 @@ def purge(numbers: Numbers) -> None:
     """Remove rejected newcomers for good, with their bytes. This cannot be undone."""
     from pacs import compose
     from pacs.processing import Work, work_off
-    from storage.index.kept_objects import KeptObjects
+    from storage import quarantine
 
     settings = begin()
     with compose.opened(settings, migrate=True) as found:
         for number in numbers:
-            KeptObjects(found.archive.index).purge(number)
+            quarantine.purge(found.archive, number, user())
             say(f"{number}: purged")
         work_off(Work(found.archive, settings))
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import structlog
 from sqlalchemy import BigInteger, Connection, Select, cast, func, insert, literal, select, update
 
 from storage.errors import NotFound, Settled
@@ -29,6 +30,7 @@ from storage.types import Scope, Uids
 if TYPE_CHECKING:
     from storage.index import Index
 
+_log = structlog.get_logger(__name__)
 _PAGE = 1000
 
 
@@ -45,7 +47,9 @@ class Deletions:
         def work(connection: Connection) -> Deletion:
             return _delete(connection, scope, why, by, name)
 
-        return attempt(self._database, work, lambda: self._named(name))
+        made = attempt(self._database, work, lambda: self._named(name))
+        _note("deleted", made, by)
+        return made
 
     def restore(self, pk: int, by: str) -> Deletion:
         """Bring back what is left of a deletion, as it was. Raises NotFound, Settled when it is restored or purged."""
@@ -53,7 +57,9 @@ class Deletions:
         def work(connection: Connection) -> Deletion:
             return _restore(connection, pk, by)
 
-        return attempt(self._database, work, lambda: self._in(pk, State.RESTORED))
+        back = attempt(self._database, work, lambda: self._in(pk, State.RESTORED))
+        _note("restored", back, by)
+        return back
 
     def purge_some(self, pk: int, by: str) -> int:
         """Take out up to some hundred instances of a deletion for good, with a job that removes their bytes: how many.
@@ -88,6 +94,12 @@ class Deletions:
         with self._database.read() as connection:
             return deleted_rows.many(connection, query.order_by(deletion.c.pk.desc()).limit(limit))
 
+    def left(self) -> int:
+        """How many instances are deleted and not gone for good."""
+        query = select(func.count()).select_from(instance).where(instance.c.deletion_pk.is_not(None))
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
+
     def remains(self, pk: int) -> Iterator[tuple[Uids, str, bool]]:
         """The instances of a deletion, with their digest: those still deleted, then those gone for good that are not taken
         again (True)."""
@@ -112,6 +124,13 @@ class Deletions:
     def _in(self, pk: int, state: State) -> Deletion | None:
         found = self.one(pk)
         return found if found.state is state else None
+
+
+def _note(action: str, one: Deletion, by: str) -> None:
+    """For the log of who did what; a comment is somebody's own words, and stays in the index."""
+    scope = one.scope
+    place = {"study": scope.study, "series": scope.series or "", "instance": scope.instance or ""}
+    _log.info(action, action=action, deletion=one.id, **place, instances=one.instances, reason=one.why.code, by=by)
 
 
 def _remaining(pk: int, after: int) -> Select[Any]:

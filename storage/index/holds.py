@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import Connection, delete, insert, select
 
 from storage.errors import BadRequest, Held, NotFound, Settled
@@ -19,6 +20,7 @@ from storage.types import DEFAULT_PARTITION
 if TYPE_CHECKING:
     from storage.index import Index
 
+_log = structlog.get_logger(__name__)
 # The kind of the job that writes a hold beside the objects, or removes it there (`storage.records`).
 WRITE_HOLD = "write-hold"
 _LONGEST = 1000
@@ -61,9 +63,11 @@ class Holds:
             self._tell(connection, partition, study_uid, now)
             return Hold(study_uid, reason, by, rows.moment(now), partition)
 
-        return attempt(self._database, work, lambda: self.of(study_uid, partition))
+        made = attempt(self._database, work, lambda: self.of(study_uid, partition))
+        _log.info("held", action="held", study=study_uid, by=by)
+        return made
 
-    def remove(self, study_uid: str, *, partition: str = DEFAULT_PARTITION) -> Hold:
+    def remove(self, study_uid: str, by: str, *, partition: str = DEFAULT_PARTITION) -> Hold:
         """Lift a hold; what it was. Raises NotFound when there is none."""
         found = self.of(study_uid, partition)
 
@@ -74,7 +78,9 @@ class Holds:
             self._tell(connection, partition, study_uid, time.time_ns() // 1000)
             return found
 
-        return attempt(self._database, work, lambda: found if self.of(study_uid, partition) is None else None)
+        was = attempt(self._database, work, lambda: found if self.of(study_uid, partition) is None else None)
+        _log.info("hold lifted", action="hold lifted", study=study_uid, by=by)
+        return was
 
     def of(self, study_uid: str, partition: str = DEFAULT_PARTITION) -> Hold | None:
         """The hold on a study, None without one."""

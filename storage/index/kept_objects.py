@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from storage.errors import NotFound, Settled
 from storage.index import rows, searchable_values, statements
@@ -63,6 +63,13 @@ class KeptObjects:
             query = query.where(quarantine.c.rejected_at.is_not(None) if rejected else quarantine.c.rejected_at.is_(None))
         with self._database.read() as connection:
             return [quarantined(row) for row in connection.execute(query)]
+
+    def counts(self) -> dict[str, int]:
+        """How many newcomers wait, and how many are rejected."""
+        rejected = func.count(quarantine.c.rejected_at)
+        with self._database.read() as connection:
+            row = connection.execute(select(func.count(), rejected).select_from(quarantine)).one()
+        return {"waiting": int(row[0]) - int(row[1]), "rejected": int(row[1])}
 
     def one(self, pk: int) -> Quarantined:
         """A newcomer by its number. Raises NotFound."""
