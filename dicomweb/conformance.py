@@ -30,8 +30,8 @@ from storage.transfer_syntaxes import TABLE as SYNTAXES
 
 # What answers (`Resource.methods`): section of PS3.18, what it is, and what can be said against it.
 HANDLERS: dict[str, tuple[str, str]] = {
-    "instances": ("10.4.1.1.1", "Part 10 files, one to a part, each as stored or in Explicit VR Little Endian"),
-    "instance": ("10.4.1.1.1", "one Part 10 file, in a part or alone, as stored or in Explicit VR Little Endian; Range"),
+    "instances": ("10.4.1.1.1", "Part 10 files, one to a part, each as stored or in Explicit VR Little Endian; as application/zip a file-set with its DICOMDIR (PS3.10 8)"),
+    "instance": ("10.4.1.1.1", "one Part 10 file, in a part, alone or in a ZIP file, as stored or in Explicit VR Little Endian; Range"),
     "metadata": ("10.4.1.1.2", "the data sets in DICOM JSON or the Native DICOM Model in XML, bulk data by reference; ETag, gzip and zstd"),
     "rendered": ("10.4.1.1.3", "pictures of the frames named, else one picture: of an instance its first frame, of a study or series the first frame of its middle image; videos and PDF documents as stored"),
     "thumbnail": ("10.4.1.1.4", f"one picture of the middle of what is named, at most {THUMBNAIL_SIDE} pixels wide and high unless a viewport asks otherwise; an icon for what has no pixels"),

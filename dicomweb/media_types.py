@@ -14,6 +14,7 @@ JSON = "application/json"
 CSV = "text/csv"
 OCTETS = "application/octet-stream"
 RELATED = "multipart/related"
+ZIP = "application/zip"
 WADL = "application/vnd.sun.wadl+xml"
 
 # RELIABILITY: Accept floods. OHIF's longest list has seven entries.

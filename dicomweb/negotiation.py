@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dicomweb.media_types import CSV, DICOM, DICOM_JSON, DICOM_XML, JSON, OCTETS, RELATED, WADL, MediaType
+from dicomweb.media_types import (
+    CSV,
+    DICOM,
+    DICOM_JSON,
+    DICOM_XML,
+    JSON,
+    OCTETS,
+    RELATED,
+    WADL,
+    ZIP,
+    MediaType,
+)
 from storage.errors import NotAcceptable
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax, targets
 
@@ -61,6 +72,18 @@ def instances(stored: str, *, single: bool) -> tuple[Offer, ...]:
 def non_patient(stored: str) -> tuple[Offer, ...]:
     """Offers for an instance of no patient (PS3.18 table 12.1.3-1): its data set by default, or the whole of it."""
     return (Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML), Offer(DICOM_XML, related=True), *instances(stored, single=True))
+
+
+def zips(stored: str) -> tuple[Offer, ...]:
+    """Offers for whole instances in a ZIP file, in the transfer syntaxes of `instances`; only for who asks for that."""
+    return tuple(replace(offer, media_type=ZIP, related=False) for offer in instances(stored, single=False))
+
+
+def inside_zip(accepted: Sequence[MediaType]) -> tuple[MediaType, ...]:
+    """What is accepted of ZIP files, said of the instances in them."""
+    return tuple(
+        MediaType(RELATED, {**wanted.parameters, "type": DICOM}) for wanted in accepted if wanted.type == ZIP
+    )
 
 
 def frames(stored: TransferSyntax, *, decodable: bool, single: bool) -> tuple[Offer, ...]:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from dicomweb import negotiation
 from dicomweb.bulkdata import DOCUMENT_TYPES
 from dicomweb.deletion import PARAMETERS as DELETING
-from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, JSON, OCTETS, RELATED
+from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, JSON, OCTETS, RELATED, ZIP
 from dicomweb.negotiation import Offer
 from dicomweb.rendering.request import PARAMETERS as RENDERING
 from dicomweb.search_parameters import PARAMETERS as SEARCHING
@@ -66,10 +66,10 @@ def _named(offers: tuple[str, ...], *plain: str) -> tuple[str, ...]:
 def _instances(*, single: bool) -> tuple[str, ...]:
     def found() -> Iterator[Offer]:
         for uid in sorted(TABLE, key=lambda one: (one != EXPLICIT_LITTLE, one)):
-            yield from negotiation.instances(uid, single=single)
+            yield from (*negotiation.instances(uid, single=single), *negotiation.zips(uid))
 
     alone = (DICOM,) if single else ()
-    return _named(_texts(*found()), f'{RELATED}; type="{DICOM}"', *alone)
+    return _named(_texts(*found()), f'{RELATED}; type="{DICOM}"', *alone, ZIP)
 
 
 def _non_patient() -> tuple[str, ...]:

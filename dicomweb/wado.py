@@ -1,4 +1,4 @@
-"""WADO-RS studies, series and instances (PS3.18 10.4.1.1.1): Part 10 files, one or many, as stored or in plain bytes."""
+"""WADO-RS studies, series and instances (PS3.18 10.4.1.1.1): Part 10 files, one or many or in a ZIP file, as stored or in plain bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dicomweb import negotiation
 from dicomweb.bodies import CACHE_CONTROL, Body, respond, settled, stream
 from dicomweb.errors import note
 from dicomweb.exchange import Answer, Call
+from dicomweb.file_sets import file_name, zipped
 from dicomweb.frames import scope_of
-from dicomweb.media_types import DICOM, MediaType
+from dicomweb.media_types import DICOM, ZIP, MediaType
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage import part10
@@ -31,7 +32,9 @@ class Instances:
     def one(self, call: Call) -> Answer:
         """One instance, with Range. Raises NotFound, NotAcceptable, CannotDecode."""
         located = self._first(scope_of(call))
-        offer = _offer(call.accepted(), located, single=True)
+        offer = _offer(call.accepted(), located.transfer_syntax_uid, single=True)
+        if offer.media_type == ZIP:
+            return self._zip(call)
         syntax = offer.transfer_syntax
         body, etag = Body(self._file(located, syntax)), located.sha256
         if syntax != located.transfer_syntax_uid:
@@ -47,22 +50,36 @@ class Instances:
     def many(self, call: Call) -> Answer:
         """A series or a study, streamed: memory does not depend on its size. Raises NotFound, NotAcceptable."""
         scope = scope_of(call)
-        self._acceptable(call, scope)
+        if self._acceptable(call, scope).media_type == ZIP:
+            return self._zip(call)
         boundary = uuid.uuid4().hex
         headers = {"Content-Type": _related(boundary, ""), "Cache-Control": CACHE_CONTROL}
         if call.method == "HEAD":
             return Answer(200, headers, iter(()))
         return Answer(200, headers, settled(self._parts(scope, boundary, call.accepted())))
 
-    def _acceptable(self, call: Call, scope: Scope) -> None:
-        """Find out before the first byte whether every instance can be sent as the client accepts it."""
+    def _zip(self, call: Call) -> Answer:
+        scope, accepted = scope_of(call), negotiation.inside_zip(call.accepted())
+        headers = {
+            "Content-Type": ZIP,
+            "Content-Disposition": f'attachment; filename="{file_name(scope)}"',
+            "Cache-Control": CACHE_CONTROL,
+            "Vary": "Accept",
+        }
+        if call.method == "HEAD":
+            return Answer(200, headers, iter(()))
+        layouts = self._archive.index.layouts_in(scope)
+        return Answer(200, headers, settled(zipped(layouts, lambda located: self._part(located, accepted))))
+
+    def _acceptable(self, call: Call, scope: Scope) -> Offer:
+        """What the client gets; found out before the first byte for every instance. Raises NotFound, NotAcceptable."""
         accepted = call.accepted()
         first = self._first(scope)
         syntaxes = {first.transfer_syntax_uid}
         if any(wanted.transfer_syntax not in ("", "*") for wanted in accepted):
             syntaxes = {located.transfer_syntax_uid for located in self._archive.index.locate(scope)}
-        for syntax in sorted(syntaxes):
-            negotiation.choose(accepted, negotiation.instances(syntax, single=False))
+        offers = [_offer(accepted, syntax, single=False) for syntax in sorted(syntaxes)]
+        return offers[0]
 
     def _first(self, scope: Scope) -> Located:
         found = next(iter(self._archive.index.locate(scope)), None)
@@ -85,7 +102,7 @@ class Instances:
 
         One that turns out not to be readable comes as it is stored rather than cost its neighbours their place.
         """
-        syntax = _offer(accepted, located, single=False).transfer_syntax
+        syntax = _offer(accepted, located.transfer_syntax_uid, single=False).transfer_syntax
         if syntax != located.transfer_syntax_uid:
             try:
                 body = Body(self._transcoded(located, syntax))
@@ -126,8 +143,9 @@ class Instances:
         return transcoded(layout, self._archive.blobs, syntax).part10
 
 
-def _offer(accepted: Sequence[MediaType], located: Located, *, single: bool) -> Offer:
-    return negotiation.choose(accepted, negotiation.instances(located.transfer_syntax_uid, single=single))
+def _offer(accepted: Sequence[MediaType], stored: str, *, single: bool) -> Offer:
+    offers = (*negotiation.instances(stored, single=single), *negotiation.zips(stored))
+    return negotiation.choose(accepted, offers)
 
 
 def _head(stored: bytes, located: Located) -> bytes:

@@ -52,6 +52,7 @@ PURE = (
     "pacs.scp.sop_classes",
     "pacs.upper_layer",
     "dicomweb.codestreams",
+    "dicomweb.directory",
     "dicomweb.encoding",
     "dicomweb.json_array",
     "dicomweb.media_types",
