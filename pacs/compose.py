@@ -155,6 +155,7 @@ def dimse_server(
     limits = DimseSettings(
         ae_title=settings.ae_title,
         any_called_ae=settings.dimse_any_called_ae,
+        user_identity_required=settings.dimse_user_identity == "required",
         unknown_callers=settings.unknown_callers_now,
         request_seconds=settings.dimse_request_seconds,
         max_associations=settings.dimse_max_associations,

@@ -112,7 +112,8 @@ Beyond the standard, and where it is read differently:
   of those above their level. Attributes of a lower level are matched (one and the same series or instance must have them) and are
   empty in the answers, which then say FF01.
 - **Several values** in a key mean any of them, also without negotiation; two quotation marks mean empty, also without negotiation.
-- **User identity** is answered when an answer is wanted, with an empty server response, and is not checked.
+- **User identity** of any kind is taken; user names are recorded as claimed (PS3.15 B.4), and nothing is checked. A wanted answer is given
+  for kinds 1 and 2, empty; none for tickets, assertions and tokens, for it would say that they were believed.
 - **DICOMweb** takes `application/json` for `application/dicom+json`, presets by name in `window`, and comma-separated UI and CS
   values; it ignores `charset`."""
 
@@ -260,7 +261,7 @@ def _extended() -> str:
         ("C-MOVE, C-GET: enhanced multi-frame conversion", "no"),
         ("SCP/SCU role selection", "the peer may be SCU of every context; SCP of storage, where it proposes C-GET too"),
         ("common extended negotiation", "read: the service class of a SOP class that is not known"),
-        ("user identity", "any kind; answered when wanted, not checked"),
+        ("user identity", "any kind, required by setting; user names recorded, not checked"),
     )
     return table(("item", "answer"), rows)
 

@@ -201,6 +201,10 @@ class Settings(BaseSettings):
         default=False, description="true: answer to any called AE title, not only to PACS_AE_TITLE"
     )
 
+    dimse_user_identity: Literal["optional", "required"] = Field(
+        default="optional",
+        description="whether a DIMSE caller must say who its user is (PS3.7 D.3.3.7); the name is recorded, and nothing checks it in this version",
+    )
     unknown_callers: Literal["auto", "accept", "ask", "refuse"] = Field(
         default="auto",
         description="DIMSE callers that are no node of pacs ae: accept (they may do everything), ask (refused, and under 'wants to connect' in /admin/ until they are allowed), or refuse; auto: accept while only this machine reaches the port or PACS_TRUST_NETWORK is true, else ask",

@@ -135,7 +135,7 @@ def test_every_user_information_item() -> None:
         roles=(Role("1.2", scu=False, scp=True),),
         extended=(("1.2", b"\1\0\1"),),
         service_classes=(("1.2", "1.2.4"),),
-        identity=UserIdentity(2, answer_wanted=True),
+        identity=UserIdentity(2, answer_wanted=True, primary=b"user", secondary=b"secret"),
     )
     assert "secret" not in repr(request)
 
@@ -156,7 +156,7 @@ def test_accept_is_what_pynetdicom_reads() -> None:
             asynchronous_window=(1, 1),
             roles=(Role("1.2", scu=True, scp=False),),
             extended=(("1.2.5", b"\1\1"),),
-            identity=UserIdentity(1, answer_wanted=True),
+            identity_answer=b"",
         ),
     )
     raw = machine.accept(answer)

@@ -55,6 +55,8 @@ class Peer:
     address: str
     # Largest P-DATA PDU it takes; 0 means no limit (PS3.8 annex D.1).
     max_length: int = 0
+    # Who it says its user is; nobody has checked that.
+    user: str = ""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ instances as they are stored proposes a context for each syntax.
 **Rights.** A context that the peer has no right to use in any way is rejected (user-rejection, PS3.8 9.3.3.2): a sender
 learns that before it sends. With the right to retrieve alone, storage is accepted where the peer will be its provider.
 
-**User identity** is answered when an answer is wanted, and not checked: who may do what is decided by AE title and address.
+**User identity** is answered as whoever looks at it says (`identity`): who may do what is decided by AE title and address.
 """
 
 from __future__ import annotations
@@ -96,9 +96,12 @@ May = Callable[[Kind], bool]
 
 
 def negotiate(
-    request: AssociateRequest, max_length: int, may: May = lambda _kind: True
+    request: AssociateRequest, max_length: int, may: May = lambda _kind: True, identity_answer: bytes | None = None
 ) -> tuple[AssociateAnswer, dict[int, Context]]:
-    """The answer to a request that is not rejected, and the accepted contexts by their ID."""
+    """The answer to a request that is not rejected, and the accepted contexts by their ID.
+
+    `identity_answer` is the server response to the user identity (PS3.7 D.3.3.7.2), None for none.
+    """
     service_classes = dict(request.user.service_classes)
     retrieves = may(Kind.GET) and any(kind_of(context.abstract_syntax) is Kind.GET for context in request.contexts)
     roles = {role.abstract_syntax: _granted(role, retrieves, may) for role in request.user.roles}
@@ -111,7 +114,6 @@ def negotiate(
         for proposed, answer in zip(request.contexts, answered, strict=True)
         if answer.result == ACCEPTED
     }
-    identity = request.user.identity
     user = UserInformation(
         maximum_length=max_length,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
@@ -119,7 +121,7 @@ def negotiate(
         asynchronous_window=_window(request.user.asynchronous_window, retrieves=retrieves),
         roles=tuple(roles[role.abstract_syntax] for role in request.user.roles),
         extended=extended,
-        identity=identity if identity and identity.answer_wanted else None,
+        identity_answer=identity_answer,
     )
     return AssociateAnswer(answered, user), contexts
 

@@ -6,6 +6,7 @@ import threading
 from functools import partial
 
 from pacs.ae_titles import Registry
+from pacs.scp.identity import Recorded, Verifier
 from pacs.scp.journal import Journal
 from pacs.scp.settings import Alone, DimseSettings, Load, Nobody, Observer
 from pacs.scp.transport import Stopping, Transport
@@ -36,6 +37,7 @@ class Provider:
         )
         # Written to by whoever learns of an association or a connection: see `pacs.scp.journal`.
         self.journal = Journal(partial(associations.write, archive.index))
+        self.verifier: Verifier = Recorded(required=settings.user_identity_required)
         self.stopping = Stopping()
         self._open: set[Transport] = set()
         self._places = settings.max_associations

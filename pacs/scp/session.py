@@ -12,6 +12,7 @@ from pacs.ae_titles import RIGHT_OF, Verdict
 from pacs.dimse import CommandField, Status
 from pacs.scp import reasons
 from pacs.scp.association import LEAST_LENGTH, Association, Message, Peer
+from pacs.scp.identity import Identified
 from pacs.scp.negotiation import negotiate, rejection
 from pacs.scp.provider import Provider
 from pacs.scp.secured import Channel
@@ -22,6 +23,7 @@ from pacs.upper_layer import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
+    IDENTITY_NOT_ACCEPTED,
     LOCAL_LIMIT_EXCEEDED,
     PROTOCOL_VERSION_NOT_SUPPORTED,
     AbortReason,
@@ -43,6 +45,7 @@ REJECTED: Final[dict[Reject, str]] = {
     APPLICATION_CONTEXT_NOT_SUPPORTED: "application context",
     CALLED_AE_NOT_RECOGNIZED: "called AE",
     CALLING_AE_NOT_RECOGNIZED: "calling AE",
+    IDENTITY_NOT_ACCEPTED: "user identity",
     LOCAL_LIMIT_EXCEEDED: "limit",
     PROTOCOL_VERSION_NOT_SUPPORTED: "protocol version",
 }
@@ -84,6 +87,7 @@ class _Session:
         self._services = services
         self._begun = time.monotonic()
         self._rights = EVERY_RIGHT
+        self._who = Identified()
         self._association: Association | None = None
         self._entry: Entry | None = None
 
@@ -128,13 +132,14 @@ class _Session:
             provider.journal.dropped(self._address, reasons.violation(str(error)), how="violation")
             _log.warning("connection.violation", address=self._address, reason=str(error))
             return None
-        peer = Peer(request.calling_ae, request.called_ae, self._address, request.user.maximum_length)
+        who = self._who = provider.verifier.identify(request.user.identity)
+        peer = Peer(request.calling_ae, request.called_ae, self._address, request.user.maximum_length, who.user)
         verdict = self._judge(request)
         if verdict.reject:
             self._reject(request, verdict)
             return None
         self._rights = verdict.rights
-        answer, contexts = negotiate(request, provider.settings.max_pdu_bytes, self._may)
+        answer, contexts = negotiate(request, provider.settings.max_pdu_bytes, self._may, who.answer)
         transport.send(machine.accept(answer))
         provider.observer.association_accepted()
         _log.info("association.accepted", contexts=len(contexts), proposed=len(request.contexts), **_named(peer))
@@ -145,6 +150,8 @@ class _Session:
         why = rejection(request, None)
         if why:
             return Verdict(reject=why, reason=reasons.REJECTIONS[why])
+        if self._who.refused:
+            return Verdict(reject=IDENTITY_NOT_ACCEPTED, reason=self._who.refused)
         return self._provider.registry.judge(request.calling_ae, request.called_ae, self._address)
 
     def _may(self, kind: Kind) -> bool:
@@ -175,7 +182,7 @@ class _Session:
         wanted = {RIGHT_OF[kind] for kind in reasons.kinds_of(request)}
         return self._provider.journal.accepted(
             self._address,
-            reasons.refused_contexts(request, answer.contexts, sorted(wanted - self._rights)),
+            self._who.told(reasons.refused_contexts(request, answer.contexts, sorted(wanted - self._rights))),
             calling_ae=request.calling_ae,
             called_ae=request.called_ae,
             contexts=contexts,
@@ -235,4 +242,5 @@ def _check_length(request: AssociateRequest) -> None:
 
 
 def _named(peer: Peer) -> dict[str, str]:
-    return {"calling_ae": peer.calling_ae, "called_ae": peer.called_ae, "address": peer.address}
+    named = {"calling_ae": peer.calling_ae, "called_ae": peer.called_ae, "address": peer.address}
+    return {**named, "user": peer.user} if peer.user else named

@@ -18,6 +18,8 @@ class DimseSettings:
     ae_title: str = "LIGHTBOX"
     # Whether to answer to any called AE title, not only to our own.
     any_called_ae: bool = False
+    # Whether a request must say who its user is (PS3.7 D.3.3.7); nothing checks that yet.
+    user_identity_required: bool = False
     # What becomes of callers that are no known nodes: accept, ask (refused, and an administrator may let them in) or refuse.
     unknown_callers: str = "accept"
 

@@ -71,10 +71,13 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class UserIdentity:
-    """What is needed of a user identity (PS3.7 D.3.3.7): its kind and whether an answer is wanted. No secret is kept."""
+    """Who asks, by kind (PS3.7 D.3.3.7.1): 1 user name, 2 user name and passcode, 3 Kerberos ticket, 4 SAML assertion, 5 JSON
+    web token; and whether an answer is wanted. `primary` and `secondary` may be secrets, and are not shown."""
 
     kind: int
     answer_wanted: bool
+    primary: bytes = field(default=b"", repr=False)
+    secondary: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class UserInformation:
     # SOP Class UID and the service class that it belongs to (PS3.7 D.3.3.6).
     service_classes: tuple[tuple[str, str], ...] = ()
     identity: UserIdentity | None = None
+    # Of an answer (PS3.7 D.3.3.7.2).
+    identity_answer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +234,7 @@ def _check_ids(contexts: list[ProposedContext], at: int) -> None:
 
 def _user(body: memoryview, at: int, value: memoryview, budget: _Budget) -> UserInformation:
     """The sub-items that we know; any other is passed over (PS3.8 9.3.1: unrecognized items are ignored)."""
-    maximum_length, window, identity = 0, None, None
+    maximum_length, window, identity, identity_answer = 0, None, None, None
     class_uid, version = "", ""
     roles: list[Role] = []
     extended: list[tuple[str, bytes]] = []
@@ -254,12 +259,38 @@ def _user(body: memoryview, at: int, value: memoryview, budget: _Budget) -> User
                 uid, rest = _counted(item)
                 service_classes.append((text_of(uid), text_of(_counted(rest)[0])))
             elif kind == USER_IDENTITY:
-                identity = UserIdentity(item[0], bool(item[1]))
+                if identity is not None:
+                    raise Malformed("there are two user identities", inner)
+                identity = _identity(item)
+            elif kind == USER_IDENTITY_ANSWER:
+                identity_answer = _whole(item)
         except (struct.error, IndexError) as error:
             raise Malformed(f"user information sub-item {kind:02X}H is too short or too long", inner) from error
     return UserInformation(
-        maximum_length, class_uid, version, window, tuple(roles), tuple(extended), tuple(service_classes), identity
+        maximum_length,
+        class_uid,
+        version,
+        window,
+        tuple(roles),
+        tuple(extended),
+        tuple(service_classes),
+        identity,
+        identity_answer,
     )
+
+
+def _identity(item: memoryview) -> UserIdentity:
+    """IndexError where its lengths are not those of the item."""
+    primary, rest = _counted(item[2:])
+    return UserIdentity(item[0], bool(item[1]), bytes(primary), _whole(rest))
+
+
+def _whole(item: memoryview) -> bytes:
+    """What a two-byte length counts; IndexError when that is not all."""
+    value, rest = _counted(item)
+    if rest:
+        raise IndexError(len(rest))
+    return bytes(value)
 
 
 def _counted(item: memoryview) -> tuple[memoryview, memoryview]:
@@ -327,10 +358,13 @@ def _user_items(user: UserInformation) -> Iterable[bytes]:
     for uid, information in user.extended:
         yield _item(EXTENDED_NEGOTIATION, _with_length(uid) + information)
     if user.identity:
-        # Server-response: of no length, since nothing was checked (PS3.7 D.3.3.7.2).
-        yield _item(USER_IDENTITY_ANSWER, struct.pack(">H", 0))
+        one = user.identity
+        head = bytes((one.kind, one.answer_wanted))
+        yield _item(USER_IDENTITY, head + _with_length(one.primary) + _with_length(one.secondary))
+    if user.identity_answer is not None:
+        yield _item(USER_IDENTITY_ANSWER, _with_length(user.identity_answer))
 
 
-def _with_length(uid: str) -> bytes:
-    value = uid.encode("ascii")
+def _with_length(value: str | bytes) -> bytes:
+    value = value.encode("ascii") if isinstance(value, str) else value
     return struct.pack(">H", len(value)) + value

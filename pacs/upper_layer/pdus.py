@@ -74,6 +74,8 @@ APPLICATION_CONTEXT_NOT_SUPPORTED: Final = Reject(1, 1, 2)
 CALLING_AE_NOT_RECOGNIZED: Final = Reject(1, 1, 3)
 CALLED_AE_NOT_RECOGNIZED: Final = Reject(1, 1, 7)
 PROTOCOL_VERSION_NOT_SUPPORTED: Final = Reject(1, 2, 2)
+# Authorisation by user identity has failed: by the service provider (ACSE), permanently, and without a reason (PS3.7 D.3.3.7.3).
+IDENTITY_NOT_ACCEPTED: Final = Reject(1, 2, 1)
 TEMPORARY_CONGESTION: Final = Reject(2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Final = Reject(2, 3, 2)
 

@@ -1,0 +1,165 @@
+"""User identity negotiation (PS3.7 D.3.3.7, PS3.15 B.4): what is read, answered, recorded and refused."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
+from pacs.scp.identity import Identified, Recorded
+from pacs.upper_layer import (
+    AnsweredContext,
+    AssociateAnswer,
+    AssociateRequest,
+    Malformed,
+    ProposedContext,
+    UserIdentity,
+    UserInformation,
+    encode_answer,
+    encode_request,
+    parse_answer,
+    parse_request,
+)
+from storage.archive import Archive
+from storage.index.associations import Entry, Wanted, search
+from tests.support import dimse_peer as peer
+from tests.support.dimse_peer import Peer, item, user
+from tests.support.dimse_server import serving, wait_until
+from tests.support.made import instance
+
+
+def identity(kind: int, primary: bytes, secondary: bytes = b"", *, wanted: int = 0, more: bytes = b"") -> bytes:
+    body = bytes((kind, wanted)) + struct.pack(">H", len(primary)) + primary
+    return item(0x58, body + struct.pack(">H", len(secondary)) + secondary + more)
+
+
+def request(*items: bytes) -> memoryview:
+    return memoryview(peer.associate(user_item=user(16384, *items)))[6:]
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (identity(1, b"anna"), UserIdentity(1, False, b"anna")),
+        (identity(2, b"anna", b"secret", wanted=1), UserIdentity(2, True, b"anna", b"secret")),
+        (identity(5, b"e30.e30.", wanted=1), UserIdentity(5, True, b"e30.e30.")),
+    ],
+)
+def test_identities_are_read(sent: bytes, read: UserIdentity) -> None:
+    found = parse_request(request(sent)).user.identity
+    assert found == read
+    assert "secret" not in repr(found)
+    assert "anna" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        item(0x58, b""),
+        item(0x58, b"\x01\x00\x00"),
+        item(0x58, b"\x01\x00\x00\x04anna"),
+        item(0x58, b"\x01\x00\x00\x09anna\x00\x00"),
+        identity(1, b"anna", more=b"x"),
+        identity(1, b"anna") + identity(1, b"bert"),
+    ],
+    ids=["empty", "cut short", "no secondary length", "length lies", "more than its lengths", "two"],
+)
+def test_what_is_no_identity(wrong: bytes) -> None:
+    with pytest.raises(Malformed, match=r"58H is too short or too long|two user identities"):
+        parse_request(request(wrong))
+
+
+def test_both_ends_write_what_the_other_reads() -> None:
+    ours = UserIdentity(2, True, "Ännchen".encode(), b"passcode")
+    asked = AssociateRequest(
+        1, "THEM", "US", b"", peer.APPLICATION_CONTEXT, (ProposedContext(1, peer.VERIFICATION, (peer.IMPLICIT,)),),
+        UserInformation(maximum_length=16384, implementation_class_uid="1.2.3", identity=ours),
+    )
+    read = parse_request(memoryview(encode_request(asked))[6:])
+    assert read.user.identity == ours
+    for response in (None, b"", b"ticket"):
+        answer = AssociateAnswer(
+            (AnsweredContext(1, 0, peer.IMPLICIT),), UserInformation(16384, "1.2.3", identity_answer=response)
+        )
+        assert parse_answer(memoryview(encode_answer(read, answer))[6:]).user.identity_answer == response
+
+
+@pytest.mark.parametrize(
+    ("identity_", "expected"),
+    [
+        (None, Identified()),
+        (UserIdentity(1, False, b"anna"), Identified("anna")),
+        (UserIdentity(1, True, b"anna"), Identified("anna", answer=b"")),
+        (UserIdentity(2, True, b"a\nb\xff", b"secret"), Identified("a\\nb\\\\xff", answer=b"")),
+        (UserIdentity(1, False, b"x" * 1000), Identified("x" * 64 + "…")),
+        (UserIdentity(3, True, b"ticket"), Identified("(Kerberos service ticket)")),
+        (UserIdentity(5, True, b"e30.e30."), Identified("(JSON web token)")),
+        (UserIdentity(9, False, b"x"), Identified(refused="its user identity is of kind 9, which there is not (PS3.7 D.3.3.7)")),
+    ],
+)
+def test_what_is_recorded(identity_: UserIdentity | None, expected: Identified) -> None:
+    assert Recorded().identify(identity_) == expected
+
+
+@pytest.mark.parametrize("identity_", [None, UserIdentity(1, True, b"  ")])
+def test_required(identity_: UserIdentity | None) -> None:
+    assert Recorded(required=True).identify(identity_).refused
+
+
+def logged(archive: Archive) -> Entry:
+    wait_until(lambda: bool(search(archive.index, Wanted())))
+    return search(archive.index, Wanted())[0]
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (identity(2, b"anna", b"secret", wanted=1), item(0x59, b"\0\0")),
+        (identity(2, b"anna", b"secret"), None),
+        (identity(5, b"e30.e30.", wanted=1), None),
+    ],
+)
+def test_answers_and_the_log(archive: Archive, sent: bytes, answer: bytes | None) -> None:
+    with serving(archive) as server, Peer(server.port) as client:
+        body = client.associate(user_item=user(16384, sent))
+        assert (item(0x59, b"\0\0") in body) is (answer is not None)
+        assert client.echo() == 0
+        entry = logged(archive)
+        assert "not checked" in entry.reason
+        assert "secret" not in entry.reason
+
+
+def test_a_caller_without_a_user_is_refused_by_setting(archive: Archive) -> None:
+    with serving(archive, user_identity_required=True) as server:
+        with Peer(server.port) as client:
+            client.send(peer.associate())
+            assert client.pdu() == (3, bytes((0, 1, 2, 1)))
+        server.told.wait("rejected", "user identity")
+        assert "set a user name at the sender" in logged(archive).reason
+        with Peer(server.port) as client:
+            client.associate(user_item=user(16384, identity(1, b"anna")))
+            assert client.echo() == 0
+
+
+@pytest.mark.parametrize("options", [("--user", "anna", "--password", "secret"), ("--user", "anna", "--empty-password")])
+def test_dcmtk_says_who_it_is(archive: Archive, tmp_path: Path, options: tuple[str, ...]) -> None:
+    if not shutil.which("storescu", path="/usr/bin"):
+        pytest.skip("DCMTK's storescu is not installed: nothing is tested with it")
+    (tmp_path / "one.dcm").write_bytes(instance())
+    with serving(archive, user_identity_required=True) as server:
+        command = ["/usr/bin/storescu", *options, "--pos-response", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port)]
+        done = subprocess.run([*command, str(tmp_path / "one.dcm")], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "its user is anna (as it says; not checked)" in logged(archive).reason
+
+
+def test_pynetdicom_writes_what_we_read() -> None:
+    theirs = UserIdentityNegotiation()
+    theirs.user_identity_type, theirs.positive_response_requested = 2, True
+    theirs.primary_field, theirs.secondary_field = b"anna", b"secret"
+    found = parse_request(request(theirs.from_primitive().encode())).user.identity
+    assert found == UserIdentity(2, True, b"anna", b"secret")
