@@ -25,7 +25,7 @@ from storage.commitment import AT_ONCE, AT_ONCE_BYTES
 from storage.conformance import table
 from storage.non_patient import CATEGORIES
 from storage.procedure_steps import RULES
-from storage.transfer_syntaxes import EXPLICIT_BIG
+from storage.transfer_syntaxes import EXPLICIT_BIG, LOSSLESS_TARGETS
 from storage.transfer_syntaxes import TABLE as SYNTAXES
 
 # What answers (`Resource.methods`): section of PS3.18, what it is, and what can be said against it.
@@ -177,20 +177,23 @@ def _media_types() -> str:
 
 
 def _whole_instances(*, single: bool) -> str:
-    offers = negotiation.instances(EXPLICIT_BIG, single=single)
-    return _offers(offers).replace(f"transfer-syntax={EXPLICIT_BIG}", "transfer-syntax={as stored}")
+    offers = [one for one in negotiation.instances(EXPLICIT_BIG, single=single) if not one.made]
+    text = _offers(offers).replace(f"transfer-syntax={EXPLICIT_BIG}", "transfer-syntax={as stored}")
+    return f"{text}; by name also encoded without loss: {', '.join(LOSSLESS_TARGETS)}"
 
 
 def _frames() -> str:
     rows = []
     for syntax in SYNTAXES.values():
         if syntax.coding in DECODERS:
-            offers = [one for one in negotiation.frames(syntax, decodable=True, single=True) if not one.related]
+            offers = [one for one in negotiation.frames(syntax, decodable=True, single=True) if not (one.related or one.made)]
             rows.append((syntax.name, _offers(offers)))
     text = table(("stored in", "can be had as, the first by default"), rows)
     return (
         f'{text}\n\nEach in multipart/related, `type="…"`, and a single frame also alone. When named: by its UID or by `*`. The'
-        " default of PS3.18 8.7.3 is Explicit VR Little Endian whatever is stored; here it is the first of the row. Other stored"
+        " Whatever frames are stored can also be had encoded without loss, where the syntax holds such pixels, in the media type of"
+        f" each or as octets by its UID: {', '.join(f'{SYNTAXES[uid].name} ({SYNTAXES[uid].media_type})' for uid in LOSSLESS_TARGETS)}."
+        " The default of PS3.18 8.7.3 is Explicit VR Little Endian whatever is stored; here it is the first of the row. Other stored"
         " syntaxes have no frames to retrieve."
     )
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicomweb import negotiation
-from dicomweb.bodies import Body, respond
+from dicomweb.bodies import Body, respond, unchanged
 from dicomweb.exchange import Answer, Call
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
 from dicomweb.media_types import RELATED
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
+from storage import codecs
 from storage.errors import BadRequest, NotFound
 from storage.pieces import Piece
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding
 from storage.types import DEFAULT_PARTITION, Blobs, Scope
 
 _MOST_FRAMES = 10_000
+# Bytes of samples that one request may have encoded; what comes of them is mostly a third of that.
+_MOST_ENCODED = 128 << 20
 
 
 def scope_of(call: Call) -> Scope:
@@ -55,12 +58,15 @@ class Frames:
 
 def frames_as(call: Call, instance: Instance, numbers: Sequence[int], offer: Offer, blobs: Blobs) -> Answer:
     """`numbers` of `instance` as `offer` says: multipart/related, or the one frame alone."""
-    contents = [frame_pieces(instance, number, offer) for number in numbers]
     locations = [frame_location(call, instance, number) for number in numbers]
     kind = f"{offer.media_type}; transfer-syntax={offer.transfer_syntax}"
     # The location is in the body, and so is what it begins with.
     known = (instance.located.sha256, ",".join(map(str, numbers)), kind, call.mount)
     etag = f'"{boundary_for(*known, str(offer.related))}"'
+    if offer.made and unchanged(call, etag):
+        # Known without encoding anything.
+        return respond(call, blobs, Body(()), {}, etag)
+    contents = _encoded(instance, numbers, offer) if offer.made else [frame_pieces(instance, one, offer) for one in numbers]
     if not offer.related:
         headers = {"Content-Type": kind, "Content-Location": locations[0]}
         return respond(call, blobs, Body(contents[0]), headers, etag)
@@ -77,14 +83,30 @@ def frame_location(call: Call, instance: Instance, number: int) -> str:
 
 
 def frame_pieces(instance: Instance, number: int, offer: Offer) -> tuple[Piece, ...]:
-    """One frame as `offer` says. Raises NotFound, CannotDecode."""
+    """One frame as `offer` says. Raises NotFound, CannotDecode, and NotAcceptable where it cannot be encoded so."""
     pieces = instance.frame(number)
+    if offer.made:
+        ((made,),) = _encoded(instance, (number,), offer)
+        return (made,)
     if offer.transfer_syntax == instance.syntax.uid and instance.syntax.encapsulated:
         return pieces
     native = instance.syntax.coding is Coding.NATIVE and offer.transfer_syntax == EXPLICIT_LITTLE
     if native and not instance.layout.frames.bit_offset(number) and not instance.converted:
         return pieces
     return (instance.decoded(number),)
+
+
+def _encoded(instance: Instance, numbers: Sequence[int], offer: Offer) -> list[tuple[Piece, ...]]:
+    """Frames encoded anew; all in memory, because their lengths go before them, so there must not be too many."""
+    pixels = instance.pixels
+    codecs.described_as(pixels, offer.transfer_syntax)
+    if len(numbers) > 1 and len(numbers) * pixels.decoded_size > _MOST_ENCODED:
+        raise BadRequest(
+            f"encoding {len(numbers)} frames of {pixels.decoded_size} bytes is too much at a time; ask for"
+            f" {max(1, _MOST_ENCODED // pixels.decoded_size)} or for the whole instance"
+        )
+    frames = (instance.frame_bits(number) for number in numbers)
+    return [(made,) for made in codecs.encode_all(frames, pixels, offer.transfer_syntax)]
 
 
 def _related(contents: Sequence[tuple[Piece, ...]], locations: Sequence[str], kind: str, boundary: str) -> Body:

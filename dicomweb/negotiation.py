@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dicomweb.media_types import (
@@ -18,7 +18,7 @@ from dicomweb.media_types import (
     MediaType,
 )
 from storage.errors import NotAcceptable
-from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax, targets
+from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax, lookup, targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,15 @@ class Offer:
 
     `related`: each part travels in a multipart/related. `only_named`: given only to a range that asks for its
     transfer syntax, by UID or by `*` (PS3.18 8.7.3.5.2: octet-stream without one means Explicit VR Little Endian).
+    `made`: encoded for the request, so given only to a range that names its very media type, and by UID its transfer syntax
+    where that is not the type's usual one; and only where nothing else is liked as well.
     """
 
     media_type: str
     transfer_syntax: str = ""
     related: bool = False
     only_named: bool = False
+    made: bool = False
 
     def __str__(self) -> str:
         syntax = f"; transfer-syntax={self.transfer_syntax}" if self.transfer_syntax else ""
@@ -40,6 +43,9 @@ class Offer:
             return f'{RELATED}; type="{self.media_type}"{syntax}'
         return self.media_type + syntax
 
+
+# Media type, transfer syntax, and the flags of an Offer.
+_Row = tuple[str, str, bool, bool]
 
 METADATA = (Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML, related=True))
 SEARCH = (*METADATA, Offer(CSV))
@@ -64,9 +70,8 @@ def instances(stored: str, *, single: bool) -> tuple[Offer, ...]:
     rows = [(stored, stored != EXPLICIT_LITTLE and EXPLICIT_LITTLE in targets(stored))]
     if rows[0][1]:
         rows.append((EXPLICIT_LITTLE, False))
-    related = tuple(Offer(DICOM, syntax, True, named) for syntax, named in rows)
-    alone = tuple(Offer(DICOM, syntax, False, named) for syntax, named in rows) if single else ()
-    return related + alone
+    offers = [(DICOM, syntax, named, False) for syntax, named in rows]
+    return _in_every_form([*offers, *((DICOM, syntax, True, True) for syntax in _encoded(stored))], single=single)
 
 
 def non_patient(stored: str) -> tuple[Offer, ...]:
@@ -92,16 +97,35 @@ def frames(stored: TransferSyntax, *, decodable: bool, single: bool) -> tuple[Of
     Native frames always go out as Explicit VR Little Endian: that is what their bytes are, or are made to be.
     """
     native = stored.coding is Coding.NATIVE
-    decoded = [(OCTETS, EXPLICIT_LITTLE, False)] if decodable or native else []
-    kept: list[tuple[str, str, bool]] = []
+    decoded = [(OCTETS, EXPLICIT_LITTLE, False, False)] if decodable or native else []
+    kept: list[_Row] = []
     if stored.media_type != OCTETS:
-        kept.append((stored.media_type, stored.uid, False))
+        kept.append((stored.media_type, stored.uid, False, False))
     if not native:
-        kept.append((OCTETS, stored.uid, True))
+        kept.append((OCTETS, stored.uid, True, False))
     rows = decoded + kept if stored.coding in DECODE_FIRST else kept + decoded
-    related = tuple(Offer(kind, syntax, True, named) for kind, syntax, named in rows)
-    alone = tuple(Offer(kind, syntax, False, named) for kind, syntax, named in rows) if single else ()
-    return related + alone
+    return _in_every_form([*rows, *_encoded_frames(stored)], single=single)
+
+
+def _encoded(stored: str) -> Iterator[str]:
+    """The compressed transfer syntaxes into which what is stored can be brought without loss."""
+    return (uid for uid in targets(stored)[1:] if lookup(uid).encapsulated)
+
+
+def _encoded_frames(stored: TransferSyntax) -> Iterator[_Row]:
+    """In each syntax' own media type, of which the first is the usual one, and as octets by name."""
+    usual = {stored.media_type}
+    for uid in _encoded(stored.uid):
+        kind = lookup(uid).media_type
+        if kind != OCTETS:
+            yield kind, uid, kind in usual, True
+            usual.add(kind)
+        yield OCTETS, uid, True, True
+
+
+def _in_every_form(rows: Sequence[_Row], *, single: bool) -> tuple[Offer, ...]:
+    forms = (True, False) if single else (True,)
+    return tuple(Offer(kind, syntax, related, named, made) for related in forms for kind, syntax, named, made in rows)
 
 
 def bulk(media_type: str, transfer_syntax: str = "", *, single: bool = True) -> tuple[Offer, ...]:
@@ -115,19 +139,22 @@ def choose(accepted: Sequence[MediaType], offers: Sequence[Offer]) -> Offer:
     """The best offer for `accepted`; nothing accepted means anything (RFC 9110 12.5.1).
 
     The most specific range that an offer meets decides its quality; among equal qualities the more specific range
-    wins, then the earlier offer.
+    wins, then the earlier offer. What would have to be encoded stands behind all else of the same quality.
     Raises NotAcceptable, naming every offer, when none is met (PS3.18 8.7.5).
     """
     if not accepted:
         return offers[0]
-    best, best_score = None, (0.0, 0)
+    best, best_score = None, (0.0, False, 0)
     for offer in offers:
-        score = _score(accepted, offer)
-        if score[0] > 0 and score > best_score:
+        quality, specific = _score(accepted, offer)
+        score = quality, not offer.made, specific
+        if quality > 0 and score > best_score:
             best, best_score = offer, score
     if best is None:
-        could = ", ".join(dict.fromkeys(map(str, offers))) or "nothing"
-        raise NotAcceptable(f"nothing that Accept names can be made of this; it can be had as: {could}")
+        could = ", ".join(dict.fromkeys(str(offer) for offer in offers if not offer.made)) or "nothing"
+        encoded = ", ".join(dict.fromkeys(offer.transfer_syntax for offer in offers if offer.made))
+        more = f"; encoded for you in the transfer syntaxes {encoded}" if encoded else ""
+        raise NotAcceptable(f"nothing that Accept names can be made of this; it can be had as: {could}{more}")
     return best
 
 
@@ -149,6 +176,8 @@ def _specificity(wanted: MediaType, offer: Offer) -> int:
     if wanted.type != "*/*" and related != offer.related:
         return 0
     if not _syntax_met(wanted, offer, named=anything):
+        return 0
+    if offer.made and (kind != offer.media_type or wanted.transfer_syntax == "*"):
         return 0
     if anything:
         return 2 if related else 1

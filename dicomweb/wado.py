@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from dicomweb import negotiation
-from dicomweb.bodies import CACHE_CONTROL, Body, respond, settled, stream
+from dicomweb.bodies import CACHE_CONTROL, Body, respond, settled, stream, unchanged
 from dicomweb.errors import note
 from dicomweb.exchange import Answer, Call
 from dicomweb.file_sets import file_name, zipped
@@ -36,9 +36,13 @@ class Instances:
         if offer.media_type == ZIP:
             return self._zip(call)
         syntax = offer.transfer_syntax
-        body, etag = Body(self._file(located, syntax)), located.sha256
+        etag = located.sha256
         if syntax != located.transfer_syntax_uid:
             etag += f"-{syntax}"
+        if offer.made and unchanged(call, tag := f'"{etag}{"-related" * offer.related}"'):
+            # Known without encoding anything.
+            return respond(call, self._archive.blobs, Body(()), {}, tag)
+        body = Body(self._file(located, syntax))
         kind = f"{DICOM}; transfer-syntax={syntax}"
         if not offer.related:
             return respond(call, self._archive.blobs, body, {"Content-Type": kind}, f'"{etag}"')
@@ -140,7 +144,7 @@ class Instances:
         layout = self._archive.index.layout(located.scope)
         if layout is None:
             raise NotFound(f"instance {located.uids.instance} was deleted a moment ago")
-        return transcoded(layout, self._archive.blobs, syntax).part10
+        return transcoded(layout, self._archive.blobs, syntax, self._archive.spool).part10
 
 
 def _offer(accepted: Sequence[MediaType], stored: str, *, single: bool) -> Offer:

@@ -298,9 +298,10 @@ matched are taken as empty by C-FIND (FF01), and refused by QIDO-RS (400)."""
 def _syntaxes() -> str:
     return (
         f"{stored.transfer_syntaxes()}\n\nAny other is stored and given back as it came. C-GET and C-MOVE give an instance in Explicit or"
-        " Implicit VR Little Endian where the peer does not take the stored syntax, if that can be decoded; otherwise it is a failed sub-operation. For DICOMweb"
-        " single frames are decoded. Frames of 1, 8, 16, 32 and 64 bits allocated and of one or three samples can be"
-        " decoded."
+        " Implicit VR Little Endian where the peer does not take the stored syntax, if that can be decoded, or else in one that can be"
+        " encoded without loss; otherwise it is a failed sub-operation. For DICOMweb"
+        " single frames are decoded or encoded. Frames of 1, 8, 16, 32 and 64 bits allocated and of one or three samples can be"
+        " decoded; of 8 and 16 bits encoded in each of the syntaxes that say so, of 1 and 32 bits in RLE and as deflated frames."
     )
 
 

@@ -12,8 +12,8 @@ from storage.index.plan import Plan
 from storage.matching import parse
 from storage.matching.keys import WILD
 from storage.matching.parsing import MOST_STARS, MOST_VALUES
+from storage.transfer_syntaxes import LOSSLESS_TARGETS, Coding, TransferSyntax
 from storage.transfer_syntaxes import TABLE as SYNTAXES
-from storage.transfer_syntaxes import Coding, TransferSyntax
 from storage.types import Level, Query
 
 # A value that an attribute of the VR may have, to ask the index how it would look for it.
@@ -101,7 +101,7 @@ def _unasked(attribute: Attribute) -> str:
 
 def _frames(syntax: TransferSyntax) -> str:
     if syntax.coding in DECODERS:
-        return "as stored, decoded, rendered"
+        return "as stored, decoded, rendered" + ("; encoded" if syntax.uid in LOSSLESS_TARGETS else "")
     return "the whole video as stored" if syntax.coding is Coding.VIDEO else "none: the pixel data is elsewhere"
 
 

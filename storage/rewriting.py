@@ -46,10 +46,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """An element to be written in place of the stored one, or where it is missing; without pieces it is left out."""
+    """An element to be written in place of the stored one, or where it is missing; without pieces it is left out.
+
+    `undefined`: its length is said to be so, and its pieces end with the delimiter (encapsulated pixel data, PS3.5 A.4).
+    """
 
     vr: str
     pieces: tuple[Piece, ...] = ()
+    undefined: bool = False
 
 
 @dataclass(slots=True)
@@ -202,7 +206,8 @@ class Rewriting:
             tag, replacement = self._replaced.pop(0)
             if not replacement.pieces:
                 continue
-            self._write_header(tag, replacement.vr, sum(map(length_of, replacement.pieces)))
+            length = _UNDEFINED if replacement.undefined else sum(map(length_of, replacement.pieces))
+            self._write_header(tag, replacement.vr, length)
             yield self._flushed()
             yield from replacement.pieces
 

@@ -1,12 +1,13 @@
 """A stored instance in another transfer syntax (PS3.18 8.7.3, PS3.4 B.2.1, C.4.2): never with loss, and never all in memory.
 
 What can be had of whatever is stored is Explicit and Implicit VR Little Endian: the data set is written anew, and pixel
-data that is encapsulated is decoded frame by frame when its turn to be sent comes.
+data that is encapsulated is decoded frame by frame when its turn to be sent comes. Compressed transfer syntaxes without loss
+can be had of the pixels that they can hold: their frames are encoded first, into a spool, because nobody knows their lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import gcd
 
@@ -14,20 +15,23 @@ import numpy as np
 import orjson
 
 from storage import codecs, part10
-from storage.codecs.decoding import described_as_little
+from storage.codecs.keeping import described_as_little, with_its_colour
 from storage.codecs.pixels import PixelDescription
+from storage.encapsulation import encapsulated
 from storage.errors import CannotDecode, NotAcceptable
 from storage.index import Layout
 from storage.pieces import Extent, Made, Piece, complete, length_of
 from storage.rewriting import Replacement, Rewriting, turned
 from storage.scanner import encoding, inflate
-from storage.transfer_syntaxes import EXPLICIT_LITTLE, lookup, targets
+from storage.spool import Spool
+from storage.transfer_syntaxes import Coding, lookup, targets
 from storage.types import Blobs
 
 PIXEL_DATA = 0x7FE00010
 _PHOTOMETRIC, _PLANAR, _HIGH_BIT = 0x00280004, 0x00280006, 0x00280102
-# What is untrue of decoded pixels: offsets and lengths of fragments, and signatures over them (PS3.3 C.12.1.1.3).
-_NO_LONGER = (0x7FE00001, 0x7FE00002, 0x7FE00003, 0xFFFAFFFA)
+_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
+# What is untrue of pixels coded anew: offsets and lengths of fragments, and signatures over them (PS3.3 C.12.1.1.3).
+_UNTRUE = (*_OFFSET_TABLES, 0x7FE00003, 0xFFFAFFFA)
 # The length of an element has 32 bits, and all ones mean that it is undefined (PS3.5 7.1).
 _LONGEST = 0xFFFFFFFE
 # A native frame costs a list entry, so a count that is a lie must not become a list.
@@ -51,11 +55,12 @@ class Transcoded:
         return (head, *self.dataset)
 
 
-def transcoded(layout: Layout, blobs: Blobs, wanted: str) -> Transcoded:
+def transcoded(layout: Layout, blobs: Blobs, wanted: str, spool: Callable[[], Spool]) -> Transcoded:
     """A stored instance in the transfer syntax `wanted`, which is one of `transfer_syntaxes.targets`.
 
-    Raises NotAcceptable for any other and for pixel data that would be too large, CannotDecode where the stored data set
-    cannot be understood well enough. A frame that cannot be decoded shows when it is read.
+    Raises NotAcceptable for any other and for pixel data that would be too large or that `wanted` cannot hold, CannotDecode
+    where the stored data set cannot be understood well enough. A frame that cannot be decoded shows here where it is to be
+    encoded anew, for which `spool` gives the room, and else when it is read.
     """
     located = layout.located
     if wanted not in targets(located.transfer_syntax_uid):
@@ -65,36 +70,76 @@ def transcoded(layout: Layout, blobs: Blobs, wanted: str) -> Transcoded:
         start = located.dataset_offset
         pieces: tuple[Piece, ...] = (Extent(located.object_key, start, located.size - start),)
     else:
-        pieces = tuple(_rewritten(layout, blobs, explicit=wanted == EXPLICIT_LITTLE))
+        pieces = tuple(_rewritten(layout, blobs, wanted, spool))
     return Transcoded(located.sop_class_uid, located.uids.instance, wanted, pieces)
 
 
-def _rewritten(layout: Layout, blobs: Blobs, *, explicit: bool) -> Iterator[Piece]:
+def possible(layout: Layout) -> tuple[str, ...]:
+    """The `targets` of a stored instance that can hold pixels such as it has, the stored syntax first."""
+    stored = layout.located.transfer_syntax_uid
+    try:
+        pixels = _described(layout) if layout.frames.count else None
+    except CannotDecode:
+        pixels = None
+    return tuple(uid for uid in targets(stored) if uid == stored or not lookup(uid).encapsulated or _holds(uid, pixels))
+
+
+def _holds(target: str, pixels: PixelDescription | None) -> bool:
+    try:
+        return pixels is not None and bool(codecs.described_as(pixels, target))
+    except (NotAcceptable, CannotDecode):
+        return False
+
+
+def _rewritten(layout: Layout, blobs: Blobs, wanted: str, spool: Callable[[], Spool]) -> Iterator[Piece]:
     syntax = lookup(layout.located.transfer_syntax_uid)
     source: _Stored | _Inflated = _Inflated(layout, blobs) if layout.inflated else _Stored(layout, blobs)
     replaced, ends = {}, {}
-    encapsulated = next((item for item in layout.bulk if item.length == -1 and "/" not in item.path), None)
-    if syntax.encapsulated:
-        replaced = _decoded(layout, blobs) if encapsulated is not None else {}
-        if encapsulated is not None:
-            ends[encapsulated.offset] = _end_of_fragments(layout, source, encapsulated.offset)
+    fragments = next((item for item in layout.bulk if item.length == -1 and "/" not in item.path), None)
+    if lookup(wanted).encapsulated:
+        replaced = _encoded(layout, source, wanted, spool)
+    elif syntax.encapsulated and fragments is not None:
+        replaced = _decoded(layout, blobs)
+    if syntax.encapsulated and fragments is not None:
+        ends[fragments.offset] = _end_of_fragments(layout, source, fragments.offset)
     rewriting = Rewriting(
         source,
         source.start,
         source.end,
         # What files declare is not always what they are: the scanner did not believe it either.
         stored=encoding(memoryview(source.read(source.start, _WINDOW)), 0, syntax.little_endian),
-        explicit=explicit,
+        explicit=lookup(wanted).explicit_vr,
         replaced=replaced,
         ends=ends,
     )
     return rewriting.pieces()
 
 
+def _described(layout: Layout) -> PixelDescription:
+    return PixelDescription.from_dataset(orjson.loads(layout.json), layout.located.transfer_syntax_uid)
+
+
+def _encoded(
+    layout: Layout, source: _Stored | _Inflated, wanted: str, spool: Callable[[], Spool]
+) -> dict[int, Replacement]:
+    """Pixel data with its frames encoded anew, and what describes them then."""
+    if not any(item.path == f"{PIXEL_DATA:08X}" for item in layout.bulk) and not layout.frames.count:
+        raise NotAcceptable("the instance has no pixel data that could be compressed; get it in Explicit VR Little Endian")
+    pixels = _described(layout)
+    after = codecs.described_as(pixels, wanted)
+    frames = (_frame(layout, source, pixels, number) for number in range(1, _count(layout) + 1))
+    made = encapsulated(codecs.encode_all(frames, pixels, wanted), spool())
+    tables = zip(_OFFSET_TABLES, made.extended, strict=False)
+    return {
+        **_no_longer(after),
+        **{tag: Replacement("OV", (value,)) for tag, value in tables},
+        PIXEL_DATA: Replacement("OB", made.pieces, undefined=True),
+    }
+
+
 def _decoded(layout: Layout, blobs: Blobs) -> dict[int, Replacement]:
-    """Pixel data with its frames decoded, and what describes them then (PS3.3 C.7.6.3)."""
-    pixels = PixelDescription.from_dataset(orjson.loads(layout.json), layout.located.transfer_syntax_uid)
-    after = described_as_little(pixels)
+    """Pixel data with its frames decoded, and what describes them then."""
+    pixels = with_its_colour(_described(layout))
     frames = _frames(layout, blobs, pixels)
     size = sum(map(length_of, frames))
     if size > _LONGEST:
@@ -103,25 +148,36 @@ def _decoded(layout: Layout, blobs: Blobs) -> dict[int, Replacement]:
             " instance as it is stored"
         )
     padding: tuple[Piece, ...] = (b"\0",) if size % 2 else ()
-    changed = {
-        PIXEL_DATA: Replacement("OW" if pixels.bits_allocated > 8 else "OB", (*frames, *padding)),
-        **{tag: Replacement("") for tag in _NO_LONGER},
+    vr = "OW" if pixels.bits_allocated > 8 else "OB"
+    return {
+        **_no_longer(described_as_little(pixels)),
+        PIXEL_DATA: Replacement(vr, (*frames, *padding)),
     }
-    if pixels.bits_allocated > 1:
+
+
+def _no_longer(after: PixelDescription) -> dict[int, Replacement]:
+    """What is not true any more of pixels that are coded otherwise, and what is (PS3.3 C.7.6.3)."""
+    changed = {tag: Replacement("") for tag in _UNTRUE}
+    if after.bits_allocated > 1:
         changed[_HIGH_BIT] = Replacement("US", (after.high_bit.to_bytes(2, "little"),))
-    if pixels.samples > 1:
+    if after.samples > 1:
         name = after.photometric_interpretation.encode("ascii")
         changed[_PHOTOMETRIC] = Replacement("CS", (name + b" " * (len(name) % 2),))
-        changed[_PLANAR] = Replacement("US", (b"\0\0",))
+        changed[_PLANAR] = Replacement("US", (after.planar_configuration.to_bytes(2, "little"),))
     return changed
 
 
-def _frames(layout: Layout, blobs: Blobs, pixels: PixelDescription) -> tuple[Made, ...]:
+def _count(layout: Layout) -> int:
     count = layout.frames.count
     if not count:
         raise CannotDecode("where the frames lie in the pixel data is not clear; get the instance as it is stored")
     if count > _MOST_FRAMES:
         raise CannotDecode(f"the instance says that it has {count} frames; get those that you need one by one")
+    return count
+
+
+def _frames(layout: Layout, blobs: Blobs, pixels: PixelDescription) -> tuple[Made, ...]:
+    count = _count(layout)
     numbers = range(1, count + 1)
     if pixels.bits_allocated == 1 and pixels.values % 8 and count > 1:
         return tuple(_packed(layout, blobs, pixels))
@@ -157,6 +213,20 @@ def _stored_frame(layout: Layout, blobs: Blobs, number: int) -> bytes:
     found = b"".join(blobs.read(key, offset, length) for offset, length in ranges)
     complete(len(found), sum(length for _, length in ranges))
     return found
+
+
+def _frame(
+    layout: Layout, source: _Stored | _Inflated, pixels: PixelDescription, number: int
+) -> tuple[bytes, int]:
+    """The bytes of a frame and the bit at which it begins in them; samples of a byte in big endian words by whole words."""
+    ranges, bit_offset = layout.frames.ranges(number), layout.frames.bit_offset(number)
+    if pixels.word_swapped and pixels.syntax.coding is Coding.NATIVE:
+        ((start, length),) = ranges
+        odd, end = (start - layout.frames.first) % 2, (start + length - layout.frames.first) % 2
+        ranges, bit_offset = ((start - odd, length + odd + end),), bit_offset + 8 * odd
+    found = b"".join(source.read(offset, length) for offset, length in ranges)
+    complete(len(found), sum(length for _, length in ranges))
+    return found, bit_offset
 
 
 def _end_of_fragments(layout: Layout, source: _Stored | _Inflated, begin: int) -> int:

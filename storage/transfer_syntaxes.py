@@ -45,6 +45,8 @@ IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+JPEG_BASELINE, JPEG_XL_JPEG = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.111"
 
 _JPEG, _LOSSLESS, _VIDEO = Coding.JPEG, Coding.JPEG_LOSSLESS, Coding.VIDEO
 _4 = "1.2.840.10008.1.2.4."
@@ -61,7 +63,7 @@ TABLE: dict[str, TransferSyntax] = {
         ),
         TransferSyntax(DEFLATED_LITTLE, "Deflated Explicit VR Little Endian", Coding.NATIVE, deflated=True),
         TransferSyntax(EXPLICIT_BIG, "Explicit VR Big Endian", Coding.NATIVE, little_endian=False),
-        TransferSyntax("1.2.840.10008.1.2.5", "RLE Lossless", Coding.RLE, "image/dicom-rle"),
+        TransferSyntax(RLE_LOSSLESS, "RLE Lossless", Coding.RLE, "image/dicom-rle"),
         TransferSyntax("1.2.840.10008.1.2.8.1", "Deflated Image Frame Compression", Coding.DEFLATED_FRAME),
         TransferSyntax(_4 + "50", "JPEG Baseline (Process 1)", _JPEG, "image/jpeg", lossy=True),
         TransferSyntax(_4 + "51", "JPEG Extended (Process 2 and 4)", _JPEG, "image/jpeg", lossy=True),
@@ -119,7 +121,23 @@ def lookup(uid: str) -> TransferSyntax:
     return TABLE.get(uid) or TransferSyntax(uid, f"Unknown ({uid})", Coding.REFERENCED)
 
 
+# What frames can be encoded in without loss, the most widely read first; `storage.codecs.encoding` has the encoders.
+LOSSLESS_TARGETS = (
+    *(_4 + number for number in ("80", "70", "57", "90", "202", "201", "110")),
+    RLE_LOSSLESS,
+    "1.2.840.10008.1.2.8.1",
+)
+# A JPEG stream is recompressed and restored byte for byte.
+_RECOMPRESSED = {JPEG_BASELINE: (JPEG_XL_JPEG,), JPEG_XL_JPEG: (JPEG_BASELINE,)}
+
+
 def targets(stored: str) -> tuple[str, ...]:
-    """The transfer syntaxes in which an instance stored in `stored` can be had without loss, that one first."""
-    readable = lookup(stored).coding not in (Coding.VIDEO, Coding.REFERENCED)
-    return tuple(dict.fromkeys((stored, EXPLICIT_LITTLE, IMPLICIT_LITTLE))) if readable else (stored,)
+    """The transfer syntaxes in which an instance stored in `stored` can be had without loss, that one first.
+
+    What is written anew can always be had uncompressed. Not every kind of pixels goes into every compressed syntax, which
+    `storage.transcoding.transcoded` finds out.
+    """
+    if lookup(stored).coding in (Coding.VIDEO, Coding.REFERENCED):
+        return (stored,)
+    written = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, *_RECOMPRESSED.get(stored, ()), *LOSSLESS_TARGETS)
+    return tuple(dict.fromkeys((stored, *written)))

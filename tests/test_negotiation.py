@@ -71,6 +71,19 @@ SLIM = ", ".join(
         (J2K, "image/jp2;q=0.5, application/octet-stream;q=0.9", ("application/octet-stream", ELE, False)),
         (J2K, "*/*;q=0.1, image/jp2;q=0, application/octet-stream;q=0.2", ("application/octet-stream", ELE, False)),
         (J2K, "text/html, */*;q=0.1", ("image/jp2", J2K, True)),
+        # Encoded for who names the media type, or, where it has several, the transfer syntax; and asks for nothing else as much.
+        (ELE, "image/jls", ("image/jls", JPEG_LS, False)),
+        (ELE, "multipart/related; type=image/jphc", ("image/jphc", HTJ2K, True)),
+        (ELE, f"image/jphc; transfer-syntax={J}201", ("image/jphc", J + "201", False)),
+        (ELE, "image/jpeg", ("image/jpeg", J + "70", False)),
+        (ELE, f"image/jpeg; transfer-syntax={J}57", ("image/jpeg", J + "57", False)),
+        (ELE, f"application/octet-stream; transfer-syntax={HTJ2K}", ("application/octet-stream", HTJ2K, False)),
+        (ELE, "image/*, */*;q=0.5", ("application/octet-stream", ELE, True)),
+        (ELE, "image/jls, application/octet-stream", ("application/octet-stream", ELE, False)),
+        (ELE, "image/jls, application/octet-stream;q=0.9", ("image/jls", JPEG_LS, False)),
+        (HTJ2K, SLIM, ("application/octet-stream", HTJ2K, True)),
+        (J2K, "image/jls", ("image/jls", JPEG_LS, False)),
+        (JPEG, "image/jxl", ("image/jxl", J + "111", False)),
     ],
 )
 def test_frames(stored: str, accept: str, expected: tuple[str, str, bool]) -> None:
@@ -82,7 +95,8 @@ def test_frames(stored: str, accept: str, expected: tuple[str, str, bool]) -> No
 @pytest.mark.parametrize(
     ("accept", "offers"),
     [
-        ("image/jls", negotiation.frames(lookup(J2K), decodable=True, single=True)),
+        ("image/gif", negotiation.frames(lookup(J2K), decodable=True, single=True)),
+        (f"image/jpeg; transfer-syntax={JPEG}", negotiation.frames(lookup(ELE), decodable=True, single=True)),
         ("image/jp2", negotiation.frames(lookup(J2K), decodable=True, single=False)),
         (f"multipart/related; type=application/octet-stream; transfer-syntax={JPEG}", negotiation.frames(lookup(J2K), decodable=True, single=True)),
         ("application/octet-stream", negotiation.frames(lookup(J2K), decodable=False, single=True)),
@@ -97,7 +111,8 @@ def test_frames(stored: str, accept: str, expected: tuple[str, str, bool]) -> No
 def test_nothing_acceptable_lists_what_could_be_had(accept: str, offers: tuple[Offer, ...]) -> None:
     with pytest.raises(NotAcceptable) as refused:
         choose(parse_accept(accept), offers)
-    assert all(str(offer) in str(refused.value) for offer in offers)
+    assert all(str(offer) in str(refused.value) for offer in offers if not offer.made)
+    assert all(offer.transfer_syntax in str(refused.value) for offer in offers)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from typer.testing import CliRunner
@@ -33,6 +34,7 @@ from pacs.scu.sources import Stored
 from storage.archive import Archive
 from storage.commitment import Reference
 from storage.index.ae import AeTitle, add_ae_title
+from storage.transfer_syntaxes import LOSSLESS_TARGETS, RLE_LOSSLESS
 from storage.types import Level, Scope
 from tests.support.archive import Store, close_archive, ingest, open_archive
 from tests.support.dimse_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION
@@ -42,6 +44,7 @@ from tests.support.storage_scp import node
 
 STUDY_UID = "0020000D"
 JPEG_LS = "1.2.840.10008.1.2.4.80"
+H264 = "1.2.840.10008.1.2.4.102"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 
 
@@ -61,12 +64,20 @@ def uids(*values: str) -> dict[str, Any]:
     ],
 )
 def test_plan(kinds: list[tuple[str, str]], preferred: tuple[str, ...], expected: list[list[tuple[str, str]]]) -> None:
-    assert plan(kinds, preferred) == [[Proposal(one, (two,)) for one, two in proposals] for proposals in expected]
+    """Of each class at last a context for what can be encoded, for a node that takes nothing else."""
+    planned = plan(kinds, preferred)
+    alone = [[one for one in proposals if len(one.transfer_syntaxes) == 1] for proposals in planned]
+    assert alone == [[Proposal(one, (two,)) for one, two in proposals] for proposals in expected]
+    for proposals in planned:
+        for sop_class in {one.abstract_syntax for one in proposals}:
+            of_class = [one.transfer_syntaxes for one in proposals if one.abstract_syntax == sop_class]
+            named = [syntax for syntaxes in of_class[:-1] for syntax in syntaxes]
+            assert of_class[-1] == tuple(syntax for syntax in LOSSLESS_TARGETS if syntax not in named)
 
 
 def test_a_plan_of_many_classes_keeps_each_on_one_association() -> None:
     planned = plan([(f"1.2.{number}", JPEG_LS) for number in range(100)])
-    assert [len(one) for one in planned] == [126, 126, 48]
+    assert [len(one) for one in planned] == [128, 128, 128, 16]
     places = {(one.abstract_syntax, n) for n, proposals in enumerate(planned) for one in proposals}
     assert len(places) == 100
 
@@ -107,7 +118,7 @@ def test_what_was_not_planned_gets_an_association_of_its_own(archive: Archive, s
 
 @pytest.mark.parametrize(
     ("preferred", "expected"),
-    [((), EXPLICIT), ((IMPLICIT,), IMPLICIT), ((JPEG_LS, IMPLICIT), IMPLICIT), ((JPEG_LS,), EXPLICIT)],
+    [((), EXPLICIT), ((IMPLICIT,), IMPLICIT), ((JPEG_LS, IMPLICIT), JPEG_LS), ((H264, IMPLICIT), IMPLICIT)],
 )
 def test_what_a_node_likes_better(
     archive: Archive, store: Store, preferred: tuple[str, ...], expected: str
@@ -120,6 +131,34 @@ def test_what_a_node_likes_better(
         with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
             assert sending.send(one).status == 0
         assert target.syntaxes == [expected]
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS_TARGETS)
+def test_a_node_that_takes_one_compressed_syntax_only(archive: Archive, store: Store, syntax: str) -> None:
+    store(instance(1, side=64))
+    (one,) = archive.index.locate(Scope("1.2.3"))
+    with node([(CT, [syntax])]) as target:
+        destination = Destination("NODE", "127.0.0.1", target.port, calling_ae="LIGHTBOX")
+        with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
+            assert sending.send(one).status == 0
+        assert target.syntaxes == [syntax]
+        assert target.received[0].SOPInstanceUID == "1.2.3.4.1"
+        if syntax == JPEG_LS:
+            received = target.received[0]
+            received.file_meta = FileMetaDataset()
+            received.file_meta.TransferSyntaxUID = UID(syntax)
+            assert (received.pixel_array == 100).all()
+
+
+def test_what_cannot_be_compressed_goes_another_way(archive: Archive, store: Store) -> None:
+    """A segmentation of single bits to a node that likes JPEG-LS better: the next that can hold it."""
+    store(instance(1, side=8, BitsAllocated=1, BitsStored=1, HighBit=0, PixelData=b"\x55" * 8))
+    (one,) = archive.index.locate(Scope("1.2.3"))
+    with node([(CT, [JPEG_LS, RLE_LOSSLESS])]) as target:
+        destination = Destination("NODE", "127.0.0.1", target.port, calling_ae="LIGHTBOX", syntaxes=(JPEG_LS, RLE_LOSSLESS))
+        with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
+            assert sending.send(one).status == 0
+        assert target.syntaxes == [RLE_LOSSLESS]
 
 
 @pytest.fixture

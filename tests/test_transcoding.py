@@ -57,7 +57,7 @@ def layout_of(archive: Archive, study: str, series: str, instance: str) -> Layou
 
 def file_in(archive: Archive, layout: Layout, wanted: str) -> bytes:
     """The whole file as it goes out, whose length must be what was known before."""
-    body = Body(transcoded(layout, archive.blobs, wanted).part10)
+    body = Body(transcoded(layout, archive.blobs, wanted, archive.spool).part10)
     found = b"".join(stream(archive.blobs, body))
     assert len(found) == body.length
     return found
@@ -311,7 +311,7 @@ def test_many_frames_of_single_bits_cost_eight_of_them(archive: Archive, store: 
     layout = layout_of(archive, "1.2.4", "1.2.5", "1.2.3")
     tracemalloc.start()
     try:
-        body = Body(transcoded(layout, archive.blobs, EXPLICIT_LITTLE).part10)
+        body = Body(transcoded(layout, archive.blobs, EXPLICIT_LITTLE, archive.spool).part10)
         size = sum(len(piece) for piece in stream(archive.blobs, body))
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -360,7 +360,7 @@ def test_a_value_that_is_longer_than_the_object_is_known_before_anything_is_sent
     whole = written(made(ImplicitVRLittleEndian))
     store(whole[:-10])
     with pytest.raises(CannotDecode, match="in the middle of a value"):
-        transcoded(layout_of(archive, "1.2.4", "1.2.5", "1.2.3"), archive.blobs, EXPLICIT_LITTLE)
+        transcoded(layout_of(archive, "1.2.4", "1.2.5", "1.2.3"), archive.blobs, EXPLICIT_LITTLE, archive.spool)
 
 
 def test_any_bytes_are_written_anew_or_refused() -> None:
@@ -392,7 +392,7 @@ def test_what_cannot_be_had_says_what_can(archive: Archive, store: Store) -> Non
     one["PixelData"].is_undefined_length = True
     store(written(one))
     with pytest.raises(NotAcceptable, match=f"it can be had in {H264}$"):
-        transcoded(layout_of(archive, "1.2.4", "1.2.5", "1.2.3"), archive.blobs, EXPLICIT_LITTLE)
+        transcoded(layout_of(archive, "1.2.4", "1.2.5", "1.2.3"), archive.blobs, EXPLICIT_LITTLE, archive.spool)
 
 
 def test_a_frame_that_cannot_be_decoded_is_an_error_when_it_is_read(archive: Archive, store: Store) -> None:
@@ -412,7 +412,7 @@ def test_a_large_object_costs_a_window(archive: Archive, store: Store) -> None:
     layout = layout_of(archive, "1.2.4", "1.2.5", "1.2.3")
     tracemalloc.start()
     try:
-        body = Body(transcoded(layout, archive.blobs, EXPLICIT_LITTLE).part10)
+        body = Body(transcoded(layout, archive.blobs, EXPLICIT_LITTLE, archive.spool).part10)
         size = sum(len(piece) for piece in stream(archive.blobs, body))
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -30,7 +30,7 @@ from pacs.scu.associating import (
 from pacs.scu.sources import Source
 from pacs.scu.storing import Outcome, Result, Sender
 from storage.errors import LightboxError
-from storage.transfer_syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from storage.transfer_syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE, LOSSLESS_TARGETS
 from storage.types import Located
 
 _log = structlog.get_logger(__name__)
@@ -202,7 +202,8 @@ def plan(kinds: Iterable[tuple[str, str]], preferred: tuple[str, ...] = ()) -> l
     """The contexts to ask for, on as few associations as hold them: all those of a SOP class on the same.
 
     A context for each transfer syntax, so that the peer decides about each by itself: those that it prefers, those in
-    which something is stored, and the uncompressed ones, into which nearly everything can be brought.
+    which something is stored, and the uncompressed ones, into which nearly everything can be brought. Of the compressed ones
+    into which pixels can be brought without loss it may choose one, for the sake of those that take nothing else.
     """
     stored: dict[str, list[str]] = {}
     for sop_class, syntax in sorted(kinds):
@@ -210,7 +211,9 @@ def plan(kinds: Iterable[tuple[str, str]], preferred: tuple[str, ...] = ()) -> l
     associations: list[list[Proposal]] = [[]]
     for sop_class, syntaxes in stored.items():
         wanted = dict.fromkeys((*preferred, *syntaxes, EXPLICIT_LITTLE, IMPLICIT_LITTLE))
-        proposals = [Proposal(sop_class, (syntax,)) for syntax in wanted][:MOST_CONTEXTS]
+        encoded = tuple(syntax for syntax in LOSSLESS_TARGETS if syntax not in wanted)
+        each = [Proposal(sop_class, (syntax,)) for syntax in wanted]
+        proposals = [*each[: MOST_CONTEXTS - 1], Proposal(sop_class, encoded)]
         if len(associations[-1]) + len(proposals) > MOST_CONTEXTS:
             associations.append([])
         associations[-1] += proposals

@@ -10,10 +10,11 @@ from typing import Final, Protocol
 from storage.archive import Archive
 from storage.disk import unavailable
 from storage.errors import NotDicom, NotFound
+from storage.index import Layout
 from storage.pieces import streamed
 from storage.scanner import scan
-from storage.transcoding import transcoded
-from storage.transfer_syntaxes import lookup, targets
+from storage.transcoding import possible, transcoded
+from storage.transfer_syntaxes import lookup
 from storage.types import Located
 
 _PIECE: Final = 1 << 20
@@ -36,7 +37,7 @@ class Stored:
         self._archive = archive
 
     def targets(self, one: Located) -> tuple[str, ...]:
-        return targets(one.transfer_syntax_uid)
+        return possible(self._layout(one))
 
     def data(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
         if transfer_syntax_uid == one.transfer_syntax_uid:
@@ -44,12 +45,9 @@ class Stored:
         return self._transcoded(one, transfer_syntax_uid)
 
     def _transcoded(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
-        layout = self._archive.index.layout(one.scope)
-        if layout is None:
-            raise NotFound(f"instance {one.uids.instance} is no longer stored")
-        blobs = self._archive.blobs
-        made = streamed(blobs, transcoded(layout, blobs, transfer_syntax_uid).dataset)
-        if not lookup(one.transfer_syntax_uid).encapsulated:
+        layout, blobs = self._layout(one), self._archive.blobs
+        made = streamed(blobs, transcoded(layout, blobs, transfer_syntax_uid, self._archive.spool).dataset)
+        if not lookup(one.transfer_syntax_uid).encapsulated or lookup(transfer_syntax_uid).encapsulated:
             yield from made
             return
         # A frame that cannot be decoded must be known before the first byte goes out: that cannot be taken back.
@@ -59,6 +57,12 @@ class Stored:
             view = spool.view()
             for at in range(0, len(view), _PIECE):
                 yield bytes(view[at : at + _PIECE])
+
+    def _layout(self, one: Located) -> Layout:
+        layout = self._archive.index.layout(one.scope)
+        if layout is None:
+            raise NotFound(f"instance {one.uids.instance} is no longer stored")
+        return layout
 
 
 class Files:

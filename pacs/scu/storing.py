@@ -136,7 +136,8 @@ class Sender:
         if not accepted:
             raise NotAcceptable(f"the peer accepts no context for SOP class {one.sop_class_uid}")
         stored = one.transfer_syntax_uid
-        if not self._preferred and stored in accepted:
+        first = next((syntax for syntax in self._preferred if syntax in accepted), stored)
+        if first == stored and stored in accepted:
             return accepted[stored]
         targets = self._source.targets(one)
         for syntax in (*self._preferred, *targets):

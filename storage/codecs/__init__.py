@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from storage.codecs.decoding import decode_here, described_as_little, is_little, little_bytes, with_every_bit
+from collections.abc import Iterable, Iterator
+
+from storage.codecs.decoding import decode_here, is_little, little_bytes
+from storage.codecs.encoding import described_as
+from storage.codecs.keeping import described_as_little, with_every_bit
 from storage.codecs.pixels import Number, PixelDescription, has_pixels
 from storage.codecs.pool import DecoderPool, shared_pool
 from storage.codecs.samples import Array
@@ -14,7 +18,10 @@ __all__ = (
     "PixelDescription",
     "decode",
     "decode_here",
+    "described_as",
     "described_as_little",
+    "encode",
+    "encode_all",
     "has_pixels",
     "to_explicit_little",
 )
@@ -28,6 +35,20 @@ def decode(frame: bytes, pixels: PixelDescription, *, bit_offset: int = 0) -> Ar
     errors.Unavailable when every worker stays busy. `decode_here` is the same without workers.
     """
     return shared_pool().decode(frame, pixels, bit_offset=bit_offset)
+
+
+def encode(frame: bytes, pixels: PixelDescription, target: str, *, bit_offset: int = 0) -> bytes:
+    """A stored frame as a frame of the transfer syntax `target`, without loss; `described_as` says what it then is.
+
+    Made in this process's pool of workers, where foreign streams are decoded on the way. Raises NotAcceptable where
+    `target` cannot hold such pixels, CannotDecode where the frame cannot be read, Unavailable as `decode`.
+    """
+    return shared_pool().encode(frame, pixels, target, bit_offset=bit_offset)
+
+
+def encode_all(frames: Iterable[tuple[bytes, int]], pixels: PixelDescription, target: str) -> Iterator[bytes]:
+    """`encode` of each (frame, bit offset), in their order, several at a time and no more of them in memory than that."""
+    return shared_pool().encode_all(frames, pixels, target)
 
 
 def to_explicit_little(

@@ -20,16 +20,17 @@ PARTIAL_RANGE = ("YBR_PARTIAL_422", "YBR_PARTIAL_420")
 
 
 def described_as_rgb(pixels: PixelDescription) -> PixelDescription:
-    """What is true of a decoded frame: colour is RGB by pixel; everything else is as it was."""
+    """What is true of a decoded frame: colour is RGB by pixel, or in full YCbCr where it is kept; the rest is as it was."""
     if pixels.samples != 3:
         return replace(pixels, planar_configuration=0)
-    return replace(pixels, planar_configuration=0, photometric_interpretation="RGB")
+    stays = pixels.keeps_colour and pixels.photometric_interpretation in FULL_RANGE
+    return replace(pixels, planar_configuration=0, photometric_interpretation="YBR_FULL" if stays else "RGB")
 
 
 def to_rgb(values: Array, pixels: PixelDescription) -> Array:
     """`values` (rows, columns, 3) of YCbCr as RGB of the same type; RGB and grey are returned as they are."""
     interpretation = pixels.photometric_interpretation
-    if pixels.samples != 3 or interpretation == "RGB":
+    if pixels.samples != 3 or interpretation == "RGB" or (pixels.keeps_colour and interpretation in FULL_RANGE):
         return values
     if interpretation not in FULL_RANGE + PARTIAL_RANGE or pixels.signed or pixels.bits_stored > 16:
         raise CannotDecode(f"colour of Photometric Interpretation {interpretation!r} cannot be shown")

@@ -38,7 +38,7 @@ class PixelDescription:
     """How one frame is coded. `transfer_syntax_uid` says in what; the rest is the Image Pixel module.
 
     `word_swapped`: samples of at most one byte in an OW element of a big endian data set lie in words of two
-    bytes, the second first (PS3.5 7.3 and A.3).
+    bytes, the second first (PS3.5 7.3 and A.3). `keeps_colour`: decoding leaves YCbCr as it is (see `keeping`).
     """
 
     rows: int
@@ -53,6 +53,7 @@ class PixelDescription:
     transfer_syntax_uid: str
     number: Number = Number.INTEGER
     word_swapped: bool = False
+    keeps_colour: bool = False
 
     @classmethod
     def from_dataset(cls, dataset: Dataset, transfer_syntax_uid: str) -> PixelDescription:

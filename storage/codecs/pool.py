@@ -10,14 +10,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from storage.codecs.decoding import DECODERS, MEMORY_SAFE, decode_here
+from storage.codecs.encoding import described_as
 from storage.codecs.pixels import PixelDescription
 from storage.codecs.samples import Array
-from storage.codecs.worker import DECODED, FAILED, request_bytes
+from storage.codecs.worker import COUNTED, FAILED, request_bytes
 from storage.errors import CannotDecode, Unavailable
 
 # Decoding a 60-megapixel mammogram or slide tile in JPEG 2000 takes some seconds; nothing honest takes this long.
@@ -34,9 +39,11 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 # The child needs nothing of our environment, and shall not see its secrets.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "SYSTEMROOT")
 
+Answered = TypeVar("Answered")
+
 
 class DecoderPool:
-    """Decodes frames where a crash cannot hurt. Safe under threads; after a fork the child starts its own workers."""
+    """Decodes frames, and encodes them anew, where a crash cannot hurt. Safe under threads; after a fork the child starts its own workers."""
 
     def __init__(
         self,
@@ -59,15 +66,30 @@ class DecoderPool:
         if coding in MEMORY_SAFE or coding not in DECODERS:
             return decode_here(frame, pixels, bit_offset=bit_offset)
         pixels.check()
-        if os.getpid() != self._process:
-            self._forget()
-        free = self._free
-        if not free.acquire(timeout=self._wait_limit):
-            raise Unavailable(f"every decoder has been busy for {self._wait_limit:g} s; ask again later")
-        try:
-            return self._in_worker(frame, pixels)
-        finally:
-            free.release()
+        return self._in_worker(request_bytes(frame, pixels), lambda worker, end: worker.samples(pixels, end))
+
+    def encode(self, frame: bytes, pixels: PixelDescription, target: str, *, bit_offset: int = 0) -> bytes:
+        """As `encode_here`, in a worker always: codecs take long, and not all let other threads run meanwhile."""
+        described_as(pixels, target)
+        return self._in_worker(request_bytes(frame, pixels, target, bit_offset), _Worker.codestream)
+
+    def encode_all(
+        self, frames: Iterable[tuple[bytes, int]], pixels: PixelDescription, target: str
+    ) -> Iterator[bytes]:
+        """`encode` of each (frame, bit offset), in their order, as many at a time as there are workers."""
+        with ThreadPoolExecutor(self._size, "encode") as threads:
+            begun: deque[Future[bytes]] = deque()
+            try:
+                for frame, bit_offset in frames:
+                    begun.append(threads.submit(self.encode, frame, pixels, target, bit_offset=bit_offset))
+                    # One more than can be worked on, so that no worker waits for the next to be read.
+                    if len(begun) > self._size:
+                        yield begun.popleft().result()
+                while begun:
+                    yield begun.popleft().result()
+            finally:
+                for future in begun:
+                    future.cancel()
 
     def close(self) -> None:
         """End the idle workers. The pool can be used again afterwards."""
@@ -83,11 +105,23 @@ class DecoderPool:
         self._free = threading.BoundedSemaphore(self._size)
         self._idle = []
 
-    def _in_worker(self, frame: bytes, pixels: PixelDescription) -> Array:
-        deadline = time.monotonic() + self._time_limit
-        worker = self._sent(frame, pixels, deadline)
+    def _in_worker(self, request: tuple[bytes, bytes], receive: Callable[[_Worker, float], Answered]) -> Answered:
+        """What a worker answers to `request`; one that dies or hangs over it costs this frame and no other."""
+        if os.getpid() != self._process:
+            self._forget()
+        free = self._free
+        if not free.acquire(timeout=self._wait_limit):
+            raise Unavailable(f"every decoder has been busy for {self._wait_limit:g} s; ask again later")
         try:
-            values = worker.receive(pixels, deadline)
+            return self._answered(request, receive)
+        finally:
+            free.release()
+
+    def _answered(self, request: tuple[bytes, bytes], receive: Callable[[_Worker, float], Answered]) -> Answered:
+        deadline = time.monotonic() + self._time_limit
+        worker = self._sent(request, deadline)
+        try:
+            answer = receive(worker, deadline)
         except BaseException as error:
             if not isinstance(error, CannotDecode) or worker.broken:
                 worker.end()
@@ -95,16 +129,16 @@ class DecoderPool:
                 self._put_back(worker)
             raise
         self._put_back(worker)
-        return values
+        return answer
 
-    def _sent(self, frame: bytes, pixels: PixelDescription, deadline: float) -> _Worker:
+    def _sent(self, request: tuple[bytes, bytes], deadline: float) -> _Worker:
         """A worker that has been given the frame; one that had died while idle is replaced."""
         while True:
             with self._lock:
                 reused = self._idle.pop() if self._idle else None
             worker = reused or _Worker(self._memory_limit)
             try:
-                worker.send(frame, pixels, deadline)
+                worker.send(request, deadline)
             except OSError as error:
                 worker.end()
                 if reused is None:
@@ -136,21 +170,31 @@ class _Worker:
                 start_new_session=True,
             )
 
-    def send(self, frame: bytes, pixels: PixelDescription, deadline: float) -> None:
+    def send(self, request: tuple[bytes, bytes], deadline: float) -> None:
         """Hand over a frame. Raises OSError when the child is not there to take it."""
-        head, body = request_bytes(frame, pixels)
         self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-        self._socket.sendall(head)
-        self._socket.sendall(body)
+        for part in request:
+            self._socket.sendall(part)
 
-    def receive(self, pixels: PixelDescription, deadline: float) -> Array:
+    def samples(self, pixels: PixelDescription, deadline: float) -> Array:
         """The frame's samples, or CannotDecode: the child's own, or ours with `broken` set when it died or hung."""
-        if self._read(1, deadline) == DECODED:
-            values = np.empty(pixels.shape, pixels.dtype)
-            self._fill(values.reshape(-1).view(np.uint8).data, deadline)
-            return values
-        _, length = FAILED.unpack(b"\1" + self._read(FAILED.size - 1, deadline))
-        raise CannotDecode(self._read(min(length, 4096), deadline).decode("utf-8", "replace"))
+        self._succeeded(deadline)
+        values = np.empty(pixels.shape, pixels.dtype)
+        self._fill(values.reshape(-1).view(np.uint8).data, deadline)
+        return values
+
+    def codestream(self, deadline: float) -> bytes:
+        """The frame encoded anew; raises as `samples`."""
+        self._succeeded(deadline)
+        return self._read(self._length(deadline), deadline)
+
+    def _succeeded(self, deadline: float) -> None:
+        if self._read(1, deadline)[0] == FAILED:
+            text = self._read(min(self._length(deadline), 4096), deadline)
+            raise CannotDecode(text.decode("utf-8", "replace"))
+
+    def _length(self, deadline: float) -> int:
+        return int.from_bytes(self._read(COUNTED.size - 1, deadline), "little")
 
     def end(self) -> None:
         """Kill the child, whatever it is doing, and leave nothing of it behind."""

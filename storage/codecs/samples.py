@@ -44,15 +44,20 @@ def from_codestream(values: Array, bits: int, pixels: PixelDescription) -> Array
         )
     if pixels.syntax.lossy:
         return _clipped(_as_numbers(values, bits, pixels), pixels)
-    return _as_numbers(values, min(bits, pixels.bits_stored), pixels)
+    numbers = _as_numbers(values, bits, pixels)
+    return _cut(numbers, pixels.bits_stored) if bits > pixels.bits_stored else numbers
 
 
 def _as_numbers(values: Array, bits: int, pixels: PixelDescription) -> Array:
     """Two's complement of `bits` bits where the data set is signed, else the lowest `bits` bits (PS3.5 8.1.1)."""
     if values.dtype.kind == "i" and pixels.signed:
         return values.astype(pixels.dtype, copy=False)
-    spare = pixels.dtype.itemsize * 8 - bits
-    numbers = values.astype(pixels.dtype, copy=False)
+    return _cut(values.astype(pixels.dtype, copy=False), bits)
+
+
+def _cut(numbers: Array, bits: int) -> Array:
+    """The lowest `bits` bits, the highest of which is the sign in signed types."""
+    spare = numbers.dtype.itemsize * 8 - bits
     return np.right_shift(np.left_shift(numbers, spare), spare) if spare else numbers
 
 

@@ -1,7 +1,8 @@
 """The process that decodes foreign streams: it may crash, hang or run out of memory, and only one frame is lost.
 
 Wire, over one socket, little endian: request `<II` (lengths), description as JSON, frame bytes; answer `<B` 0 and the
-samples (their size follows from the description), or 1, `<I` length, and a sentence.
+samples (their size follows from the description), or 1, `<I` length, and a sentence, or, where the frame was to be encoded
+anew, 2, `<I` length, and the codestream.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from typing import Any
 import numpy as np
 
 from storage.codecs.decoding import decode_here
+from storage.codecs.encoding import encode_here
 from storage.codecs.pixels import Number, PixelDescription
 from storage.codecs.samples import Array
-from storage.errors import CannotDecode
+from storage.errors import CannotDecode, NotAcceptable
 
 REQUEST = struct.Struct("<II")
-FAILED = struct.Struct("<BI")
-DECODED = b"\0"
+# How an answer begins that says how long it is.
+COUNTED = struct.Struct("<BI")
+DECODED, FAILED, ENCODED = 0, 1, 2
 
 
-def request_bytes(frame: bytes, pixels: PixelDescription) -> tuple[bytes, bytes]:
-    """The head and the body of a request."""
-    description = json.dumps(asdict(pixels)).encode()
+def request_bytes(frame: bytes, pixels: PixelDescription, target: str = "", bit_offset: int = 0) -> tuple[bytes, bytes]:
+    """The head and the body of a request: to decode, or to encode in the transfer syntax `target`."""
+    description = json.dumps({"pixels": asdict(pixels), "target": target, "bit_offset": bit_offset}).encode()
     return REQUEST.pack(len(description), len(frame)) + description, frame
 
 
@@ -42,17 +45,22 @@ def main(descriptor: int, memory_limit: int) -> None:
 
 
 def answer(peer: socket.socket, description_length: int, frame_length: int) -> None:
-    """Read one request's rest, decode it, send samples or a sentence."""
-    described: dict[str, Any] = json.loads(_receive(peer, description_length))
-    described["number"] = Number(described["number"])
+    """Read one request's rest, do what it asks, send samples, a codestream or a sentence."""
+    asked: dict[str, Any] = json.loads(_receive(peer, description_length))
+    described: dict[str, Any] = asked["pixels"]
+    pixels = PixelDescription(**{**described, "number": Number(described["number"])})
     frame = _receive(peer, frame_length)
     try:
-        values: Array = np.ascontiguousarray(decode_here(frame, PixelDescription(**described)))
-    except (CannotDecode, MemoryError) as error:
+        if asked["target"]:
+            encoded = encode_here(frame, pixels, asked["target"], bit_offset=asked["bit_offset"])
+            peer.sendall(COUNTED.pack(ENCODED, len(encoded)) + encoded)
+            return
+        values: Array = np.ascontiguousarray(decode_here(frame, pixels))
+    except (CannotDecode, NotAcceptable, MemoryError) as error:
         text = (str(error) or "decoding the frame needs more memory than is allowed").encode()
-        peer.sendall(FAILED.pack(1, len(text)) + text)
+        peer.sendall(COUNTED.pack(FAILED, len(text)) + text)
         return
-    peer.sendall(DECODED)
+    peer.sendall(bytes((DECODED,)))
     peer.sendall(values.reshape(-1).view(np.uint8).data)
 
 
