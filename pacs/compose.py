@@ -120,6 +120,9 @@ def web_application(
                 public_url=settings.public_url,
                 stopping=stopping,
             ),
+            *admin.page_routes(
+                archive, calling=settings.ae_title, unknown_callers=settings.unknown_callers_now
+            ),
             *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer"), pages),
         ]
     )

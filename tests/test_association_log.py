@@ -273,9 +273,9 @@ def test_contexts_are_accepted_by_right(server: Serving, archive: Archive, right
     assert {one.result for one in association.rejected_contexts} == {1}
     association.release()
     reason = logged(archive).reason
-    assert "it has no right to" in reason
-    assert "give it with pacs ae rights" in reason
-    assert all(needs in reason.partition("right to")[2] for _, needs in SERVICES if needs is not right)
+    assert reason.startswith("CT1 has no right to ")
+    assert "give it in /admin/, or with pacs ae rights CT1 +" in reason
+    assert all(f"+{needs}" in reason for _, needs in SERVICES if needs is not right)
 
 
 def test_without_the_right_to_store_retrieving_goes_on_and_storing_is_not_authorized(

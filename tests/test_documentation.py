@@ -39,6 +39,7 @@ def test_every_address_is_documented(archive: Archive) -> None:
     text = reference.REFERENCE.read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `([^`]*)`", text, re.MULTILINE))
     pages = viewer.routes(None) + health.routes({}, Metrics()) + admin.routes(archive, calling="LIGHTBOX")
+    pages += admin.page_routes(archive, calling="LIGHTBOX", unknown_callers="ask")
     paths = {route.path for route in [*pages, *dicomweb.routes(archive)] if isinstance(route, Route)}
     # The last route of DICOMweb and the viewer's files take any path: no address of their own.
     missing = {path for path in paths if "{rest:path}" not in path and path != "/dicom-web"}

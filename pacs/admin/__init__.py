@@ -1,4 +1,4 @@
-"""Administration over HTTP: the API under `/api`."""
+"""Administration over HTTP: the API under `/api`, and pages that use it under `/admin/`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from collections.abc import Callable
 
 from starlette.routing import BaseRoute
 
-from pacs.admin import associations, callers, deleted, entities, holds, procedure_steps, quarantine, worklist
+from pacs.admin import (
+    associations,
+    callers,
+    deleted,
+    entities,
+    holds,
+    pages,
+    procedure_steps,
+    quarantine,
+    worklist,
+)
 from pacs.admin.api import routes as _routes
 from pacs.admin.principals import Rule, everybody
 from pacs.tls import Credentials
 from storage.archive import Archive
 
-__all__ = ["routes"]
+__all__ = ["page_routes", "routes"]
 
 
 def routes(
@@ -41,3 +51,10 @@ def routes(
         *procedure_steps.operations(index),
     )
     return _routes(table, rule=rule, public_url=public_url)
+
+
+def page_routes(
+    archive: Archive, *, calling: str, unknown_callers: str, rule: Rule = everybody
+) -> list[BaseRoute]:
+    """Every page. `unknown_callers` is what the settings say of them."""
+    return pages.routes(archive.index, calling=calling, unknown_callers=unknown_callers, rule=rule)

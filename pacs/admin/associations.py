@@ -115,13 +115,7 @@ def operations(index: Index, stopping: Callable[[], bool] = lambda: False) -> tu
         return AssociationPage(associations=[shown_of(one) for one in shown], next=following)
 
     def one(asked: Asked) -> WholeAssociation:
-        text = asked.path["number"]
-        known = text.isascii() and text.isdigit() and len(text) < 19
-        found = associations.one_of(index, int(text)) if known else None
-        if found is None:
-            raise NotFound("there is no such association in the log, or it was long ago; search it with GET /api/associations")
-        contexts = [_context(context) for context in found.contexts]
-        return WholeAssociation(**shown_of(found).model_dump(), presentation_contexts=contexts)
+        return whole(index, asked.path["number"])
 
     return (
         Operation("GET", "/api/associations", page, "The log of associations.", gives=AssociationPage, asks=AssociationFilter),
@@ -178,6 +172,16 @@ class _Feeds:
         except LightboxError:
             # The database is away: what is written when it is back comes then.
             return []
+
+
+def whole(index: Index, number: str) -> WholeAssociation:
+    """The entry of this number, as text. Raises NotFound."""
+    known = number.isascii() and number.isdigit() and len(number) < 19
+    found = associations.one_of(index, int(number)) if known else None
+    if found is None:
+        raise NotFound("there is no such association in the log, or it was long ago; search it with GET /api/associations")
+    contexts = [_context(context) for context in found.contexts]
+    return WholeAssociation(**shown_of(found).model_dump(), presentation_contexts=contexts)
 
 
 def shown_of(one: Entry) -> Association:

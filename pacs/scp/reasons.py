@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from pacs.scp.negotiation import (
@@ -65,11 +66,12 @@ def end(how: str, text: str) -> str:
 
 def name_of(uid: str) -> str:
     """A UID by its name, where it has one."""
-    name = UID(uid).name
+    # Whatever a peer has sent as one.
+    name = UID(uid, IGNORE).name
     return name if name and name != uid else uid
 
 
-def refused_contexts(request: AssociateRequest, answered: Sequence[AnsweredContext], missing: Iterable[str]) -> str:
+def refused_contexts(request: AssociateRequest, answered: Sequence[AnsweredContext], missing: Sequence[str]) -> str:
     """Why presentation contexts were refused, in a sentence for each kind of reason; empty when none that matters was.
 
     `missing` are the names of the rights that the caller would need.
@@ -84,15 +86,16 @@ def refused_contexts(request: AssociateRequest, answered: Sequence[AnsweredConte
         if answer.result != ACCEPTED and one.abstract_syntax not in accepted:
             syntaxes = refused.setdefault(answer.result, {}).setdefault(one.abstract_syntax, [])
             syntaxes += [uid for uid in one.transfer_syntaxes if uid not in syntaxes]
-    return "; ".join(text for text in (_rights(refused, missing), _syntaxes(refused), _unsupported(refused)) if text)
+    return "; ".join(text for text in (_rights(refused, missing, request.calling_ae), _syntaxes(refused), _unsupported(refused)) if text)
 
 
-def _rights(refused: dict[int, dict[str, list[str]]], missing: Iterable[str]) -> str:
+def _rights(refused: dict[int, dict[str, list[str]]], missing: Sequence[str], calling: str) -> str:
     found = refused.get(USER_REJECTION)
     if not found:
         return ""
-    rights = ", ".join(missing)
-    return f"{_names(found)}: {'it has' if rights else 'there is'} no right to {rights or 'that'}: give it with pacs ae rights"
+    what, words = " or ".join(missing), " ".join(f"+{right}" for right in missing)
+    title = f"'{calling}'" if " " in calling else calling
+    return f"{calling} has no right to {what} ({_names(found)}): give it in /admin/, or with pacs ae rights {title} {words}"
 
 
 def _syntaxes(refused: dict[int, dict[str, list[str]]]) -> str:

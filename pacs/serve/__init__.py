@@ -99,7 +99,7 @@ def _tell(settings: Settings, listeners: Mapping[Kind, Listeners]) -> None:
     lines = [f"Lightbox serves {settings.folder}"]
     if (web := listeners.get(Kind.WEB, Listeners()).plain) is not None:
         url = settings.public_url or f"http://{shown(web)}"
-        lines += [f"  viewer     {url}/", f"  DICOMweb   {url}/dicom-web"]
+        lines += [f"  viewer     {url}/", f"  DICOMweb   {url}/dicom-web", f"  admin      {url}/admin/"]
     plain, tls = listeners.get(Kind.DIMSE, Listeners())
     for name, listener in (("DIMSE    ", plain), ("DIMSE TLS", tls)):
         if listener is not None:

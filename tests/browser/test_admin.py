@@ -1,0 +1,166 @@
+"""An installer and an administrator: a sender is refused, seen, let in by one click, and sends; in a real Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.ohif import Complaints
+from tests.support.lightbox import Lightbox, running
+from tests.support.made import instance
+
+pytestmark = [pytest.mark.browser, pytest.mark.dcmtk, pytest.mark.xdist_group("browser")]
+DCMTK = Path("/usr/bin")
+
+
+@pytest.fixture(scope="module")
+def lightbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lightbox]:
+    """A server that asks about callers that it does not know."""
+    folder = tmp_path_factory.mktemp("admin")
+    with running(folder / "data", PACS_UNKNOWN_CALLERS="ask", PACS_WORKERS="1") as server:
+        (folder / "image.dcm").write_bytes(instance())
+        yield server
+
+
+@pytest.fixture
+def page(chromium: Browser, lightbox: Lightbox, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A tab in which nothing may go wrong unseen; of a refusal that is the test's own, `refused` is the mark."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    tab.set_default_timeout(20_000)
+    complaints = Complaints(tab, lightbox.url)
+    yield tab
+    context.close()
+    expected = [f"400: {lightbox.url}{mark.args[0]}" for mark in request.node.iter_markers("refused")]
+    assert complaints.found == expected
+
+
+def send(server: Lightbox, calling: str) -> bool:
+    """storescu as that AE title; whether it was taken."""
+    if not shutil.which("storescu", path=str(DCMTK)):
+        pytest.skip("DCMTK's storescu is not installed: nothing is tested with it")
+    command = [str(DCMTK / "storescu"), "-aet", calling, "-aec", "LIGHTBOX", "127.0.0.1", str(server.dimse_port)]
+    done = subprocess.run([*command, str(server.data_folder.parent / "image.dcm")], capture_output=True, timeout=60, check=False)
+    return done.returncode == 0
+
+
+def studies(server: Lightbox) -> int:
+    answer = httpx.get(f"{server.url}/dicom-web/studies", headers={"Accept": "application/dicom+json"})
+    return len(answer.json())
+
+
+def test_an_unknown_sender_is_let_in_by_one_click(page: Page, lightbox: Lightbox) -> None:
+    page.goto(f"{lightbox.url}/admin/")
+    expect(page.get_by_text("Nobody is waiting to be let in.")).to_be_visible()
+    assert not send(lightbox, "CT1")
+    card = page.locator("[data-caller='CT1']")
+    # It appears by itself: the page is not loaded again.
+    expect(card).to_contain_text("unknown calling AE title CT1 at 127.0.0.1")
+    expect(card).to_contain_text("for: ")
+    assert studies(lightbox) == 0
+    card.get_by_role("button", name="Allow CT1", exact=True).click()
+    expect(page.locator("#notice")).to_contain_text("CT1 is allowed")
+    expect(card).to_have_count(0)
+    assert send(lightbox, "CT1")
+    assert studies(lightbox) == 1
+    page.reload()
+    expect(page.get_by_role("row", name="CT1")).to_contain_text("127.0.0.1")
+
+
+def test_a_sender_is_blocked_and_unblocked(page: Page, lightbox: Lightbox) -> None:
+    page.goto(f"{lightbox.url}/admin/")
+    assert not send(lightbox, "BAD")
+    page.get_by_role("button", name="Block BAD").click()
+    expect(page.get_by_text("BAD at 127.0.0.1 is blocked.")).to_be_visible()
+    assert not send(lightbox, "BAD")
+    page.get_by_role("button", name="Unblock BAD").click()
+    expect(page.get_by_role("button", name="Unblock BAD")).to_have_count(0)
+
+
+def test_a_sender_is_let_in_with_chosen_rights(page: Page, lightbox: Lightbox) -> None:
+    page.goto(f"{lightbox.url}/admin/")
+    assert not send(lightbox, "WS1")
+    card = page.locator("[data-caller='WS1']")
+    card.get_by_text("Allow with other rights").click()
+    card.get_by_label("store").uncheck()
+    card.get_by_label("find").check()
+    card.get_by_label("from any address").check()
+    card.get_by_role("button", name="Allow WS1 with these rights").click()
+    expect(card).to_have_count(0)
+    node = httpx.get(f"{lightbox.url}/api/aes/WS1").json()
+    assert "find" in node["rights"]
+    assert "store" not in node["rights"]
+    assert node["addresses"] == []
+    assert not send(lightbox, "WS1")
+
+
+def test_the_log_is_live_and_says_why(page: Page, lightbox: Lightbox) -> None:
+    page.goto(f"{lightbox.url}/admin/associations")
+    expect(page.locator("#live")).to_have_text("live")
+    assert not send(lightbox, "MR7")
+    row = page.get_by_role("row").filter(has_text="MR7").first
+    expect(row).to_contain_text("refused")
+    expect(row).to_contain_text("allow it under 'wants to connect'")
+    row.get_by_role("link").click()
+    expect(page.get_by_role("heading", name="Presentation contexts")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="CT Image Storage").first).to_contain_text("not answered")
+    page.goto(f"{lightbox.url}/admin/associations")
+    page.get_by_label("AE title").fill("nobody")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("Nothing is in the log for that.")).to_be_visible()
+
+
+@pytest.mark.refused("/api/aes/ITSELF")
+def test_a_mistake_is_explained_and_mended(page: Page, lightbox: Lightbox) -> None:
+    page.goto(f"{lightbox.url}/admin/")
+    page.get_by_text("Add a node").click()
+    form = page.locator("form[data-url='/api/aes/{title}']")
+    form.get_by_label("AE title").fill("ITSELF")
+    form.get_by_label("Host").fill("127.0.0.1")
+    form.get_by_label("Port").fill("1")
+    form.get_by_label("May call from").fill("10.0.0.0/33")
+    form.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("alert")).to_contain_text("give an allowed address as 10.1.2.3")
+    form.get_by_label("May call from").fill("10.0.0.0/8\n2001:db8::7")
+    form.get_by_role("button", name="Add").click()
+    row = page.get_by_role("row", name="ITSELF")
+    expect(row).to_contain_text("10.0.0.0/8, 2001:db8::7")
+    row.get_by_role("button", name="Echo ITSELF").click()
+    expect(row.locator("li").last).to_contain_text("nothing listens on port 1")
+
+
+def test_an_echo_says_how_far_it_came(page: Page, lightbox: Lightbox) -> None:
+    place = {"host": "127.0.0.1", "port": lightbox.dimse_port, "addresses": ["127.0.0.0/8", "::1"]}
+    httpx.put(f"{lightbox.url}/api/aes/LIGHTBOX", json=place).raise_for_status()
+    page.goto(f"{lightbox.url}/admin/aes/LIGHTBOX")
+    page.get_by_role("button", name="Echo 127.0.0.1").click()
+    expect(page.locator("#steps li").last).to_contain_text("answered with status 0x0000")
+    page.get_by_label("Description").fill("ourselves")
+    page.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row", name="LIGHTBOX").filter(has_text="ourselves")
+    expect(row).to_contain_text("127.0.0.0/8, ::1")
+    row.get_by_role("link", name="LIGHTBOX").click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("ourselves")).to_have_count(0)
+
+
+def test_our_own_titles(page: Page, lightbox: Lightbox) -> None:
+    page.goto(f"{lightbox.url}/admin/")
+    page.get_by_text("Add an AE title of this archive").click()
+    form = page.locator("form[data-url='/api/own-aes/{title}']")
+    form.get_by_label("AE title").fill("RESEARCH")
+    form.get_by_label("May be called by").fill("CT1\nWS 1\n")
+    form.get_by_label("Unknown callers").select_option("refuse")
+    form.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row", name="RESEARCH")
+    expect(row).to_contain_text("CT1, WS 1")
+    page.on("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Remove RESEARCH").click()
+    expect(row).to_have_count(0)

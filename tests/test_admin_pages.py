@@ -1,0 +1,150 @@
+"""The pages of administration: what they show, that nothing in them is markup that came from outside, and their guards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from starlette.types import Scope
+
+from pacs import admin
+from pacs.admin import pages
+from pacs.admin.callers import Allowing
+from pacs.admin.entities import OwnTitle, Place
+from pacs.admin.principals import Principal
+from storage.archive import Archive
+from storage.index.ae import AeTitle, OwnAe, Right, add_ae_title, add_own_ae
+from storage.index.associations import Entry, Outcome, Proposed, write
+from storage.index.callers import block
+from storage.problems import WebRefusal
+
+EVIL = "<b>'\"&"
+PATHS = ("/admin/", "/admin/aes/CT1", "/admin/associations", "/admin/associations/1", "/admin/parts/callers", "/admin/parts/associations")
+
+
+@pytest.fixture
+def web(archive: Archive) -> Iterator[TestClient]:
+    index = archive.index
+    add_ae_title(index, AeTitle("CT1", EVIL, 104, EVIL))
+    add_own_ae(index, OwnAe("RESEARCH", EVIL, ("A'<B",)))
+    block(index, EVIL)
+    write(index, [
+        Entry("a", Outcome.REFUSED, "10.0.0.5", EVIL, EVIL, EVIL, contexts=(Proposed(EVIL, (EVIL,), -1),), asks=True, rights=frozenset({Right.ECHO})),
+        Entry("b", Outcome.ACCEPTED, "10.0.0.5", "CT1", "LIGHTBOX", "", "released", operations={"C-STORE 0000": 7}, received=5_000_000, seconds=2.5),
+    ])  # fmt: skip
+    application = Starlette(routes=admin.page_routes(archive, calling="LIGHTBOX", unknown_callers="ask"))
+    with TestClient(application, base_url="http://pacs.test", raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_from_outside_is_markup(web: TestClient, path: str) -> None:
+    answer = web.get(path)
+    assert answer.status_code == 200
+    assert "<b>" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "unsafe" not in policy
+    # No script, style or handler is inline, and nothing comes from elsewhere.
+    assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|style=|https?://", answer.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/admin/", ["CT1", "RESEARCH", "LIGHTBOX", "Wants to connect", "10.0.0.5", "for: echo", "Blocked", "<strong>ask</strong>"]),
+        ("/admin/aes/CT1", ['value="104"', 'value="store" data-as="list" checked']),
+        ("/admin/associations", ["refused", "accepted, released", "7 × C-STORE 0000", "4.8 MiB in", "2.5 s"]),
+        ("/admin/associations?outcome=refused&ae=&since=", ["refused"]),
+        ("/admin/associations/1", ["not answered", "Presentation contexts"]),
+        ("/admin/associations?ae=nobody", ["Nothing is in the log for that."]),
+    ],
+)
+def test_what_is_shown(web: TestClient, path: str, says: list[str]) -> None:
+    text = web.get(path).text
+    assert [one for one in says if one not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "model"),
+    [
+        ("/admin/aes/CT1", "/api/aes/CT1", Place),
+        ("/admin/", "/api/aes/{title}", Place),
+        ("/admin/", "/api/own-aes/{title}", OwnTitle),
+        ("/admin/parts/callers", "/api/callers/2/allow", Allowing),
+    ],
+)
+def test_a_form_has_every_member_of_what_it_replaces(web: TestClient, path: str, form: str, model: type[BaseModel]) -> None:
+    """What a form does not name, saving it would reset."""
+    (inside,) = re.findall(rf'<form [^>]*data-url="{re.escape(form)}".*?</form>', web.get(path).text, re.DOTALL)
+    assert set(re.findall(r' name="(\w+)"', inside)) - {"title"} == set(model.model_fields)
+
+
+def test_the_log_has_pages(web: TestClient, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_ROWS", 1)
+    text = web.get("/admin/associations").text
+    (older,) = re.findall(r'href="(\?[^"]*before=\d+)"', text)
+    text = web.get("/admin/associations" + older.replace("&amp;", "&")).text
+    assert "refused" in text
+    assert "data-feed" not in text, "an older page is not live"
+    assert "Older" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("GET", "/admin/aes/NOBODY", 404, "There is no node of this AE title"),
+        ("GET", "/admin/aes/A%00B", 404, "There is no node"),
+        ("GET", "/admin/associations/99", 404, "There is no such association"),
+        ("GET", "/admin/associations/x", 404, "There is no such association"),
+        ("GET", "/admin/associations?limit=x", 400, "use the form above the log"),
+        ("GET", "/admin/static/secret", 404, "There is no such file"),
+        ("POST", "/admin/", 405, "Use GET"),
+    ],
+)
+def test_refusals(web: TestClient, method: str, path: str, status: int, says: str) -> None:
+    answer = web.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert says.lower() in answer.text.lower()
+
+
+def test_behind_a_prefix_every_address_has_it(archive: Archive) -> None:
+    application = Starlette(routes=admin.page_routes(archive, calling="LIGHTBOX", unknown_callers="ask"))
+    web = TestClient(application, base_url="http://pacs.test", root_path="/pacs")
+    text = web.get("/pacs/admin/").text
+    addresses = re.findall(r'(?:href|src)="([^"]*)"', text)
+    assert all(one.startswith(("/pacs/", "#", "data:,")) for one in addresses), addresses
+    assert 'data-root="/pacs"' in text
+    assert web.get("/pacs/admin", follow_redirects=False).headers["location"] == "/pacs/admin/"
+
+
+def test_style_and_script_are_kept_by_browsers_until_they_change(web: TestClient) -> None:
+    for address in re.findall(r'(?:href|src)="(/admin/static/[^"]*)"', web.get("/admin/").text):
+        answer = web.get(address)
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-type"].startswith(("text/css", "text/javascript"))
+        assert re.search(r"\?v=[0-9a-f]{12}$", address)
+
+
+def test_every_page_asks_who_it_is_first(archive: Archive) -> None:
+    def nobody(_scope: Scope) -> Principal:
+        raise WebRefusal(401, "nobody is signed in", "sign in")
+
+    application = Starlette(
+        routes=admin.page_routes(archive, calling="LIGHTBOX", unknown_callers="ask", rule=nobody)
+    )
+    web = TestClient(application, base_url="http://pacs.test")
+    for path in (*PATHS, "/admin/static/admin.js"):
+        assert web.get(path).status_code == 401, path
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (5 << 20, "5.0 MiB"), (1 << 52, "4096.0 TiB")]
+)
+def test_sizes(number: int, text: str) -> None:
+    assert pages._size(number) == text
