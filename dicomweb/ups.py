@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 from anyio import to_thread
@@ -23,6 +24,7 @@ from dicomweb.request_body import batches
 from dicomweb.search_formats import WRITERS
 from dicomweb.search_parameters import asked_of, attribute_path
 from dicomweb.settings import WebSettings
+from storage import json_model
 from storage.attributes import tag_of
 from storage.errors import BadRequest, LimitExceeded, WorkitemRefused
 from storage.procedure_steps import (
@@ -178,7 +180,7 @@ class Worklist:
         conditions_of(filters)
         subscribe = partial(self._workitems.subscribe, uid, ae_title, locked=locked, filters=filters)
         await to_thread.run_sync(subscribe)
-        channel = f"{call.root}/subscribers/{call.path['requester']}"
+        channel = f"{call.root}/subscribers/{quote(ae_title)}"
         return Answer(201, {"Content-Location": channel.replace("http", "ws", 1) if channel.startswith("http") else channel})
 
     def unsubscribe(self, call: Call) -> Answer:
@@ -208,11 +210,15 @@ def dataset_of(content_type: str, body: bytes) -> Dataset:
     """The one data set in a body. Raises BadRequest, and WebRefusal 415 for a type that is neither JSON nor XML."""
     kinds = parse_accept(content_type)
     kind = kinds[0].type if kinds else ""
-    if kind == DICOM_XML:
-        return from_xml(body)
-    if kind not in (DICOM_JSON, JSON):
+    if kind not in (DICOM_JSON, JSON, DICOM_XML):
         accepted = ", ".join((DICOM_JSON, JSON, DICOM_XML))
         raise WebRefusal(415, "the body is of a type that is not read here", f"send one of {accepted}", {"Accept": accepted})
+    found = from_xml(body) if kind == DICOM_XML else _from_json(body)
+    json_model.check(found)
+    return found
+
+
+def _from_json(body: bytes) -> Dataset:
     try:
         found: Any = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -16,6 +16,7 @@ _PORTS = {"http": "80", "https": "443"}
 # token or quoted-string (RFC 9110 5.6), separated by semicolons and commas: a list of elements of pairs (RFC 7239 4).
 _PAIR = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*([;,]|$)')
 _MOST_HOPS = 32
+_CUSTOMARY = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,21 @@ class Proxies:
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def origin(self, peer: str, headers: Mapping[str, str]) -> Origin | None:
-        """What came before `peer`, which sent `headers` (names in lower case); None when its word is not taken.
+        """What came before `peer`, which sent `headers` (names in lower case); None when its word is not taken: it is not
+        trusted, or Forwarded and X-Forwarded-* contradict each other.
 
         Every proxy adds itself on the right, so the lists are read from there, for as long as the one who added is
         trusted: what a client wrote itself stands further left, and is never reached.
         """
         if peer not in self:
             return None
-        if "forwarded" in headers:
-            return self._standard(headers["forwarded"], headers)
-        return self._customary(headers)
+        if "forwarded" not in headers:
+            return self._customary(headers)
+        told = self._standard(headers["forwarded"], headers)
+        if _CUSTOMARY.isdisjoint(headers) or _agree(told, self._customary(headers)):
+            return told
+        # A proxy that writes one kind passes the other on as the client wrote it, and nobody knows which it writes.
+        return None
 
     def _standard(self, text: str, headers: Mapping[str, str]) -> Origin:
         client, scheme, authority = "", "", ""
@@ -90,6 +96,12 @@ class Forwarded:
         await self._app(scope, receive, send)
 
 
+def _agree(one: Origin, other: Origin) -> bool:
+    """Whether both kinds of headers name the same client, and nothing that they both say differs."""
+    pairs = ((one.scheme, other.scheme), (one.authority, other.authority))
+    return one.client == other.client and all(not a or not b or a == b for a, b in pairs)
+
+
 def _apply(scope: Scope, origin: Origin) -> None:
     if origin.client:
         scope["client"] = (origin.client, 0)
@@ -101,6 +113,8 @@ def _apply(scope: Scope, origin: Origin) -> None:
         scope["headers"] = [(b"host", origin.authority.encode("ascii")), *others]
     if origin.prefix:
         scope["root_path"] = origin.prefix + scope.get("root_path", "")
+        # A path of ASGI has its root in it; without, a route whose name is that of the prefix would lose it.
+        scope["path"] = origin.prefix + scope["path"]
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -144,7 +144,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Annotated[Words, AfterValidator(_networks)] = Field(
         default=(),
-        description="addresses or networks of proxies whose Forwarded and X-Forwarded headers are believed, separated by commas",
+        description="addresses or networks of proxies whose Forwarded or X-Forwarded headers are believed, separated by commas; where"
+        " the two contradict each other, neither is: have the proxy remove the kind that it does not write",
     )
 
     cors_origins: Annotated[Words, AfterValidator(_origins)] = Field(

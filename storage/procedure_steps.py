@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Any, Final, NamedTuple
 
-from pydicom.datadict import dictionary_VR
-
-from storage.attributes import name_of, tag_of
+from storage import json_model
+from storage.attributes import tag_of
 from storage.errors import BadRequest, WorkitemRefused
-from storage.matching.times import moment
 from storage.types import Dataset
 
 PUSH_SOP_CLASS: Final = "1.2.840.10008.5.1.4.34.6.1"
@@ -25,9 +23,7 @@ GLOBAL: Final = "1.2.840.10008.5.1.4.34.5"
 FILTERED: Final = "1.2.840.10008.5.1.4.34.5.1"
 
 _SCHEDULED_BY: Final = "Lightbox"
-_TAG = re.compile(r"[0-9A-F]{8}")
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
-_DEEPEST: Final = 16
 
 
 class State(StrEnum):
@@ -240,7 +236,7 @@ def created(uid: str, dataset: Dataset, now: str) -> Changed:
     """
     if not is_uid(uid):
         raise BadRequest("the UID of the workitem is not a UID; send digits and dots, 64 at most")
-    check_shape(dataset)
+    json_model.check(dataset)
     given = dict(dataset)
     if str(_value(given.pop(SOP_INSTANCE, {})) or uid) != uid:
         raise WorkitemRefused(Refusal.INVALID_VALUE, "SOPInstanceUID is not the UID that the request names; leave it out")
@@ -265,7 +261,7 @@ def updated(item: Workitem, transaction: str, dataset: Dataset, now: str) -> Cha
 
     Raises BadRequest, WorkitemRefused.
     """
-    check_shape(dataset)
+    json_model.check(dataset)
     if item.state in FINAL:
         raise _refused(Refusal.NO_LONGER, item)
     if item.state is State.IN_PROGRESS:
@@ -317,7 +313,7 @@ def state_changed(item: Workitem, transaction: str, asked: str, now: str) -> Cha
 def cancel_asked(item: Workitem, request: Dataset, requester: str, now: str, *, heard: bool) -> Changed:
     """What a request for cancellation does (PS3.4 CC.2.2): one that nobody has claimed is canceled, the performer of another
     is told. `heard`: somebody subscribes to it. Raises BadRequest, WorkitemRefused."""
-    check_shape(request)
+    json_model.check(request)
     fields = {tag: request[tag] for tag in CANCEL_FIELDS if tag in request}
     if item.state is State.CANCELED:
         return Changed(item, remark=Remark.ALREADY_CANCELED)
@@ -343,31 +339,6 @@ def state_report(item: Workitem) -> Told:
     return Told(Event.STATE_REPORT, fields)
 
 
-def check_shape(dataset: Any, depth: int = 0) -> None:
-    """Raises BadRequest unless `dataset` is one of the DICOM JSON model (PS3.18 F.2), its VRs those of the dictionary."""
-    if not isinstance(dataset, Mapping) or depth > _DEEPEST:
-        raise BadRequest(f"the body is no data set of the DICOM JSON model, or nested more than {_DEEPEST} deep")
-    for tag, element in dataset.items():
-        if not (isinstance(tag, str) and _TAG.fullmatch(tag) and isinstance(element, Mapping)):
-            raise BadRequest("the body is no data set of the DICOM JSON model: tags are eight upper-case hex digits, elements objects")
-        values = element.get("Value", [])
-        if not isinstance(values, list) or (element.get("vr") not in (vrs := _vrs(tag)) and vrs):
-            raise BadRequest(f"{name_of(tag)} has another VR than the data dictionary, or values that are no list")
-        if element["vr"] == "SQ":
-            for one in values:
-                check_shape(one, depth + 1)
-        elif element["vr"] == "DT" and not all(one is None or moment(str(one)) for one in values):
-            raise BadRequest(f"{name_of(tag)} is no date and time; write YYYYMMDDHHMMSS")
-
-
-def _vrs(tag: str) -> tuple[str, ...]:
-    """The VRs that a tag may have; none when no dictionary knows it."""
-    try:
-        return tuple(dictionary_VR(int(tag, 16)).split(" or "))
-    except KeyError:
-        return ()
-
-
 def _required(given: dict[str, Mapping[str, Any]]) -> bool:
     """Adds what type 2 lets be empty; whether there was any. Raises WorkitemRefused for what type 1 lacks."""
     added = False
@@ -379,7 +350,7 @@ def _required(given: dict[str, Mapping[str, Any]]) -> bool:
             why = Refusal.MISSING_VALUE if present else Refusal.MISSING_ATTRIBUTE
             raise WorkitemRefused(why, f"{rule.keyword} must have a value in a new workitem")
         if rule.create in ("2", "empty") and not present:
-            given[tag], added = {"vr": _vrs(tag)[0]}, True
+            given[tag], added = {"vr": json_model.vrs_of(tag)[0]}, True
     return added
 
 

@@ -36,6 +36,7 @@ PURE = (
     "storage.part10",
     "storage.pieces",
     "storage.private",
+    "storage.json_model",
     "storage.procedure_steps",
     "storage.rejection",
     "storage.rewriting",

@@ -41,8 +41,12 @@ CASES: list[tuple[str, dict[str, str], Origin | None]] = [
     (NEAR, {"forwarded": 'For="[2001:db8::1]:4711"; Proto=https; Host="pacs.example:8443"'}, Origin("2001:db8::1", "https", "pacs.example:8443")),
     (NEAR, {"forwarded": "for=_hidden;proto=https"}, Origin("", "https")),
     (NEAR, {"forwarded": "for=unknown, for=203.0.113.9;by=10.0.0.1"}, Origin(CLIENT)),
-    # It comes before the customary headers.
-    (NEAR, {"forwarded": "host=a.example", "x-forwarded-host": "b.example", "x-forwarded-prefix": "/p"}, Origin("", "", "a.example", "/p")),
+    # Both kinds, from a proxy that writes both; where they contradict, one of them is the client's own, and neither is believed.
+    (NEAR, {"forwarded": "for=203.0.113.9;host=a.example", "x-forwarded-for": CLIENT, "x-forwarded-proto": "https"}, Origin(CLIENT, "", "a.example")),
+    (NEAR, {"forwarded": "host=a.example", "x-forwarded-prefix": "/p"}, Origin("", "", "a.example", "/p")),
+    (NEAR, {"forwarded": "host=a.example", "x-forwarded-host": "b.example", "x-forwarded-prefix": "/p"}, None),
+    (NEAR, {"forwarded": "for=1.1.1.1;host=evil.example", "x-forwarded-for": CLIENT}, None),
+    (NEAR, {"forwarded": "proto=http", "x-forwarded-proto": "https"}, None),
     # Two proxies, both trusted: what the outer one said.
     (NEAR, {"forwarded": "for=203.0.113.9;proto=https;host=pacs.example, for=192.168.1.5;proto=http;host=inner"}, Origin(CLIENT, "https", "pacs.example")),
     (NEAR, {"forwarded": "for=203.0.113.9, for=192.168.1.5;proto=https;host=pacs.example"}, Origin(CLIENT, "https", "pacs.example")),
@@ -106,6 +110,14 @@ def test_every_absolute_url(behind: tuple[str, TestClient]) -> None:
     metadata = client.get("studies/1.2.3/metadata", headers=FORWARDED).json()
     uri = metadata[0]["7FE00010"]["BulkDataURI"]
     assert uri.startswith("/imaging/dicom-web/studies/" if peer == NEAR else "/dicom-web/studies/")
+
+
+@pytest.mark.parametrize("prefix", ["/imaging", "/dicom-web", "/dicom-web/studies"])
+def test_a_prefix_may_be_called_like_one_of_our_own_paths(archive: Archive, prefix: str) -> None:
+    application = Forwarded(web.application(archive), TRUSTED)
+    with TestClient(application, base_url="http://inner.test/dicom-web", client=(NEAR, 1)) as client:
+        answer = client.get("workitems/1.2.3", headers={**FORWARDED, "X-Forwarded-Prefix": prefix})
+    assert (answer.status_code, answer.json()["reference"]) == (404, "PS3.18 11.5")
 
 
 def test_the_setting_comes_first(archive: Archive) -> None:

@@ -19,7 +19,7 @@ from dicomweb.native_xml import from_xml, to_xml
 from pacs.hosts import OnlyHosts
 from pacs.processing import ended_workitems
 from pacs.settings import Settings
-from storage import matching, procedure_steps
+from storage import json_model, matching, procedure_steps
 from storage.archive import Archive
 from storage.attributes import tag_of
 from storage.errors import BadRequest, NotFound, WorkitemRefused
@@ -49,7 +49,7 @@ def scheduled(**changes: Any) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for rule in RULES:
         if rule.create in ("2", "empty"):
-            made |= element(rule.keyword, procedure_steps._vrs(tag_of(rule.keyword))[0])
+            made |= element(rule.keyword, json_model.vrs_of(tag_of(rule.keyword))[0])
     made |= element("ScheduledProcedureStepPriority", "CS", "MEDIUM")
     made |= element("ProcedureStepLabel", "LO", "Find nodules")
     made |= element("WorklistLabel", "LO", "CAD")
@@ -118,7 +118,7 @@ def test_what_is_not_created(keyword: str, value: Any, refusal: Refusal) -> None
     dataset = scheduled()
     dataset.pop(tag, None)
     if value is not None:
-        dataset[tag] = {"vr": procedure_steps._vrs(tag)[0], "Value": value}
+        dataset[tag] = {"vr": json_model.vrs_of(tag)[0], "Value": value}
     with pytest.raises(WorkitemRefused, match=keyword) as refused:
         procedure_steps.created(UID, dataset, NOW)
     assert refused.value.reason == refusal
@@ -169,7 +169,7 @@ def test_sequences_nest_only_so_deep() -> None:
     for _ in range(20):
         inner = {"00404025": {"vr": "SQ", "Value": [inner]}}
     with pytest.raises(BadRequest, match="deep"):
-        procedure_steps.check_shape(inner)
+        json_model.check(inner)
 
 
 # ---- states (PS3.4 table CC.1.1-2, CC.2.1)
@@ -256,7 +256,7 @@ def test_a_cancellation_says_when_and_why() -> None:
         (State.SCHEDULED, "", performed(), 0xC310),
         (State.SCHEDULED, "", element("ProcedureStepLabel", "LO"), 0x0121),
         *(
-            (State.SCHEDULED, "", {tag_of(rule.keyword): {"vr": procedure_steps._vrs(tag_of(rule.keyword))[0]}}, 0x0106)
+            (State.SCHEDULED, "", {tag_of(rule.keyword): {"vr": json_model.vrs_of(tag_of(rule.keyword))[0]}}, 0x0106)
             for rule in RULES
             if not rule.change and rule.keyword != "TransactionUID"
         ),
@@ -489,6 +489,14 @@ def test_bodies_that_are_none(pacs: TestClient, content: bytes, kind: str, statu
     assert set(answer.json()) == {"status", "error", "reference", "todo"}
 
 
+@pytest.mark.parametrize("tag", ["00741000", "00081195", "00080018", "00091001"])
+@pytest.mark.parametrize("odd", ["x", {"vr": "UI", "Value": 7}, {"Value": ["x"]}, {"vr": "PN", "Value": ["A^B"]}])
+def test_elements_of_another_shape_are_refused_everywhere(pacs: TestClient, tag: str, odd: Any) -> None:
+    send(pacs, f"workitems?{UID}", scheduled())
+    for method, path in (("POST", "workitems"), ("POST", f"workitems/{UID}"), ("PUT", f"workitems/{UID}/state"), ("POST", f"workitems/{UID}/cancelrequest")):
+        assert send(pacs, path, {tag: odd}, method).status_code == 400, (method, path)
+
+
 def test_xml_both_ways(pacs: TestClient) -> None:
     created = pacs.post(f"workitems?{UID}", content=to_xml(scheduled()), headers={"Content-Type": "application/dicom+xml"})
     assert created.status_code == 201
@@ -632,6 +640,8 @@ def post(url: str, dataset: Any) -> httpx.Response:
 
 def test_events_on_a_websocket(served: str, archive: Archive) -> None:
     """What happened before the channel was opened comes first, what another process does comes too, nothing twice."""
+    spaced = httpx.post(f"{served}/workitems/{GLOBAL}/subscribers/MY%20AE").headers["content-location"]
+    assert spaced.endswith("/subscribers/MY%20AE")
     answer = httpx.post(f"{served}/workitems/{GLOBAL}/subscribers/WATCHER")
     channel = answer.headers["content-location"]
     assert post(f"{served}/workitems?{UID}", scheduled()).status_code == 201
