@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 
 import pydicom
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
-from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from dicomweb.settings import WebSettings
 from storage import commitment, upkeep
 from storage.archive import Archive
-from storage.index import Entry, open_index
+from storage.index import Entry, Index, open_index
+from storage.index.migrations.versions import v0007_non_patient
 from storage.non_patient import BY_SOP_CLASS, CATEGORIES, PARTITION
 from storage.scanner import scan
 from storage.types import DEFAULT_PARTITION, Outcome, Scope, Source
@@ -304,18 +306,15 @@ def test_every_sop_class_of_the_service_class_has_its_category(client: TestClien
         assert found(client, name) == (["1.2.1"] if sop_class in category.sop_classes else [])
 
 
-def test_those_stored_before_move_out_of_the_studies(index_url: str) -> None:
-    index = open_index(index_url)
+def test_those_stored_before_move_out_of_the_studies(index: Index) -> None:
     palette = scan(npi("1.2.1", PALETTE))
     old = Entry(palette, "a/b/c.dcm", "0" * 64, 100, Source("import"), entry().received_at)
     assert old.partition == DEFAULT_PARTITION
     index.add([old, entry()])
-    with index.database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
-    index.close()
-    again = open_index(index_url)
+    with index.database.write() as connection, Operations.context(MigrationContext.configure(connection)):
+        v0007_non_patient.upgrade()
     uids = palette.uids
-    assert [one.uids for one in again.locate(Scope(uids.study, uids.series, uids.instance, PARTITION))] == [uids]
-    assert list(again.locate(Scope(uids.study))) == []
-    assert (again.counts().studies, again.counts().instances) == (1, 2)
-    again.close()
+    assert [one.uids for one in index.locate(Scope(uids.study, uids.series, uids.instance, PARTITION))] == [uids]
+    assert list(index.locate(Scope(uids.study))) == []
+    assert (index.counts().studies, index.counts().instances) == (1, 2)
+    assert set(v0007_non_patient.SOP_CLASSES) == set(BY_SOP_CLASS)
