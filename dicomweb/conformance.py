@@ -251,7 +251,7 @@ def _non_patient() -> str:
     )
     text = table(("category", "SOP classes", "information model", "returned unasked"), rows)
     return (
-        f"{text}\n\nEvery attribute is matched, row by row; parameters as of other searches. Instances come in by C-STORE, STOW-RS at"
+        f"{text}\n\nEvery attribute is matched, row by row; parameters as of other searches. The information models are there for C-FIND, C-MOVE and C-GET too. Instances come in by C-STORE, STOW-RS at"
         " `/studies` and import too; RetrieveURL leads to their category. 409, with A900 as the reason, for what is stored under a"
         " category or a UID that is not its own. `/protocol-approvals` is as CP-2551 has it."
     )

@@ -186,9 +186,13 @@ A presentation context that the caller has no right to use is rejected with resu
 request on one that was accepted for the other role alone is answered with {Status.NOT_AUTHORIZED:04X} (not authorized, PS3.7 C)."""
 
 
+def _short(sop_class_uid: str) -> str:
+    return UID(sop_class_uid).name.removesuffix(" Storage")
+
+
 def _sop_classes() -> str:
     rows = (
-        *((UID(uid).name, uid, _operations(row.kind), ", ".join(row.levels)) for uid, row in SOP_CLASSES.items()),
+        *((UID(uid).name, uid, _operations(row.kind), ", ".join(row.levels or map(_short, row.about))) for uid, row in SOP_CLASSES.items()),
         ("every other storage SOP class", "", "C-STORE", "level 2, full: every attribute is kept (PS3.4 B.4.1)"),
     )
     text = table(("SOP class", "UID", "service", "levels"), rows)

@@ -10,11 +10,13 @@ from typing import Any, TypeAlias
 import structlog
 
 from pacs.dimse import Status
+from pacs.scp import non_patient
 from pacs.scp import query as queries
 from pacs.scp.association import Association, Message
 from pacs.scp.identifiers import Encoder, Identifier
 from pacs.scp.provider import Provider
 from pacs.scp.query import AVAILABILITY, QUERY_LEVEL, RETRIEVE_AE_TITLE, Find, WrongLevel
+from pacs.scp.sop_classes import SOP_CLASSES
 from pacs.scp.store import comment
 from pacs.scp.suboperations import identifier_of
 from pacs.scp.transport import Ended
@@ -101,7 +103,11 @@ class _Search:
 
 
 def stored(identifier: Identifier, _association: Association, message: Message, provider: Provider) -> Asked:
-    """A query for what is stored, at the level that it names."""
+    """A query for what is stored, at the level that it names, or of a model without levels."""
+    about = SOP_CLASSES[message.context.abstract_syntax].about
+    if about:
+        among = non_patient.understand(identifier, about, provider.archive.index)
+        return Asked(non_patient.LEVEL, among.some_unsupported, among.answers)
     found = queries.understand(identifier, message.context, lambda query: _refuses(provider, query))
     return Asked(found.query.level, found.some_unsupported, _matches(found, provider))
 

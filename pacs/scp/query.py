@@ -66,7 +66,7 @@ def understand(identifier: Identifier, context: Context, refuses: Callable[[Quer
     if not context.relational:
         _check_bounds(level, conditions)
     conditions = combined(conditions) if context.combined_times else in_order(conditions)
-    query = Query(level, conditions, frozenset(_fields(keys)), fuzzy=context.fuzzy)
+    query = Query(level, conditions, frozenset(fields_of(keys)), fuzzy=context.fuzzy)
     if refuses(query):
         matchable = tuple(one for one in conditions if not refuses(replace(query, conditions=(one,))))
         unmatched, query = True, replace(query, conditions=matchable)
@@ -131,12 +131,12 @@ def _leaves(dataset: Dataset, above_it: tuple[str, ...]) -> Iterator[tuple[tuple
             yield from _leaves(item, (*above_it, tag))
 
 
-def _fields(dataset: Dataset, above_it: str = "") -> Iterator[str]:
+def fields_of(dataset: Dataset, above_it: str = "") -> Iterator[str]:
     """What is wanted back, as the index takes it: paths with dots; a sequence without keys in it is wanted whole."""
     for tag, element in dataset.items():
         items = element.get("Value") or () if element["vr"] == "SQ" else ()
         if items and items[0]:
-            yield from _fields(items[0], f"{above_it}{tag}.")
+            yield from fields_of(items[0], f"{above_it}{tag}.")
         else:
             yield f"{above_it}{tag}"
 

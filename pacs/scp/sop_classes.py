@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from pydicom.uid import UID
 
+from storage.non_patient import CATEGORIES
 from storage.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from storage.types import Level
 
@@ -39,7 +40,8 @@ class SopClass(NamedTuple):
     """One SOP class. `syntaxes` None: any; `levels` of a query/retrieve model, the uppermost first.
 
     `information` is the service-class-application-information that we support, byte by byte (PS3.7 D.3.3.5): an answer has
-    what was asked for and is here. `both_roles`: the peer may be provider too, where it asks for that role.
+    what was asked for and is here. `both_roles`: the peer may be provider too, where it asks for that role. `about`: the storage
+    SOP classes of a model without levels, whose objects are of no patient.
     """
 
     uid: str
@@ -48,6 +50,7 @@ class SopClass(NamedTuple):
     levels: tuple[Level, ...] = ()
     information: bytes = b""
     both_roles: bool = False
+    about: tuple[str, ...] = ()
 
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -91,6 +94,17 @@ RETRIEVE_INFORMATION: Final = bytes((1,))
 # PS3.4 B.3.1: level 2 (every attribute is kept), signatures are preserved (level 3), nothing is coerced.
 STORAGE_INFORMATION: Final = bytes((2, 0, 3, 0, 0, 0))
 
+# The information models of non-patient objects: root of their UIDs, the number of FIND, which MOVE and GET follow, and what
+# they are about (PS3.4 annexes U, X, BB, HH, II and JJ).
+_NON_PATIENT: Final = (
+    ("1.2.840.10008.5.1.4.38", 2, CATEGORIES["hanging-protocols"].sop_classes),
+    ("1.2.840.10008.5.1.4.39", 2, CATEGORIES["color-palettes"].sop_classes),
+    *((one.removesuffix(".1"), 2, (one,)) for one in CATEGORIES["implant-templates"].sop_classes),
+    ("1.2.840.10008.5.1.4.20", 1, CATEGORIES["defined-procedure-protocols"].sop_classes),
+    ("1.2.840.10008.5.1.4.1.1.200", 4, CATEGORIES["protocol-approvals"].sop_classes),
+    ("1.2.840.10008.5.1.4.1.1.201", 2, CATEGORIES["inventories"].sop_classes),
+)
+
 SOP_CLASSES: Final[dict[str, SopClass]] = {
     row.uid: row
     for row in (
@@ -109,6 +123,11 @@ SOP_CLASSES: Final[dict[str, SopClass]] = {
         SopClass(PATIENT_ROOT_GET, Kind.GET, PLAIN, _PATIENT_ROOT, RETRIEVE_INFORMATION),
         SopClass(STUDY_ROOT_GET, Kind.GET, PLAIN, _STUDY_ROOT, RETRIEVE_INFORMATION),
         SopClass(PATIENT_STUDY_ONLY_GET, Kind.GET, PLAIN, _PATIENT_STUDY_ONLY, RETRIEVE_INFORMATION),
+        *(
+            SopClass(f"{model}.{first + number}", kind, PLAIN, about=about)
+            for model, first, about in _NON_PATIENT
+            for number, kind in enumerate((Kind.FIND, Kind.MOVE, Kind.GET))
+        ),
     )
 }
 

@@ -13,12 +13,14 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from pacs.dimse import Status
+from pacs.scp import non_patient
 from pacs.scp.association import Association, Message
 from pacs.scp.identifiers import Encoder, Identifier, decode
 from pacs.scp.provider import Provider
 from pacs.scp.query import WrongLevel
 from pacs.scp.retrieval import QUERY_LEVEL, MissingKey, understand
 from pacs.scp.selection import Selection, select
+from pacs.scp.sop_classes import SOP_CLASSES
 from pacs.scp.transport import Ended
 from pacs.scu.storing import Outcome, Result
 from storage.attributes import tag_of
@@ -144,8 +146,11 @@ class Retrieve(ABC):
     def _selection(self) -> Selection:
         limit = self.provider.settings.max_identifier_bytes
         identifier = identifier_of(self.association, self.message, limit)
-        retrieval = understand(identifier.dataset, self.message.context.abstract_syntax)
-        return select(self.provider.archive.index, retrieval)
+        model, index = self.message.context.abstract_syntax, self.provider.archive.index
+        about = SOP_CLASSES[model].about
+        if about:
+            return non_patient.select(identifier.dataset, about, index)
+        return select(index, understand(identifier.dataset, model))
 
     def _send_all(self, selection: Selection, send: Send) -> bool:
         """Whether it was cancelled."""
