@@ -15,15 +15,19 @@ from storage.attributes import tag_of
 from storage.errors import BadRequest, NotFound, UnsupportedQuery
 from storage.index import Index, backfill
 from storage.index.backfill import index_attribute
+from storage.index.deletions import Deletions
 from storage.index.find import _plan, _Search
 from storage.index.plan import Plan
 from storage.index.searchable import INDEX_ATTRIBUTE, MOST, SETTLED_SECONDS
 from storage.index.searchable_names import level_named, path_named, vr_named
 from storage.index.searchable_values import write_rows
+from storage.index.settle import WRITE_VALUES
 from storage.index.tables import instance, searchable_value
+from storage.index.values_anew import write_values
 from storage.jobs import JobQueue
 from storage.matching import parse
-from storage.types import Level, Query
+from storage.rejection import Why
+from storage.types import Level, Query, Scope
 from tests.support.entries import entry, values
 from tests.support.indexes import conditions
 
@@ -210,6 +214,47 @@ def test_what_is_deleted_is_not_found(index: Index) -> None:
     with index.database.write() as connection:
         connection.execute(update(instance).where(instance.c.sop_instance_uid.like("1.0.%")).values(deleted_at=1))
     assert instances(index, Level.STUDY, asked("KVP", "120")) == ["1.1"]
+
+
+# An attribute that the series keeps, a private one of the series that only its instances know, and one of the study.
+ABOVE = [("ProtocolName", "", ""), ("00091001", ACME, "series"), ("00091001", ACME, "study")]
+
+
+@pytest.mark.parametrize(("name", "creator", "level"), ABOVE)
+def test_values_of_series_and_study_are_those_of_the_instances_that_are_left(
+    index: Index, name: str, creator: str, level: str
+) -> None:
+    add(index, name, creator=creator, vr="LO", level=level)
+    contents = [with_private(0, value) for value in "xyx"]
+    for number, one in enumerate(contents):
+        uids = replace(one.scan.uids, instance=f"1.0.1.{number}")
+        dataset = {**one.scan.dataset, "00080018": {"vr": "UI", "Value": [uids.instance]}}
+        dataset[tag_of("ProtocolName")] = {"vr": "LO", "Value": ["xyx"[number]]}
+        scan = replace(one.scan, uids=uids, dataset=dataset, json=orjson.dumps(dataset))
+        index.add([replace(one, scan=scan, sha256=f"{number}", object_key=f"{number}")])
+
+    def found() -> list[str]:
+        write_values_of(index)
+        return [value for value in "xy" if instances(index, Level.STUDY, asked(name, value, "LO", creator))]
+
+    kept = not creator
+    assert found() == (["x"] if kept else ["x", "y"])
+    made = [Deletions(index).delete(Scope("1.0", "1.0.1", f"1.0.1.{number}"), Why(), "x").id for number in (0, 1)]
+    assert found() == ["x"]
+    made.append(Deletions(index).delete(Scope("1.0"), Why(), "x").id)
+    assert found() == []
+    Deletions(index).restore(made[1], "x")
+    assert found() == ["y"]
+    Deletions(index).restore(made[0], "x")
+    assert found() == (["x"] if kept else ["x", "y"])
+
+
+def write_values_of(index: Index) -> None:
+    """As the worker does it."""
+    queue = JobQueue(index)
+    for job in queue.claim("w", kinds=[WRITE_VALUES], limit=100):
+        write_values(index, job.payload["study"])
+        assert queue.done(job)
 
 
 def test_a_value_that_comes_later_is_found(index: Index) -> None:

@@ -32,6 +32,7 @@ from storage.index.add import WRITE_RECORD
 from storage.index.holds import WRITE_HOLD
 from storage.index.purging import REMOVE_OBJECTS
 from storage.index.searchable import INDEX_ATTRIBUTE
+from storage.index.settle import WRITE_VALUES
 from storage.jobs import Claimed, JobQueue
 
 
@@ -48,6 +49,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     commitment.KIND: commitment_report.run,
     commitment_jobs.KIND: commitment_requests.verify,
     INDEX_ATTRIBUTE: attributes.index,
+    WRITE_VALUES: attributes.write_values,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
     REMOVE_OBJECTS: deletions.remove_objects,
@@ -61,7 +63,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
 )
 
 # What touches nobody but the archive itself.
-_QUICK = (WRITE_RECORD, WRITE_HOLD, REMOVE_OBJECTS)
+_QUICK = (WRITE_RECORD, WRITE_HOLD, WRITE_VALUES, REMOVE_OBJECTS)
 
 
 def kinds(work: Work) -> dict[str, Run]:

@@ -10,11 +10,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, insert, select, update
 
 from storage.index import rows
+from storage.index.add import job_values
 from storage.index.parents import fill, listed
-from storage.index.tables import instance, instance_content, series, study
+from storage.index.tables import instance, instance_content, job, searchable, series, study
+from storage.types import Level
+
+# The kind of the job of `storage.index.values_anew`.
+WRITE_VALUES = "write-values"
 
 # Instances looked at for what study and series keep: nearly always the first one says everything.
 _FIRST, _PAGE = 1, 100
@@ -54,6 +59,14 @@ def settle(connection: Connection, study_pk: int, series_pks: Collection[int], n
     if total.instances:
         below = select(series.c.pk).where(series.c.study_pk == study_pk)
         _relearn(connection, study, row, instance.c.series_pk.in_(below), tags.get("", ()))
+    _follow(connection, study_pk, now)
+
+
+def _follow(connection: Connection, study_pk: int, now: int) -> None:
+    """Additional attributes of the study and its series are written anew by a job, where there are any."""
+    above = select(searchable.c.pk).where(searchable.c.level != str(Level.IMAGE)).limit(1)
+    if connection.scalars(above).first() is not None:
+        connection.execute(insert(job).values(job_values(WRITE_VALUES, {"study": study_pk}, now)))
 
 
 def _counts(connection: Connection, study_pk: int) -> dict[int, _Count]:
