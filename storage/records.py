@@ -1,14 +1,15 @@
 """What the index alone would know of deletions and legal holds, written beside the objects: a rebuilt index knows it again.
 
 A record is a small object of lines of JSON: `deletions/{name}.json` has who, when and why, and then a line for each
-instance that is still deleted or is not to be taken again; `holds/{digest}.json` has the hold. Each is written anew from the
-index by a job whenever it changes, and is gone when it says nothing any more. A record can be some seconds late.
+instance that is still deleted or is not to be taken again; `holds/{digest}.json` has the hold; `versions/{digest}.json` says
+which of several objects of an instance is current, and when the others were replaced. Each is written anew from the index by a
+job whenever it changes, and is gone when it says nothing any more. A record can be some seconds late.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -20,12 +21,14 @@ from storage.errors import NotFound
 from storage.index.deleted_rows import Deletion, State
 from storage.index.deletions import Deletions
 from storage.index.holds import Hold, Holds
+from storage.index.kept_objects import KeptObjects, Versions
 from storage.rejection import Why
 from storage.types import Scope, Uids
 
 _DELETIONS: Final = "deletions/"
 _HOLDS: Final = "holds/"
-_PREFIXES: Final = (_DELETIONS, _HOLDS)
+_VERSIONS: Final = "versions/"
+_PREFIXES: Final = (_DELETIONS, _HOLDS, _VERSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,24 @@ class Record:
 
     deletion: Deletion
     instances: tuple[Kept, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """When and why a version was replaced."""
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """Which version of an instance is current ('': none), and what the others, by their digest, are."""
+
+    partition: str
+    uid: str
+    sha256: str
+    earlier: Mapping[str, Replaced]
 
 
 def is_record(key: str) -> bool:
@@ -67,11 +88,21 @@ def write_deletion(archive: Archive, pk: int) -> None:
 def write_hold(archive: Archive, partition: str, study_uid: str) -> None:
     """Write the record of a study's hold as the index has it now, or remove it."""
     holds = Holds(archive.index)
-    digest = hashlib.sha256(f"{partition}\0{study_uid}".encode()).hexdigest()[:32]
+    key = _key(_HOLDS, partition, study_uid)
     while True:
         hold = holds.of(study_uid, partition)
-        _write(archive, f"{_HOLDS}{digest}.json", iter(()) if hold is None else iter((_hold_values(hold),)))
+        _write(archive, key, iter(()) if hold is None else iter((_hold_values(hold),)))
         if holds.of(study_uid, partition) == hold:
+            return
+
+
+def write_versions(archive: Archive, partition: str, uid: str) -> None:
+    """Write which version of an instance is current, or remove the record of one that has only one version."""
+    kept, key = KeptObjects(archive.index), _key(_VERSIONS, partition, uid)
+    while True:
+        found = kept.versions(partition, uid)
+        _write(archive, key, iter((_versions_values(found),) if found.earlier else ()))
+        if kept.versions(partition, uid) == found:
             return
 
 
@@ -87,6 +118,18 @@ def holds(archive: Archive) -> Iterator[Hold]:
     for blob in archive.blobs.list(_HOLDS):
         for one in _read(archive, blob.key):
             yield Hold(one["study"], one["reason"], one["by"], datetime.fromisoformat(one["at"]), one["partition"])
+
+
+def versions(archive: Archive) -> Iterator[Current]:
+    """Every instance of which there is more than one version."""
+    for blob in archive.blobs.list(_VERSIONS):
+        for one in _read(archive, blob.key):
+            earlier = {sha256: Replaced(datetime.fromisoformat(at), reason) for sha256, at, reason in one["earlier"]}
+            yield Current(one["partition"], one["instance"], one["current"], earlier)
+
+
+def _key(prefix: str, partition: str, uid: str) -> str:
+    return f"{prefix}{hashlib.sha256(f'{partition}{chr(0)}{uid}'.encode()).hexdigest()[:32]}.json"
 
 
 def _write(archive: Archive, key: str, lines: Iterator[Any]) -> None:
@@ -157,3 +200,8 @@ def _kept(deletion: Any, line: Any) -> Kept:
 
 def _hold_values(hold: Hold) -> dict[str, Any]:
     return {"partition": hold.partition, "study": hold.study, "reason": hold.reason, "by": hold.by, "at": hold.at}
+
+
+def _versions_values(found: Versions) -> dict[str, Any]:
+    earlier = [[one.sha256, one.replaced_at, one.reason] for one in found.earlier]
+    return {"partition": found.partition, "instance": found.uid, "current": found.current, "earlier": earlier}

@@ -90,10 +90,10 @@ def remove_orphans(archive: Archive, *, grace: timedelta = GRACE) -> Iterator[Fi
 def rebuild(archive: Archive, *, progress: Progress = _ignore) -> Iterator[Finding]:
     """Index every object that the store holds and the index does not know, as if it had just arrived.
 
-    What was deleted is deleted again, and what is held is held, by the records beside the objects (`storage.records`). What
-    only the database knew is not in the objects: the source of an instance, and which quarantined instance was refused. Of
-    several objects with one SOP Instance UID the oldest is the instance, as the duplicates policy `keep` has it. Yields what
-    could not be indexed; nothing is removed.
+    What was deleted is deleted again, what is held is held, and of several versions of an instance the same one is current,
+    by the records beside the objects (`storage.records`). What only the database knew is not in the objects: the source of an
+    instance. Of several objects with one SOP Instance UID of which no record says anything, the oldest is the instance, as the
+    duplicates policy `keep` has it. Yields what could not be indexed; nothing is removed.
     """
     recorded = _Recorded(archive)
     with ThreadPoolExecutor(_READERS, thread_name_prefix="rebuild") as pool:
@@ -126,6 +126,7 @@ class _Recorded:
             adoption.tombstones([_tombstone(record, one, pk) for one in record.instances if one.gone])
             for one in record.instances:
                 self._deleted[one.uids.instance, one.sha256] = None if one.gone else pk
+        self._versions = {one.uid: one for one in records.versions(archive)}
 
     def unknown(self, blobs: Sequence[Blob]) -> list[Blob]:
         """Those that no row refers to, and that are not about to be removed."""
@@ -133,18 +134,31 @@ class _Recorded:
         return [blob for blob in blobs if blob.key not in known]
 
     def alive(self, entries: Sequence[Entry]) -> Iterator[Entry]:
-        """Index what is deleted as deleted; gives what is not."""
+        """Index what is deleted as deleted, and what is an earlier version as that; gives the rest."""
         deleted: dict[int, list[Entry]] = {}
         for entry in entries:
             key = (entry.scan.uids.instance, entry.sha256)
             pk = self._deleted.get(key)
-            if key not in self._deleted:
-                yield entry
-            elif pk is not None:
+            if pk is not None:
                 deleted.setdefault(pk, []).append(entry)
+            elif key not in self._deleted and self._current(entry):
+                yield entry
         for pk, some in deleted.items():
             for first in range(0, len(some), _PAGE):
                 self._adoption.deleted(pk, some[first : first + _PAGE])
+
+
+    def _current(self, entry: Entry) -> bool:
+        """Whether an object is the instance that its UID stands for; else it has been put where it belongs."""
+        known = self._versions.get(entry.scan.uids.instance)
+        if known is None or known.sha256 == entry.sha256:
+            return True
+        replaced = known.earlier.get(entry.sha256)
+        if replaced is None:
+            self._adoption.quarantined(entry, known.sha256)
+        else:
+            self._adoption.earlier(entry, replaced.at, replaced.reason)
+        return False
 
 
 def _tombstone(record: records.Record, one: records.Kept, pk: int) -> dict[str, object]:

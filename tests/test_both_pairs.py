@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.corpus import corpus_file
-from tests.support.lightbox import multipart, running
+from tests.support.lightbox import Lightbox, multipart, running
 from tests.support.s3 import S3Bucket
 
 pytestmark = [pytest.mark.postgres, pytest.mark.s3]
@@ -49,3 +50,23 @@ def test_store_search_retrieve_verify_rebuild(tmp_path: Path, postgres_database:
         server.command("verify")
         server.command("rebuild-index")
         assert client.get("/dicom-web/instances", params={"limit": "1000"}).json() == instances
+        _deleted_and_purged(server, client, instances)
+
+
+def _deleted_and_purged(server: Lightbox, client: httpx.Client, instances: list[Any]) -> None:
+    made = []
+    for instance in instances[:2]:
+        study, series, uid = (instance[tag]["Value"][0] for tag in ("0020000D", "0020000E", "00080018"))
+        made.append(str(client.delete(f"/dicom-web/studies/{study}/series/{series}/instances/{uid}").json()["deletion"]))
+    left = _uids(client)
+    assert len(left) == len(instances) - 2
+    for command in (("rebuild-index",), ("deleted", "purge", made[0]), ("verify",), ("rebuild-index",)):
+        server.command(*command)
+        assert _uids(client) == left
+    server.command("deleted", "restore", made[1])
+    assert len(_uids(client)) == len(left) + 1
+
+
+def _uids(client: httpx.Client) -> set[str]:
+    found = client.get("/dicom-web/instances", params={"limit": "1000"}).json()
+    return {one["00080018"]["Value"][0] for one in found}

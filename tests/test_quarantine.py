@@ -29,7 +29,8 @@ from tests.support import made
 from tests.support.archive import close_archive, ingest, open_archive
 from tests.support.indexes import counters_are_exact, find, studies
 from tests.test_cli import Pacs, pacs
-from tests.test_deletion_upkeep import instances, work_off
+from tests.test_deletion_upkeep import instances, rebuilt, work_off
+from tests.test_deletions import everything
 
 __all__ = ["pacs"]
 
@@ -279,3 +280,28 @@ def test_the_commands(pacs: Pacs, tmp_path: Path) -> None:
     assert "purged" in pacs("quarantine", "purge", str(one["id"]))
     assert "no earlier" in pacs("history", "list", "--instance", "9.9")
     assert "nothing of the number 9" in pacs("quarantine", "show", "9", status=1)
+
+
+def test_a_rebuilt_index_knows_which_version_is_current(archive: Archive, tmp_path: Path) -> None:
+    """The one that was accepted, not the oldest; the others are where they were."""
+    index = archive.index
+    quarantine.accept(archive, refused(archive, made.instance(1, **RIGHT)), "anna")
+    refused(archive, made.instance(1, PatientID="third"))
+    moved = made.instance(2, study="1.9", series="1.9.4", SOPInstanceUID="1.2.3.4.2")
+    quarantine.accept(archive, refused(archive, moved), "anna")
+    work_off(archive)
+    assert len(list(archive.blobs.list())) == 5 + 2
+    for other in rebuilt(archive, tmp_path):
+        again = other.index
+        assert everything(again) == everything(index)
+        assert sorted(history(again)) == sorted(history(index))
+        assert [one.sha256 for one in again.quarantined()] == [one.sha256 for one in index.quarantined()]
+        for one in KeptObjects(again).history():
+            quarantine.restore(other, one.id, "x")
+        assert again.counts() == Counts(1, 1, 2, again.counts().bytes)
+        counters_are_alive(again)
+    # With one version left there is nothing to be said, and what is purged takes its versions with it.
+    deletion.purge(archive, Deletions(index).delete(Scope("1.9"), Why(), "x").id, "x")
+    deletion.purge(archive, Deletions(index).delete(Scope("1.2.3"), Why(), "x").id, "x")
+    work_off(archive)
+    assert [one.sha256 for one in index.quarantined()] == [blob.key.rpartition("/")[2][:-4] for blob in archive.blobs.list()]

@@ -28,7 +28,7 @@ from pacs.worker import Periodic, Run
 from storage import commitment_requests as commitment_jobs
 from storage.archive import Archive
 from storage.errors import LightboxError
-from storage.index.add import WRITE_RECORD
+from storage.index.add import WRITE_RECORD, WRITE_VERSIONS
 from storage.index.holds import WRITE_HOLD
 from storage.index.purging import REMOVE_OBJECTS
 from storage.index.searchable import INDEX_ATTRIBUTE
@@ -52,6 +52,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     WRITE_VALUES: attributes.write_values,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
+    WRITE_VERSIONS: deletions.write_versions,
     REMOVE_OBJECTS: deletions.remove_objects,
 }
 # (name, seconds between two runs, what runs); each worker process does them.
@@ -63,7 +64,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
 )
 
 # What touches nobody but the archive itself.
-_QUICK = (WRITE_RECORD, WRITE_HOLD, WRITE_VALUES, REMOVE_OBJECTS)
+_QUICK = (WRITE_RECORD, WRITE_HOLD, WRITE_VERSIONS, WRITE_VALUES, REMOVE_OBJECTS)
 
 
 def kinds(work: Work) -> dict[str, Run]:

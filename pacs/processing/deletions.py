@@ -28,6 +28,11 @@ def write_hold(work: Work, payload: Mapping[str, Any]) -> None:
     records.write_hold(work.archive, payload["partition"], payload["study"])
 
 
+def write_versions(work: Work, payload: Mapping[str, Any]) -> None:
+    """Run the job `write-versions`, for the `instance` of this UID in `partition`."""
+    records.write_versions(work.archive, payload["partition"], payload["instance"])
+
+
 def remove_objects(work: Work, payload: Mapping[str, Any]) -> None:
     """Run the job `remove-objects`: those of `keys`, then the record of the `deletion` that they belonged to, if any."""
     deletion.remove_objects(work.archive, payload["keys"])

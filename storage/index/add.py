@@ -30,6 +30,8 @@ _Existing = Any
 Touched = list[tuple[Entry, HeldSeries, int]]
 # The kind of the job that writes the record of a deletion beside the objects (`storage.deletion`).
 WRITE_RECORD = "write-record"
+# The kind of the job that writes which version of an instance is current (`storage.records`).
+WRITE_VERSIONS = "write-versions"
 
 
 class _Fate(NamedTuple):
@@ -66,6 +68,8 @@ class Adding:
         self._gone: dict[str, Any] = {}
         # Deletions of which instances have come back by being sent again.
         self._undone: set[int] = set()
+        # Instances that have an earlier version now.
+        self._replaced: set[tuple[str, str]] = set()
 
     def add(self, instances: Sequence[Ready]) -> list[Added]:
         """What became of each, in their order."""
@@ -180,6 +184,7 @@ class Adding:
                 "reason": "replaced" if old.deleted_at is None else "deleted",
             }
             self._write(instance_history, [history])
+            self._replaced.add((one.entry.partition, old.sop_instance_uid))
         keys = {"series_pk": series_pk, "revision": old.revision + 1, "flags": flags_bytes(one.entry, flags)}
         seen = update(instance).where(instance.c.pk == old.pk, instance.c.revision == old.revision)
         written = self._connection.execute(seen.values(deleted_at=None, deletion_pk=None, **one.instance, **keys))
@@ -205,7 +210,8 @@ class Adding:
         self._follow(entry, "instance-quarantined")
 
     def _write_undone(self) -> None:
-        """The records of deletions tell less now."""
+        """The records of deletions tell less now, and those of versions more."""
+        self._jobs += [versions_job(*one, self._now) for one in sorted(self._replaced)]
         if self._undone:
             touched = update(deletion).where(deletion.c.pk.in_(self._undone))
             self._connection.execute(touched.values(revision=deletion.c.revision + 1))
@@ -287,6 +293,11 @@ def _against(entry: Entry, old: _Existing | None, fate: _Fate) -> str:
 def _object_values(old: _Existing) -> _Values:
     names = ("sop_class_uid", "transfer_syntax_uid", "object_key", "sha256", "size", "source", "received_at")
     return {name: getattr(old, name) for name in names}
+
+
+def versions_job(partition: str, uid: str, now: int) -> _Values:
+    """The row of the job that follows when an instance has more, or fewer, earlier versions."""
+    return job_values(WRITE_VERSIONS, {"partition": partition, "instance": uid}, now)
 
 
 def job_values(kind: str, payload: Any, now: int, not_before: int | None = None) -> _Values:

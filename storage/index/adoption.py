@@ -1,9 +1,10 @@
-"""Deletions and holds that a new index learns from the records beside the objects."""
+"""Deletions, holds and versions that a new index learns from the records beside the objects."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,10 +19,10 @@ from storage.index.deleted_rows import Deletion
 from storage.index.entries import Entry
 from storage.index.holds import Hold
 from storage.index.purging import REMOVE_OBJECTS, bury
-from storage.index.ready import ready
+from storage.index.ready import ready, received
 from storage.index.rows import microseconds
 from storage.index.settle import kept_tags, settle
-from storage.index.tables import deletion, instance, job, legal_hold
+from storage.index.tables import deletion, instance, instance_history, job, legal_hold, quarantine
 from storage.types import Outcome
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ class Adoption:
 
         attempt(self._database, work, lambda: None)
 
+    def earlier(self, entry: Entry, at: datetime, reason: str) -> None:
+        """An earlier version of an instance."""
+        values = _kept(entry) | {"replaced_at": microseconds(at), "reason": reason}
+        self._insert(instance_history, [values])
+
+    def quarantined(self, entry: Entry, current: str) -> None:
+        """An instance that is neither current nor an earlier version; `current` is the digest of what is."""
+        told = {"existing_sha256": current, "reason": "the UID has other bytes", "times": 1}
+        self._insert(quarantine, [_kept(entry) | told])
+
     def leaving(self) -> set[str]:
         """The keys of objects that a job is to remove: what is purged and not yet gone."""
         query = select(job.c.payload).where(job.c.kind == REMOVE_OBJECTS)
@@ -94,6 +105,16 @@ def _add_deleted(connection: Connection, pk: int, entries: Sequence[Entry]) -> N
     connection.execute(update(deletion).where(deletion.c.pk == pk).values(kept=orjson.dumps(tags)))
     connection.execute(update(instance).where(*own).values(deleted_at=row.deleted_at, deletion_pk=pk))
     settle(connection, held.pk, touched, now, {})
+
+
+def _kept(entry: Entry) -> dict[str, Any]:
+    uids = entry.scan.uids
+    return received(entry) | {
+        "study_instance_uid": uids.study,
+        "series_instance_uid": uids.series,
+        "sop_instance_uid": uids.instance,
+        "sop_class_uid": entry.scan.sop_class_uid,
+    }
 
 
 def _together(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, list[str]]:

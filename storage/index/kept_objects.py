@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
@@ -49,6 +49,15 @@ class Earlier:
     partition: str
 
 
+class Versions(NamedTuple):
+    """What there is of one instance: the digest of the current version, '' without one, and the earlier versions."""
+
+    partition: str
+    uid: str
+    current: str
+    earlier: tuple[Earlier, ...]
+
+
 class KeptObjects:
     """Quarantine and history of one index. Thread-safe."""
 
@@ -86,6 +95,15 @@ class KeptObjects:
             query = query.where(table.c.sop_instance_uid == instance_uid)
         with self._database.read() as connection:
             return [_earlier(row) for row in connection.execute(query)]
+
+    def versions(self, partition: str, uid: str) -> Versions:
+        """The current version of an instance, deleted or not, and the earlier ones, the oldest first."""
+        own = select(instance.c.sha256).where(instance.c.partition == partition, instance.c.sop_instance_uid == uid)
+        table = instance_history
+        before = select(table).where(table.c.partition == partition, table.c.sop_instance_uid == uid).order_by(table.c.pk)
+        with self._database.read() as connection:
+            found = connection.execute(before).all()
+            return Versions(partition, uid, connection.scalar(own) or "", tuple(_earlier(row) for row in found))
 
     def earlier(self, pk: int) -> Earlier:
         """An earlier version by its number. Raises NotFound."""

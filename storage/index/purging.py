@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.errors import Settled
 from storage.index import deleted_rows, statements
-from storage.index.add import WRITE_RECORD, job_values
+from storage.index.add import WRITE_RECORD, job_values, versions_job
 from storage.index.deleted_rows import Deletion, State
 from storage.index.holds import refuse_held
 from storage.index.tables import (
@@ -83,9 +83,12 @@ def _forget_history(connection: Connection, partition: str, page: Sequence[Any])
         instance_history.c.partition == partition,
         instance_history.c.sop_instance_uid.in_([one.sop_instance_uid for one in page]),
     )
-    keys = connection.scalars(select(instance_history.c.object_key).where(*own)).all()
+    found = connection.execute(select(instance_history.c.object_key, instance_history.c.sop_instance_uid).where(*own)).all()
     connection.execute(delete(instance_history).where(*own))
-    return list(keys)
+    follow = [versions_job(partition, uid, time.time_ns() // 1000) for uid in sorted({row[1] for row in found})]
+    if follow:
+        connection.execute(insert(job), follow)
+    return [row[0] for row in found]
 
 
 def _bury(connection: Connection, found: Deletion, page: Sequence[Any]) -> None:
