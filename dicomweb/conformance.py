@@ -80,11 +80,11 @@ _SEARCH: dict[str, str] = {
 }
 
 _RENDERING: dict[str, str] = {
-    "annotation": "8.3.5.1.1: checked, but nothing is written into the picture, and no Warning says so",
+    "annotation": "8.3.5.1.1: checked, but nothing is written into the picture; a Warning 299 says so",
     "quality": f"8.3.5.1.2: from 1 to 100, for JPEG; otherwise {QUALITY}",
     "viewport": f"8.3.5.1.3: `vw,vh` or `vw,vh,sx,sy,sw,sh`, negative `sw` or `sh` flip; at most {MAX_SIDE} a side",
     "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name of a preset (extension)",
-    "iccprofile": "8.3.5.1.5: checked, but no profile is applied or embedded",
+    "iccprofile": "8.3.5.1.5: checked, but no profile is applied or embedded; a Warning 299 says so",
 }
 
 # Section of PS3.18, its title, whether it is there, and how.

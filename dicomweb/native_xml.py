@@ -326,7 +326,7 @@ def _read(text: str, vr: str) -> Any:
     text = text.strip()
     if vr in _WHOLE and _INTEGER.fullmatch(text):
         number = int(text)
-        return number if vr != "IS" or abs(number) < 1 << 53 else text
+        return number if abs(number) < 1 << 53 else text
     if vr in _REAL and _DECIMAL.fullmatch(text):
         value = float(text)
         return value if abs(value) != float("inf") else text

@@ -77,16 +77,24 @@ class Rendered:
         if unchanged(call, etag):
             return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL})
         pictures = [draw(instance, number, request) for number in numbers]
+        warning = _warning(call)
         if not several:
-            return respond(call, self._archive.blobs, Body((pictures[0].body,)), {"Content-Type": kind}, etag)
+            headers = {"Content-Type": kind, **warning}
+            return respond(call, self._archive.blobs, Body((pictures[0].body,)), headers, etag)
         boundary = boundary_for(*known)
         pieces = [
             part_head(boundary, {"Content-Type": kind, "Content-Length": str(len(picture.body))}, first=not index)
             + picture.body
             for index, picture in enumerate(pictures)
         ]
-        headers = {"Content-Type": f'{RELATED}; type="{kind}"; boundary={boundary}'}
+        headers = {"Content-Type": f'{RELATED}; type="{kind}"; boundary={boundary}', **warning}
         return respond(call, self._archive.blobs, Body((*pieces, closing(boundary))), headers, etag)
+
+
+def _warning(call: Call) -> dict[str, str]:
+    """Says that the picture is not all that was asked for (RFC 7234 5.5.7)."""
+    missing = rendering.not_applied(call.query)
+    return {"Warning": f"299 {call.root}: not applied to the picture: {', '.join(missing)}"} if missing else {}
 
 
 def draw(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:

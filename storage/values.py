@@ -129,7 +129,8 @@ def _numbers(whole: bool) -> Decoder:
     return decoder
 
 
-def _binary(code: str, finite: bool = True) -> Decoder:
+def _binary(code: str, spelled: Callable[[Any], Any] | None = None) -> Decoder:
+    """Numbers of this `struct` code; `spelled` is how JSON has one, where not every one of them is a number there."""
     little, big = struct.Struct("<" + code), struct.Struct(">" + code)
     size = little.size
     typecode = {"h": "h", "H": "H", "i": "i", "I": "I", "q": "q", "Q": "Q", "f": "f", "d": "d"}[code]
@@ -137,14 +138,14 @@ def _binary(code: str, finite: bool = True) -> Decoder:
     def decoder(raw: bytes, text: Text) -> Decoded:
         if len(raw) == size:
             (value,) = (little if text.little else big).unpack(raw)
-            return [value if finite else _real(value)], ""
+            return [spelled(value) if spelled else value], ""
         usable = len(raw) // size * size
         if not usable:
             return None, "bad-length" if raw else ""
         numbers = array(typecode, raw[:usable])
         if text.little != _NATIVE_LITTLE:
             numbers.byteswap()
-        values = numbers.tolist() if finite else [_real(value) for value in numbers]
+        values = list(map(spelled, numbers)) if spelled else numbers.tolist()
         return values, "" if usable == len(raw) else "bad-length"
 
     return decoder
@@ -158,6 +159,11 @@ def _real(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _long(value: int) -> int | str:
+    """Most readers of JSON have numbers of 53 bits (RFC 8259 6): what is larger is a string (PS3.18 F.2.3)."""
+    return value if -(1 << 53) < value < 1 << 53 else str(value)
 
 
 def _tags(raw: bytes, text: Text) -> Decoded:
@@ -178,10 +184,10 @@ DECODERS: dict[str, Decoder] = {
     "US": _binary("H"),
     "SL": _binary("i"),
     "UL": _binary("I"),
-    "SV": _binary("q"),
-    "UV": _binary("Q"),
-    "FL": _binary("f", finite=False),
-    "FD": _binary("d", finite=False),
+    "SV": _binary("q", _long),
+    "UV": _binary("Q", _long),
+    "FL": _binary("f", _real),
+    "FD": _binary("d", _real),
     "AT": _tags,
 }
 

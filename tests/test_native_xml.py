@@ -41,7 +41,7 @@ BOTH_WAYS: list[tuple[dict[str, Any], str]] = [
         '<DicomAttribute tag="0018602C" vr="FD" keyword="PhysicalDeltaX"><Value number="1">NaN</Value><Value number="2">-Infinity</Value><Value number="3">2</Value><Value number="4">-0</Value></DicomAttribute>',
     ),
     (
-        {"00080301": {"vr": "UV", "Value": [18446744073709551615]}},
+        {"00080301": {"vr": "UV", "Value": ["18446744073709551615"]}},
         '<DicomAttribute tag="00080301" vr="UV" keyword="PrivateGroupReference"><Value number="1">18446744073709551615</Value></DicomAttribute>',
     ),
     (

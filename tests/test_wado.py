@@ -572,6 +572,28 @@ def test_pictures(client: TestClient, level: str, query: str, accept: str, kind:
     assert (found.format, found.size) == (kind, (128, 128) if resource == "thumbnail" else (200, 200))
 
 
+@pytest.mark.parametrize(
+    ("query", "missing"),
+    [
+        ("", ""),
+        ("?iccprofile=no", ""),
+        ("?iccprofile=srgb", "iccprofile"),
+        ("?annotation=patient,technique", "annotation"),
+        ("?annotation=patient&iccprofile=yes&window=200,100", "annotation, iccprofile"),
+    ],
+)
+@pytest.mark.parametrize("resource", [f"{ONE}/rendered", f"{ONE}/frames/1,2/rendered", f"{SERIES}/thumbnail"])
+def test_what_is_not_applied_to_a_picture_is_said(client: TestClient, resource: str, query: str, missing: str) -> None:
+    """PS3.18 8.3.5.1.1, 8.3.5.1.5."""
+    store(client, made.instance(side=64, frames=2))
+    accept = 'multipart/related; type="image/jpeg"' if "1,2" in resource else "image/jpeg"
+    answer = get(client, resource + query, accept)
+    assert answer.status_code == 200
+    warning = answer.headers.get("warning", "")
+    assert warning.startswith("299 ") if missing else not warning
+    assert warning.endswith(missing)
+
+
 def test_rendering_parameters_and_etags(client: TestClient) -> None:
     store(client, made.instance(side=64, frames=2))
     plain = get(client, f"{ONE}/frames/2/rendered?viewport=32,32&window=200,1&accept=image/png")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dicomweb.rendering.icons import icon
 from dicomweb.rendering.presets import Preset, presets, window_named
 from dicomweb.rendering.render import Rendered, frame_picture, is_image, placeholder, render_frame, thumbnail
-from dicomweb.rendering.request import Function, RenderRequest, Viewport, Window, parse
+from dicomweb.rendering.request import Function, RenderRequest, Viewport, Window, not_applied, parse
 
 __all__ = (
     "Function",
@@ -19,6 +19,7 @@ __all__ = (
     "frame_picture",
     "icon",
     "is_image",
+    "not_applied",
     "parse_request",
     "placeholder",
     "presets",

@@ -92,6 +92,13 @@ def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -
     )
 
 
+def not_applied(query: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The parameters that ask for what no picture of ours has: text in it, or a profile of its colours."""
+    given = dict(query)
+    asked = {"annotation": given.get("annotation", ""), "iccprofile": given.get("iccprofile", "no").removeprefix("no")}
+    return tuple(name for name, value in asked.items() if value)
+
+
 PARAMETERS = frozenset({"annotation", "iccprofile", "quality", "viewport", "window"})
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _FUNCTIONS = {"linear": Function.LINEAR, "linear-exact": Function.LINEAR_EXACT, "sigmoid": Function.SIGMOID}
