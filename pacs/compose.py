@@ -24,6 +24,7 @@ from storage.jobs import JobQueue
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from pacs.hl7.listener import Listener
     from pacs.scp.server import DimseServer
     from pacs.scp.settings import Load
     from pacs.worker import Worker
@@ -172,6 +173,14 @@ def dimse_server(
     if tls_listener is not None:
         tls = Listener(tls_listener, Renewed(settings.tls_credentials, client_certificate=required))
     return DimseServer(archive, limits, sock=listener, tls=tls, observer=metrics, load=load)
+
+
+def hl7_listener(archive: Archive, listener: socket.socket) -> Listener:
+    """What takes HL7 orders on an open socket, not yet started."""
+    from pacs.hl7.listener import Listener
+    from pacs.hl7.receiving import Receiver
+
+    return Listener(Receiver(archive.index), listener)
 
 
 def worker(settings: Settings, archive: Archive, metrics: Metrics) -> Worker:

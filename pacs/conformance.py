@@ -8,6 +8,9 @@ from typing import Final
 from pydicom.uid import UID
 
 from pacs.dimse import CommandField, Status
+from pacs.hl7 import orders
+from pacs.hl7.listener import HL7Limits
+from pacs.hl7.messages import CHARACTER_SETS
 from pacs.scp import negotiation, sop_classes
 from pacs.scp.identifiers import UTF_8
 from pacs.scp.services import SERVICES
@@ -40,6 +43,7 @@ _OVERVIEW: Final = (
     ("Storage commitment", "yes", "`pacs send --commit`", "push model; as SCU reports are taken on the same association only"),
     ("Unified procedure steps (PS3.4 annex CC)", "partly", "not yet", "UPS Push, Pull, Watch and Query over the store of UPS-RS (see Worklist); subscriptions are refused with C315, for event reports go out on WebSockets alone; no UPS Event"),
     ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4); entries by `/api/worklist` and `pacs worklist`"),
+    ("HL7 v2 orders over MLLP", "yes, off by default", "no", "ORM^O01, OMI^O23, ADT^A08, A31, A40 become entries of the modality worklist (chapter 10)"),
     ("Modality performed procedure step (MPPS)", "yes", "no", "N-CREATE, N-SET, and N-GET of the retrieve SOP class; no notification (F.9); `/api/procedure-steps`"),
     ("Instance availability, media creation, print", "no", "no", ""),
     ("DICOMweb: store, search, retrieve, worklist", "yes", "no", "STOW-RS, QIDO-RS, WADO-RS, WADO-URI, UPS-RS with events on WebSockets"),
@@ -130,6 +134,7 @@ def statement(web: str, settings: DimseSettings | None = None) -> str:
         ("7 Character sets", _character_sets()),
         ("8 Extensions and specialisations", _EXTENSIONS),
         ("9 Security", _SECURITY),
+        ("10 HL7 v2", _hl7()),
     )
     return "\n\n".join((_INTRODUCTION, *(f"## {title}\n\n{text}" for title, text in chapters))) + "\n"
 
@@ -224,6 +229,26 @@ node of the requester's AE title (`pacs ae add`), with role selection (SCU 0, SC
 administrator finds it among the dead jobs. Retrieve AE Title is this archive's.
 
 {table(("failure reason", "meaning"), rows)}"""
+
+
+def _hl7() -> str:
+    ends = ((f"`{control}`", state or "SCHEDULED; changed where it is there") for control, state in orders.CONTROLS.items())
+    limits = HL7Limits()
+    changed = ((f"`SC`, ORC-5 `{status}`", state) for status, state in orders.STATUSES.items())
+    return f"""After IHE Radiology, RAD-4. MLLP on `PACS_HL7_PORT`; none by default. Taken are {orders.TAKEN}; each is answered AA when what it asks
+for is durable, with all orders of a message done or none. AE: such messages are taken, and this one lacks something; AR: they are not. The reason
+is in words in MSA-3 and ERR-8, its code (table 0357) in ERR-3. A message that comes again byte for byte is answered again and done once.
+Limits: {limits.message_bytes >> 10} KiB and {limits.message_seconds:g} s for a message, {limits.connections} connections, {limits.connections_per_address} of an address.
+
+An order is that of its Study Instance UID, else of its filler order number, placer order number or accession number; in it, of its step
+where Scheduled Procedure Step ID is given. A study UID that is not given is made, one for each requested procedure. Without a station an entry
+is for every one that asks. `""` empties a field; one that is not there stays as it is. Text for people is cut to what DICOM holds, identifiers are refused where they are longer.
+A08 and A31 change the patient of what is not over, A40 gives it the new identifier. Character sets of MSH-18:
+{", ".join(f"`{name}`" for name in CHARACTER_SETS)}; without, UTF-8 where it is that, else Latin-1.
+
+{table(("ORC-1", "status of the entry"), (*ends, *changed))}
+
+{table(("attribute", "from", ""), orders.table_rows())}"""
 
 
 def _performed_steps() -> str:

@@ -98,6 +98,10 @@ class Settings(BaseSettings):
     http_port: Port = Field(default=8080, description="port of viewer and DICOMweb; 0 takes a free one")
     dimse_host: str = Field(default="127.0.0.1", description="address that the DIMSE service listens on")
     dimse_port: Port = Field(default=11112, description="port of the DIMSE service; 0 takes a free one")
+    hl7_host: str = Field(default="127.0.0.1", description="address that HL7 v2 orders are taken on (MLLP)")
+    hl7_port: Port | None = Field(
+        default=None, description="port for HL7 v2 orders over MLLP, 2575 say; 0 takes a free one; empty: none are taken"
+    )
     ae_title: Annotated[str, AfterValidator(_ae_title)] = Field(
         default="LIGHTBOX", description="AE title of this archive"
     )
@@ -260,6 +264,10 @@ class Settings(BaseSettings):
         default="200",
         description="status of a search over HTTP that finds nothing: 200 with an empty list, which every client reads, or 204 as PS3.18 8.3.4.4.1 says",
     )
+    worklist_days: Annotated[float, Field(gt=0)] = Field(
+        default=30,
+        description="days after which an entry of the modality worklist that has ended, or was to begin, is removed",
+    )
     workitem_days: Annotated[float, Field(gt=0)] = Field(
         default=30,
         description="days after which workitems that are completed or canceled are removed, unless a subscriber has them locked",
@@ -370,7 +378,7 @@ def settings_file() -> Path | None:
     return path
 
 
-def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True) -> None:
+def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True, hl7: bool = True) -> None:
     """Refuse to serve the network without authentication (RELIABILITY 22). Raises SettingsError saying what to set."""
     if settings.auth == "oidc":
         raise SettingsError(
@@ -385,6 +393,7 @@ def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True) 
     # Who shows a certificate that we trust has authenticated itself.
     certified = not settings.dimse_plain and settings.dimse_tls_client_certificate == "required"
     hosts |= {"PACS_DIMSE_HOST": settings.dimse_host} if dimse and not certified else {}
+    hosts |= {"PACS_HL7_HOST": settings.hl7_host} if hl7 and settings.hl7_port is not None else {}
     exposed = [f"{name}={host}" for name, host in hosts.items() if not is_loopback(host)]
     if exposed and not settings.trust_network:
         raise SettingsError(

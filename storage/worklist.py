@@ -75,7 +75,7 @@ class Worklist:
         the same for every step of a requested procedure. Raises BadRequest, WorklistRefused.
         """
         worklist_entries.dataset_of({"ScheduledProcedureStepStartDate": "20000101", **fields})
-        return self._written(lambda connection: self._create(connection, fields))
+        return self.written(lambda connection: self.create_in(connection, fields))
 
     def get(self, number: int) -> Entry:
         """An entry as it is."""
@@ -95,12 +95,10 @@ class Worklist:
         def run(connection: Connection) -> Entry:
             entry = read(connection, number)
             known = worklist_entries.fields_of(entry.dataset)
-            changed = [name for name in IDENTITY if name in fields and str(fields[name]) != str(known.get(name))]
-            if changed:
-                raise WorklistRefused(f"{', '.join(changed)} cannot be changed; cancel the entry and make another one")
-            return self._put(connection, entry, {**known, **fields})
+            check_identity(known, fields)
+            return self.put_in(connection, entry, {**known, **fields})
 
-        return self._written(run)
+        return self.written(run)
 
     def end(self, number: int, state: StepState) -> Entry:
         """Complete, discontinue or cancel an entry. Raises WorklistRefused for one that has ended in another way."""
@@ -111,9 +109,9 @@ class Worklist:
                 return entry
             if entry.state in ENDED:
                 raise WorklistRefused(f"the entry is {entry.state} already; change its ScheduledProcedureStepStatus to open it again")
-            return self._put(connection, entry, {**worklist_entries.fields_of(entry.dataset), "ScheduledProcedureStepStatus": state})
+            return self.put_in(connection, entry, {**worklist_entries.fields_of(entry.dataset), "ScheduledProcedureStepStatus": state})
 
-        return self._written(run)
+        return self.written(run)
 
     def remove(self, number: int) -> None:
         """Take an entry out, as if it had never been there."""
@@ -132,7 +130,8 @@ class Worklist:
             connection.execute(delete(worklist_entry).where(c.number.in_(numbers)))
         return len(numbers)
 
-    def _create(self, connection: Connection, fields: Fields) -> Entry:
+    def create_in(self, connection: Connection, fields: Fields) -> Entry:
+        """`create` in the caller's transaction."""
         taken = update(counter).where(counter.c.name == _COUNTER).values(value=counter.c.value + 1)
         number: int = connection.execute(taken.returning(counter.c.value)).scalar_one()
         whole = self._completed(connection, fields, number)
@@ -160,7 +159,8 @@ class Worklist:
         }
         return {**made, **given}
 
-    def _put(self, connection: Connection, entry: Entry, fields: Fields) -> Entry:
+    def put_in(self, connection: Connection, entry: Entry, fields: Fields) -> Entry:
+        """Give an entry these fields and no others, in the caller's transaction. Raises BadRequest."""
         state, dataset = _stated(fields)
         at = self._microseconds()
         return write(connection, entry, Entry(entry.number, state, dataset, entry.version + 1, entry.created_at, at))
@@ -179,7 +179,8 @@ class Worklist:
                 return
             after = (rows[-1].begins, rows[-1].number)
 
-    def _written(self, run: Callable[[Connection], Result]) -> Result:
+    def written(self, run: Callable[[Connection], Result]) -> Result:
+        """What `run` gives, in one transaction; run again where that lost to another one."""
         for _ in range(_RUNS):
             try:
                 with self._database.write() as connection:
@@ -190,6 +191,13 @@ class Worklist:
 
     def _microseconds(self) -> int:
         return round(self._clock() * _MICROSECONDS)
+
+
+def check_identity(known: Fields, fields: Fields) -> None:
+    """Raises WorklistRefused when the ids by which an entry is known would change."""
+    changed = [name for name in IDENTITY if name in fields and str(fields[name]) != str(known.get(name))]
+    if changed:
+        raise WorklistRefused(f"{', '.join(changed)} cannot be changed; cancel the entry and make another one")
 
 
 def read(connection: Connection, number: int) -> Entry:

@@ -186,6 +186,25 @@ class Entry:
         return value_in(self.dataset, keyword)
 
 
+@dataclass(frozen=True, slots=True)
+class OrderChange:
+    """What an order says of one step: its attributes by keyword (None takes one away), and the status that it is to have;
+    None: it is scheduled, or changed where it is there already."""
+
+    fields: Fields
+    state: StepState | None
+
+
+@dataclass(frozen=True, slots=True)
+class PatientChange:
+    """A patient's new attributes; `prior` is an identifier that is given up for `patient_id`, empty where none is."""
+
+    patient_id: str
+    issuer: str
+    prior: str
+    fields: Fields
+
+
 def dataset_of(fields: Fields) -> dict[str, Mapping[str, Any]]:
     """The data set of an entry, in the order of its tags. Raises BadRequest naming the field, never its value."""
     top: dict[str, Mapping[str, Any]] = {}

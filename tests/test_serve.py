@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from hl7.client import MLLPClient
 
 from pacs.serve import sockets
 from pacs.serve.lock import AlreadyServing, FolderLock
@@ -118,6 +120,7 @@ def test_a_port_in_use_is_said_before_anything_starts(served: Served, tmp_path: 
     ("arguments", "settings", "status", "says"),
     [
         (["--only", "web,dismse"], {}, 2, "there is no process 'dismse'"),
+        (["--only", "hl7"], {}, 2, "PACS_HL7_PORT is empty"),
         ([], {"PACS_HTTP_HOST": "0.0.0.0"}, 2, "PACS_TRUST_NETWORK=true"),
         ([], {"PACS_AUTH": "oidc"}, 2, "not built yet"),
         ([], {"PACS_HTP_PORT": "1"}, 2, "did you mean PACS_HTTP_PORT?"),
@@ -159,6 +162,19 @@ def test_only_some_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_orders_come_by_hl7_where_that_is_wanted(tmp_path: Path) -> None:
+    order = "MSH|^~\\&|RIS|H|L|R|20261128||ORM^O01|M1|P|2.3\rPID|||P1||DOE^JANE\rORC|NW|PL1\rOBR||||||||||||||||||A1||||||CT\r"
+    with serving(tmp_path / "data", "--only", "hl7,web", PACS_HL7_PORT="0") as served:
+        (port,) = re.findall(r"HL7 +MLLP, host 127.0.0.1, port (\d+)", served.output)
+        with MLLPClient("127.0.0.1", int(port)) as client:
+            assert b"MSA|AA|M1" in client.send_message(order)
+        (entry,) = httpx.get(f"{served.url}/api/worklist").json()
+        assert (entry["PatientID"], entry["AccessionNumber"]) == ("P1", "A1")
+        assert len(served.pids("hl7")) == 1
+    assert "DOE" not in served.output
+    assert '"action":"hl7.received"' in served.output
+
+
 def test_several_processes_of_a_kind(tmp_path: Path) -> None:
     with serving(tmp_path / "data", PACS_WORKERS="2") as served:
         assert [len(served.pids(kind)) for kind in ("web", "dimse", "worker")] == [2, 2, 1]

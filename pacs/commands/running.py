@@ -16,7 +16,7 @@ def serve(
     only: Annotated[
         str,
         typer.Option(
-            metavar="KINDS", help="Serve only these kinds, separated by commas: dimse, web, worker."
+            metavar="KINDS", help="Serve only these kinds, separated by commas: dimse, hl7, web, worker."
         ),
     ] = "",
 ) -> None:

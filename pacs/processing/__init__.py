@@ -21,6 +21,7 @@ from pacs.processing import (
     commitment_requests,
     deletions,
     ended_workitems,
+    old_worklist,
 )
 from pacs.scp import commitment
 from pacs.settings import Settings
@@ -59,6 +60,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
 PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("ended workitems", 600.0, lambda work: ended_workitems.remove(work.archive, work.settings)),
     ("commitment results", 3600.0, lambda work: commitment_requests.forget(work)),
+    ("old worklist entries", 600.0, lambda work: old_worklist.remove(work.archive, work.settings)),
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
     ("association log", 60.0, lambda work: association_log.remove(work.archive, work.settings)),
 )

@@ -18,7 +18,7 @@ from pacs.serve.supervisor import Supervisor
 from pacs.serve.tls_port import check_tls
 from pacs.settings import Settings, SettingsError, check_exposure, environment
 
-SERVING = (Kind.WEB, Kind.DIMSE, Kind.WORKER)
+SERVING = (Kind.WEB, Kind.DIMSE, Kind.HL7, Kind.WORKER)
 _FILES = 16384
 
 
@@ -27,8 +27,8 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
 
     Raises SettingsError, AlreadyServing, CannotListen or CannotServe, each with what to do.
     """
-    kinds = _kinds(only)
-    check_exposure(settings, web=Kind.WEB in kinds, dimse=Kind.DIMSE in kinds)
+    kinds = _kinds(settings, only)
+    check_exposure(settings, web=Kind.WEB in kinds, dimse=Kind.DIMSE in kinds, hl7=Kind.HL7 in kinds)
     if Kind.DIMSE in kinds:
         check_tls(settings)
     logs.configure("serve", format=settings.log_format, level=settings.log_level)
@@ -60,13 +60,16 @@ def _loaded(run_folder: Path, kinds: Collection[Kind]) -> ModuleType:
     return process
 
 
-def _kinds(only: Collection[str]) -> list[Kind]:
+def _kinds(settings: Settings, only: Collection[str]) -> list[Kind]:
     unknown = [name for name in only if name not in SERVING]
     if unknown:
         raise SettingsError(
-            f"there is no process {unknown[0]!r}: --only takes dimse, web and worker, separated by commas"
+            f"there is no process {unknown[0]!r}: --only takes dimse, hl7, web and worker, separated by commas"
         )
-    return [kind for kind in SERVING if not only or kind in only]
+    if Kind.HL7 in only and settings.hl7_port is None:
+        raise SettingsError("PACS_HL7_PORT is empty: set the port on which HL7 messages are to come, 2575 say")
+    possible = [kind for kind in SERVING if kind is not Kind.HL7 or settings.hl7_port is not None]
+    return [kind for kind in possible if not only or kind in only]
 
 
 def _number(kind: Kind, settings: Settings) -> int:
@@ -85,7 +88,9 @@ def _allow_many_files() -> None:
 def _listeners(settings: Settings, kind: Kind) -> Listeners:
     if kind is Kind.WEB:
         return Listeners(listen(settings.http_host, settings.http_port, "PACS_HTTP"))
-    if kind is Kind.WORKER:
+    if kind is Kind.HL7 and settings.hl7_port is not None:
+        return Listeners(listen(settings.hl7_host, settings.hl7_port, "PACS_HL7"))
+    if kind is not Kind.DIMSE:
         return Listeners()
     host, port = settings.dimse_host, settings.dimse_tls_port
     return Listeners(
@@ -105,6 +110,9 @@ def _tell(settings: Settings, listeners: Mapping[Kind, Listeners]) -> None:
         if listener is not None:
             host, port = reachable(listener)
             lines += [f"  {name}  AE title {settings.ae_title}, host {host}, port {port}"]
+    if (hl7 := listeners.get(Kind.HL7, Listeners()).plain) is not None:
+        host, port = reachable(hl7)
+        lines += [f"  HL7        MLLP, host {host}, port {port}"]
     if plain is not None:
         host, port = reachable(plain)
         lines += ["Send images:", f"  storescu -aec {settings.ae_title} {host} {port} FILE..."]

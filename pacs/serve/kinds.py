@@ -13,6 +13,7 @@ class Kind(StrEnum):
 
     WEB = "web"
     DIMSE = "dimse"
+    HL7 = "hl7"
     WORKER = "worker"
 
 

@@ -33,6 +33,7 @@ Ready = Callable[[], None]
 _MODULES: Final = {
     Kind.WEB: ("pacs.serve.web", "pacs.admin", "pacs.forwarded", "pacs.health", "pacs.hosts", "pacs.viewer", "dicomweb.app"),
     Kind.DIMSE: ("pacs.scp.server",),
+    Kind.HL7: ("pacs.hl7.listener",),
     Kind.WORKER: ("pacs.worker", "pacs.processing"),
 }
 
@@ -119,14 +120,27 @@ def _worker(chosen: Settings, ready: Ready) -> None:
         worker.stop(chosen.stop_seconds)
 
 
+def _hl7(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: over.set())
+    with compose.opened(chosen, Metrics()) as found:
+        server = compose.hl7_listener(found.archive, listener)
+        server.start()
+        ready()
+        over.wait()
+        server.stop(chosen.stop_seconds)
+
+
 def _serve(orders: Orders, chosen: Settings, ready: Ready) -> None:
     plain, tls = (None if one is None else socket.socket(fileno=one) for one in (orders.socket, orders.tls_socket))
     if orders.kind is Kind.DIMSE:
         _dimse(chosen, plain, tls, Loads(orders.loads, orders.slot), ready)
-    elif plain is not None:
-        _web(chosen, plain, ready)
-    else:
+    elif plain is None:
         _worker(chosen, ready)
+    elif orders.kind is Kind.HL7:
+        _hl7(chosen, plain, ready)
+    else:
+        _web(chosen, plain, ready)
 
 
 def _end_with_parent(parent: int, lifeline: int) -> None:

@@ -400,6 +400,15 @@ worklist_entry = Table(
     Index("ix_worklist_entry_filler", "partition", "filler_order_number"),
 )
 
+# HL7 messages that were done, so that one that comes again is not done twice.
+received_message = Table(
+    "received_message",
+    metadata,
+    Column("digest", Plain, primary_key=True),
+    Column("received_at", BigInteger, nullable=False),
+    Index("ix_received_message_at", "received_at"),
+)
+
 # Performed procedure steps (PS3.4 annex F), and what each says that it performs: a study, and the worklist entry if we have it.
 performed_step = Table(
     "performed_step",

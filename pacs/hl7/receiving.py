@@ -1,0 +1,68 @@
+"""From the bytes of an HL7 message to those of its acknowledgement: what it asks for is done, or refused in words."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from pacs.hl7 import messages, orders
+from pacs.hl7.messages import Head, Message, Rejected
+from storage.errors import BadRequest, LightboxError, Unavailable, WorklistRefused
+from storage.index import Index
+from storage.worklist_orders import Orders
+
+_log = structlog.get_logger(__name__)
+_FAILURE: Final = "an error of the archive; its log says more"
+
+
+class Receiver:
+    """Does what messages ask for. Thread-safe. `clock` gives seconds since 1970."""
+
+    def __init__(self, index: Index, *, clock: Callable[[], float] = time.time) -> None:
+        self._orders = Orders(index, clock=clock)
+        self._clock = clock
+        self._numbers = itertools.count(1)
+
+    def receive(self, raw: bytes, address: str = "") -> bytes:
+        """The acknowledgement of a message: AA when what it asks for is durable, AE or AR with the reason when it is not."""
+        head = messages.head_of(raw)
+        try:
+            message = Message(raw)
+            touched = self._orders.apply(hashlib.sha256(raw).hexdigest(), orders.changes_of(message))
+        except Rejected as refused:
+            return self._refused(head, refused, address)
+        except BadRequest as error:
+            return self._refused(head, Rejected(102, str(error), application=True), address)
+        except WorklistRefused as error:
+            return self._refused(head, Rejected(205, str(error), application=True), address)
+        except Unavailable as error:
+            return self._refused(head, Rejected(207, str(error), application=True), address)
+        except LightboxError as error:
+            return self._refused(head, Rejected(207, str(error), application=True), address)
+        except Exception:  # noqa: BLE001 - the outermost place: answered, and logged without the message
+            _log.exception("hl7.failed", message=f"{head.kind}^{head.event}", address=address)
+            return self._refused(head, Rejected(207, _FAILURE, application=True), address)
+        done = "again" if touched is None else "done"
+        _log.info("hl7.received", message=f"{head.kind}^{head.event}", what=done, entries=touched or 0, address=address)
+        return self._answer(head, "AA")
+
+    def too_long(self, head: bytes, limit: int, address: str = "") -> bytes:
+        """The refusal of a message that is over the limit, of which this is the beginning."""
+        return self._refused(messages.head_of(head), Rejected(207, f"the message is over the limit of {limit} bytes"), address)
+
+    def _refused(self, head: Head, refused: Rejected, address: str) -> bytes:
+        code = "AE" if refused.application else "AR"
+        _log.warning("hl7.refused", message=f"{head.kind}^{head.event}", code=code, reason=str(refused), address=address)
+        return self._answer(head, code, refused)
+
+    def _answer(self, head: Head, code: str, refused: Rejected | None = None) -> bytes:
+        now = datetime.fromtimestamp(self._clock())
+        control_id = f"{now:%y%m%d%H%M%S}{os.getpid() % 1000:03d}{next(self._numbers) % 100_000:05d}"
+        return messages.acknowledgement(head, code, control_id, f"{now:%Y%m%d%H%M%S}", refused)
