@@ -86,7 +86,7 @@ def same(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     if "BulkDataURI" in ours:
         return "InlineBinary" in theirs
     if theirs["vr"] == "UN":
-        return ours["vr"] != "UN" and "InlineBinary" in theirs
+        return ours["vr"] != "UN" and ("InlineBinary" in theirs) is ("Value" in ours or "InlineBinary" in ours)
     if ours["vr"] != theirs["vr"]:
         return False
     return [spelled(ours["vr"], one) for one in values(ours)] == [spelled(ours["vr"], one) for one in values(theirs)]
@@ -99,13 +99,13 @@ def values(element: dict[str, Any]) -> list[Any]:
 
 
 def spelled(vr: str, value: Any) -> Any:
-    """The same for what means the same: trailing separators of a name, the digits that a float needs."""
+    """The same for what means the same: trailing separators of a name, the digits that a float needs, of which dcm2json writes one or two that are not so."""
     if vr == "PN":
         return {group: spelled_name(text) for group, text in (value or {}).items()}
     if vr == "FL" and isinstance(value, int | float):
         return struct.pack("<f", value)
     if vr == "FD" and isinstance(value, int | float):
-        return f"{value:.15g}"
+        return f"{value:.14g}"
     return value
 
 
