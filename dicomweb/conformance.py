@@ -190,7 +190,7 @@ def _frames() -> str:
             rows.append((syntax.name, _offers(offers)))
     text = table(("stored in", "can be had as, the first by default"), rows)
     return (
-        f'{text}\n\nEach in multipart/related, `type="…"`, and a single frame also alone. When named: by its UID or by `*`. The'
+        f'{text}\n\nEach in multipart/related, `type="…"`, and a single frame also alone. When named: by its UID or by `*`.'
         " Whatever frames are stored can also be had encoded without loss, where the syntax holds such pixels, in the media type of"
         f" each or as octets by its UID: {', '.join(f'{SYNTAXES[uid].name} ({SYNTAXES[uid].media_type})' for uid in LOSSLESS_TARGETS)}."
         " The default of PS3.18 8.7.3 is Explicit VR Little Endian whatever is stored; here it is the first of the row. Other stored"
@@ -202,7 +202,8 @@ def _rendering() -> str:
     names = ", ".join(f"`{preset.id}`" for preset in presets())
     return (
         "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else one made from its"
-        " values), inversion for MONOCHROME1, palette; no presentation states, no overlays, no ICC profiles. Aspect ratio"
+        " values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
+        " (regions of interest by their outline); no presentation states, no ICC profiles. Aspect ratio"
         f" is kept. Presets: {names}."
     )
 

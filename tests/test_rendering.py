@@ -166,14 +166,13 @@ NOT_LIKE_DCMTK = {
 
 
 def dcmtk_picture(file: CorpusFile, window: Window | None) -> NDArray[np.uint8]:
-    """The first frame by dcm2pnm, or dcmj2pnm for JPEG, without overlays."""
+    """The first frame by dcm2pnm, or dcmj2pnm for JPEG, with its overlays."""
     jpeg = file.row["transfer_syntax_uid"].startswith("1.2.840.10008.1.2.4.")
     grey = ["+Ww", str(window.center), str(window.width)] if window else []
     command = [
         "dcmj2pnm" if jpeg else "dcm2pnm",
         "+ob" if window else "+op",
         *grey,
-        "--no-overlays",
         str(file.path),
     ]
     return read(subprocess.run(command, check=True, capture_output=True).stdout)
@@ -216,7 +215,9 @@ DCMTK_SAMPLE = (
     "structure/CT_small.dcm",
     "structure/MR_small_bigendian.dcm",
     "luts-overlays/mlut_18.dcm",
+    "luts-overlays/ovly_p01.dcm",
     "luts-overlays/test16signed.dcm",
+    "radiography/OutOfBoundsOverlay.dcm",
     "derived/liver_1frame.dcm",
     "ultrasound/examples_palette.dcm",
     "photometric/SC_ybr_full_422_uncompressed.dcm",

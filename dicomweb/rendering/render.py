@@ -10,11 +10,15 @@ from dicomweb.rendering.encode import encode
 from dicomweb.rendering.geometry import Picture, fitted, pixel_aspect
 from dicomweb.rendering.grey import show
 from dicomweb.rendering.icons import DAMAGED, icon, kind
+from dicomweb.rendering.overlays import drawn, embedded, of_bit, overlays
 from dicomweb.rendering.request import THUMBNAIL_SIDE, RenderRequest, Viewport
+from dicomweb.rendering.shutters import shuttered
 from dicomweb.rendering.values import Bulk
 from dicomweb.rendering.voi import transform
 from storage import codecs
 from storage.codecs import PixelDescription, has_pixels
+from storage.codecs.keeping import with_every_bit
+from storage.codecs.samples import in_range
 from storage.errors import CannotDecode, ObjectMissing
 from storage.transfer_syntaxes import Coding, lookup
 from storage.types import Dataset
@@ -66,9 +70,29 @@ def frame_picture(
     bulk: Bulk | None = None,
     decode: Decode = codecs.decode,
 ) -> Picture:
-    """The frame in eight-bit grey (rows, columns) or RGB (rows, columns, 3), a pixel to a sample, before it is placed."""
+    """The frame in eight-bit grey (rows, columns) or RGB (rows, columns, 3), a pixel to a sample, before it is placed.
+
+    Shutters cover it, and overlays are drawn on it (PS3.4 N.2).
+    """
     pixels = PixelDescription.from_dataset(dataset, transfer_syntax_uid)
-    values = decode(frame, pixels, bit_offset=bit_offset)
+    inside = embedded(dataset, pixels)
+    values = decode(frame, with_every_bit(pixels) if inside else pixels, bit_offset=bit_offset)
+    drawings = [of_bit(values, position) for position in inside]
+    picture = _shown(in_range(values, pixels) if inside else values, dataset, number, pixels, request, bulk)
+    picture = shuttered(picture, dataset)
+    for overlay in (*drawings, *overlays(dataset, number, bulk)):
+        picture = drawn(picture, overlay)
+    return picture
+
+
+def _shown(
+    values: codecs.Array,
+    dataset: Dataset,
+    number: int,
+    pixels: PixelDescription,
+    request: RenderRequest,
+    bulk: Bulk | None,
+) -> Picture:
     if pixels.samples == 3:
         return true_colour(values, pixels)
     if pixels.photometric_interpretation == "PALETTE COLOR":

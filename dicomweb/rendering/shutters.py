@@ -1,0 +1,68 @@
+"""Display shutters (PS3.3 C.7.6.11): what lies outside their shapes is covered, for the eyes of who reads the image."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from dicomweb.rendering.geometry import Picture
+from dicomweb.rendering.values import number, numbers, values
+from storage.types import Dataset
+
+SHAPE = "00181600"
+LEFT, RIGHT, UPPER, LOWER = "00181602", "00181604", "00181606", "00181608"
+CENTER, RADIUS, VERTICES, COVER = "00181610", "00181612", "00181620", "00181622"
+
+Seen = NDArray[np.bool_]
+
+
+def shuttered(picture: Picture, dataset: Dataset) -> Picture:
+    """`picture` with everything covered that is outside any of the shutters; one that is not described covers nothing.
+
+    The cover is black, or Shutter Presentation Value, a P-value of 16 bits.
+    """
+    shapes = {str(shape).strip() for shape in values(dataset, SHAPE)}
+    masks = [mask for shape, mask_of in _MASKS.items() if shape in shapes and (mask := mask_of(picture, dataset)) is not None]
+    if not masks:
+        return picture
+    covered = picture.copy()
+    covered[~np.logical_and.reduce(masks)] = min(int(number(dataset, COVER) or 0), 0xFFFF) >> 8
+    return covered
+
+
+def _rectangle(picture: Picture, dataset: Dataset) -> Seen | None:
+    """Edges are rows and columns from 1, and themselves are covered no more than what is between them."""
+    left, right, upper, lower = (number(dataset, tag) for tag in (LEFT, RIGHT, UPPER, LOWER))
+    if left is None or right is None or upper is None or lower is None:
+        return None
+    seen = np.zeros(picture.shape[:2], np.bool_)
+    seen[_inside(upper, lower), _inside(left, right)] = True
+    return seen
+
+
+def _inside(first: float, last: float) -> slice:
+    return slice(max(int(first) - 1, 0), max(int(last), 0))
+
+
+def _circle(picture: Picture, dataset: Dataset) -> Seen | None:
+    center, radius = numbers(dataset, CENTER), number(dataset, RADIUS)
+    if len(center) != 2 or radius is None:
+        return None
+    rows, columns = (np.arange(1, length + 1, dtype=np.float64) for length in picture.shape[:2])
+    distance = (rows[:, None] - center[0]) ** 2 + (columns[None, :] - center[1]) ** 2
+    seen: Seen = distance <= radius**2
+    return seen
+
+
+def _polygon(picture: Picture, dataset: Dataset) -> Seen | None:
+    flat = numbers(dataset, VERTICES)
+    corners = [(column - 1, row - 1) for row, column in zip(flat[::2], flat[1::2], strict=False)]
+    if len(corners) < 3:
+        return None
+    mask = Image.new("1", (picture.shape[1], picture.shape[0]))
+    ImageDraw.Draw(mask).polygon(corners, fill=1, outline=1)
+    return np.asarray(mask, np.bool_)
+
+
+_MASKS = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}
