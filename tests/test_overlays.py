@@ -31,7 +31,7 @@ def overlay(bits: np.ndarray[Any, Any] = F, group: str = "6000", **more: Any) ->
         group + "3000": {"vr": "OW", "InlineBinary": base64.b64encode(packed).decode()},
     }
     for tag, value in more.items():
-        made[group + tag.removeprefix("t")] = {"vr": "UN", "Value": value}
+        made[group + tag.removeprefix("t")] = {"vr": "UN", "Value": value or []}
     return made
 
 
@@ -83,7 +83,7 @@ FRAMES = ((1, [1], 0), (2, [1], 1), (3, [1], None), (1, [2], None), (2, [2], 0),
 
 @pytest.mark.parametrize(("number", "begin", "plane"), FRAMES)
 def test_overlays_of_several_frames(number: int, begin: list[int] | None, plane: int | None) -> None:
-    described = overlay(TWO, t0015=[2], **({"t0051": begin} if begin else {}))
+    described = overlay(TWO, t0015=[2], t0051=begin)
     expected = at(0, 0, TWO[plane]) if plane is not None else at(10, 10)
     assert shown(described, number=number) == expected
 
