@@ -35,6 +35,10 @@ ROUTES = (
     "studies/{a}/series/{b}/instances/{c}/frames/{d}/rendered",
     "studies/{a}/series/{b}/instances/{c}/frames/{d}/thumbnail",
     "studies/{a}/series/{b}/instances/{c}/bulkdata/{d}",
+    "hanging-protocols",
+    "hanging-protocols/{a}",
+    "hanging-protocols/{a}/bulkdata/{d}",
+    "commitment-requests/{a}",
     "{a}/{b}",
 )
 EXPECTED = {200, 206, 304, 400, 404, 405, 406, 415, 416}
@@ -87,6 +91,24 @@ def test_nothing_odd_is_a_500(
     assert answer.status_code in EXPECTED | {204}, answer.text
     if answer.status_code >= 400 and method != "HEAD":
         assert sorted(answer.json()) == ["error", "reference", "status", "todo"]
+
+
+json_value = st.recursive(
+    st.one_of(st.none(), st.integers(), odd, st.sampled_from(["1.2.3.4.1", "1.2.840.10008.5.1.4.1.1.2"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.fixed_dictionaries({"vr": st.sampled_from(["SQ", "UI"]), "Value": st.lists(inner, max_size=2)}),
+        st.dictionaries(st.sampled_from(["00081199", "00081110", "00081115", "00081150", "00081155", "0020000D"]), inner, max_size=3),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(transaction=uid, body=json_value)
+def test_no_request_for_commitment_is_a_500(client: TestClient, transaction: str, body: object) -> None:
+    answer = client.post(f"commitment-requests/{quote(transaction, safe='')}", json=body, headers={"Content-Type": "application/dicom+json"})
+    assert answer.status_code in {200, 400, 404, 405, 409}, answer.text
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -162,6 +162,6 @@ def test_the_models_of_patients_do_not_know_it(server: Serving, store: Store) ->
 def test_dcmtk_stores_a_palette_by_c_store(server: Serving, archive: Archive) -> None:
     sent = run("dcmsend", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port), str(corpus_file("derived/hotiron.dcm")))
     assert sent.returncode == 0, sent.stdout
-    (found,), _ = find(server, MODELS[PALETTE][0], SOPInstanceUID="", ContentLabel="HOT*")
+    (found,), _ = find(server, MODELS[PALETTE][0], SOPInstanceUID="", ContentLabel="HOT_IRON")
     assert (found.SOPInstanceUID, found.ContentLabel) == ("1.2.840.10008.1.5.1", "HOT_IRON")
     assert archive.index.counts().studies == 0
