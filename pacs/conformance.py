@@ -41,7 +41,7 @@ _OVERVIEW: Final = (
     ("Query (C-FIND)", "yes", "`pacs find`", "patient root, study root, patient/study only"),
     ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`", "patient root, study root, patient/study only"),
     ("Storage commitment", "yes", "`pacs send --commit`", "push model; as SCU reports are taken on the same association only"),
-    ("Unified procedure steps (PS3.4 annex CC)", "partly", "not yet", "UPS Push, Pull, Watch and Query over the store of UPS-RS (see Worklist); subscriptions are refused with C315, for event reports go out on WebSockets alone; no UPS Event"),
+    ("Unified procedure steps (PS3.4 annex CC)", "yes", "not yet", "UPS Push, Pull, Watch, Event and Query over the store of UPS-RS (see Worklist). A Receiving AE must be a node that can be called (else C308); events go out by N-EVENT-REPORT on an association of ours, in order, tried again with pauses of 5 s to 10 min for a week"),
     ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4); entries by `/api/worklist` and `pacs worklist`"),
     ("HL7 v2 orders over MLLP", "yes, off by default", "no", "ORM^O01, OMI^O23, ADT^A08, A31, A40 become entries of the modality worklist (chapter 10)"),
     ("Modality performed procedure step (MPPS)", "yes", "no", "N-CREATE, N-SET, and N-GET of the retrieve SOP class; no notification (F.9); `/api/procedure-steps`"),

@@ -127,12 +127,14 @@ class Workitems:
             for row in rows:
                 yield orjson.loads(row)
 
-    def subscribe(self, uid: str, ae_title: str, *, locked: bool, filters: Sequence[FilterKey] = ()) -> None:
+    def subscribe(
+        self, uid: str, ae_title: str, *, locked: bool, filters: Sequence[FilterKey] = (), dimse: bool = False
+    ) -> None:
         """Have an AE told of a workitem, or of all (GLOBAL), or of all that match (FILTERED); `locked`: and keep them for it
-        (PS3.4 CC.2.3). It is told at once in which state they are."""
+        (PS3.4 CC.2.3). It is told at once in which state they are: by `workitem_reports`, where it is to be over DIMSE."""
 
         def run(connection: Connection) -> None:
-            _known_subscriber(connection, ae_title)
+            _known_subscriber(connection, ae_title, dimse=dimse)
             if uid not in (GLOBAL, FILTERED):
                 items: Iterable[Workitem] = [_read(connection, uid)]
             else:
@@ -336,9 +338,11 @@ def _put(connection: Connection, uid: str, ae_title: str, locked: bool, filters:
         connection.execute(insert(table).values(uid=uid, ae_title=ae_title, **values))
 
 
-def _known_subscriber(connection: Connection, ae_title: str) -> None:
-    """From its first subscription on events wait for a subscriber until it opens its channel."""
-    known = select(workitem_subscriber.c.ae_title).where(workitem_subscriber.c.ae_title == ae_title)
-    if connection.execute(known).first() is None:
+def _known_subscriber(connection: Connection, ae_title: str, *, dimse: bool) -> None:
+    """From its first subscription on events wait for a subscriber until it opens its channel, or is called."""
+    table = workitem_subscriber
+    known = update(table).where(table.c.ae_title == ae_title)
+    if connection.execute(known.values({"dimse": True} if dimse else {"ae_title": ae_title})).rowcount == 0:
         newest = select(counter.c.value).where(counter.c.name == _COUNTER).scalar_subquery()
-        connection.execute(insert(workitem_subscriber).values(ae_title=ae_title, delivered=newest))
+        values = {"dimse": dimse, "not_before": 0, "failures": 0}
+        connection.execute(insert(table).values(ae_title=ae_title, delivered=newest, **values))

@@ -11,7 +11,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from storage.archive import Archive
-from storage.procedure_steps import GLOBAL, State
+from storage.procedure_steps import State
 from storage.workitems import Workitems
 from tests.support.dimse_server import serving
 from tests.test_ups import OTHER, TRANSACTION, UID, performed, scheduled
@@ -103,13 +103,8 @@ def test_what_is_not_there_and_not_possible(peer: Association, archive: Archive)
     Workitems(archive.index).create(scheduled(), UID)
     status, _ = peer.send_n_get([], PUSH, OTHER, meta_uid=WATCH)
     assert status.Status == 0xC307
-    # Subscriptions (actions 3 to 5): no event reports are sent over DIMSE.
-    subscription = PydicomDataset()
-    subscription.ReceivingAE = "WORKER"
-    subscription.DeletionLock = "FALSE"
-    for action, expected in [(3, 0xC315), (4, 0xC315), (5, 0xC315), (9, 0x0123)]:
-        status, _ = peer.send_n_action(subscription, action, PUSH, GLOBAL, meta_uid=WATCH)
-        assert status.Status == expected
+    status, _ = peer.send_n_action(asked_state("CANCELED"), 9, PUSH, UID, meta_uid=WATCH)
+    assert status.Status == 0x0123
 
 
 def test_cancellation(peer: Association, archive: Archive) -> None:

@@ -22,6 +22,7 @@ from pacs.processing import (
     deletions,
     ended_workitems,
     old_worklist,
+    workitem_reports,
 )
 from pacs.scp import commitment
 from pacs.settings import Settings
@@ -59,6 +60,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
 # (name, seconds between two runs, what runs); each worker process does them.
 PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("ended workitems", 600.0, lambda work: ended_workitems.remove(work.archive, work.settings)),
+    ("workitem reports", 0.5, workitem_reports.deliver),
     ("commitment results", 3600.0, lambda work: commitment_requests.forget(work)),
     ("old worklist entries", 600.0, lambda work: old_worklist.remove(work.archive, work.settings)),
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),

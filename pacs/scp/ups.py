@@ -1,7 +1,7 @@
 """Unified Procedure Steps as provider (PS3.4 annex CC): UPS Push, Pull, Watch and Query over the store that UPS-RS shares.
 
-Every workitem is an instance of UPS Push, whichever SOP class was agreed (CC.3.1). Events go out on WebSockets alone, so
-who wants to subscribe here is told that there are no event reports (C315).
+Every workitem is an instance of UPS Push, whichever SOP class was agreed (CC.3.1). Who subscribes here is told by N-EVENT-REPORT
+on associations of ours (`pacs.processing.workitem_reports`), and so must be a node that can be called.
 """
 
 from __future__ import annotations
@@ -21,19 +21,28 @@ from pacs.scp.store import comment
 from pacs.scp.suboperations import identifier_of
 from pacs.scp.transport import Ended
 from storage import matching
+from storage.attributes import tag_of
 from storage.errors import LightboxError, NotFound, WorkitemRefused, statuses
-from storage.procedure_steps import PUSH_SOP_CLASS, STATE, TRANSACTION, Changed, Refusal
+from storage.index.ae import ae_title_of
+from storage.procedure_steps import FILTERED, GLOBAL, PUSH_SOP_CLASS, STATE, TRANSACTION, Changed, Refusal
 from storage.types import Dataset
-from storage.workitems import Search, Workitems
+from storage.workitems import FilterKey, Search, Workitems, conditions_of
 
 _log = structlog.get_logger(__name__)
 # Action Type IDs (PS3.4 tables CC.2.1-1, CC.2.2-1, CC.2.3-1).
 _CHANGE_STATE: Final = 1
 _REQUEST_CANCEL: Final = 2
-_SUBSCRIPTIONS: Final = frozenset({3, 4, 5})
+_SUBSCRIBE: Final = 3
+_UNSUBSCRIBE: Final = 4
+_SUSPEND: Final = 5
+_RECEIVER: Final = tag_of("ReceivingAE")
+_LOCK: Final = tag_of("DeletionLock")
 # What a C-FIND may name that is no key.
 _NO_KEYS: Final = frozenset({CHARACTER_SET, TRANSACTION})
-_NO_EVENT_REPORTS: Final = 0xC315
+# What a subscription may name that is no key of its filter.
+_NO_FILTER: Final = _NO_KEYS | {_RECEIVER, _LOCK}
+# Receiving AE-TITLE is Unknown to this SCP (table CC.2.3-3).
+_UNKNOWN_RECEIVER: Final = 0xC308
 
 
 def _refusing(perform: Perform) -> Perform:
@@ -75,17 +84,58 @@ def get(request: Request, provider: Provider) -> Answer:
 
 @_refusing
 def act(request: Request, provider: Provider) -> Answer:
-    """N-ACTION: change the state (CC.2.1), request cancellation (CC.2.2)."""
+    """N-ACTION: change the state (CC.2.1), request cancellation (CC.2.2), subscribe and end that (CC.2.3)."""
     action, dataset = request.command.get("ActionTypeID"), request.dataset
     if action == _CHANGE_STATE:
         transaction, state = _first(dataset, TRANSACTION), _first(dataset, STATE)
         return _done(_workitems(provider).change_state(request.instance, transaction, state))
     if action == _REQUEST_CANCEL:
         return _done(_workitems(provider).request_cancel(request.instance, dataset, request.peer.calling_ae))
-    if action in _SUBSCRIPTIONS:
-        text = "events go out on WebSockets alone: subscribe by UPS-RS (PS3.18 11.10)"
-        raise Failure(_NO_EVENT_REPORTS, text)
-    raise Failure(Status.NO_SUCH_ACTION_TYPE, "Action Type ID 1 changes the state, 2 requests cancellation")
+    if action in (_SUBSCRIBE, _UNSUBSCRIBE, _SUSPEND):
+        return _subscription(request, int(action), provider)
+    text = "Action Type ID 1 changes the state, 2 requests cancellation, 3 subscribes, 4 unsubscribes, 5 suspends"
+    raise Failure(Status.NO_SUCH_ACTION_TYPE, text)
+
+
+def _subscription(request: Request, action: int, provider: Provider) -> Answer:
+    """Subscribe, unsubscribe, suspend (CC.2.3), for the Receiving AE, which need not be who asks."""
+    workitems, uid, receiver = _workitems(provider), request.instance, _first(request.dataset, _RECEIVER)
+    if not receiver:
+        raise Failure(Refusal.MISSING_VALUE, "Receiving AE (0074,1234) says who is to be told, and is missing")
+    if action == _UNSUBSCRIBE:
+        workitems.unsubscribe(uid, receiver)
+    elif action == _SUSPEND:
+        if uid not in (GLOBAL, FILTERED):
+            raise Failure(Refusal.INVALID_VALUE, "only subscriptions to all workitems are suspended")
+        workitems.suspend(receiver)
+    else:
+        _subscribe(request, receiver, provider)
+    return Answer(more=_named(uid))
+
+
+def _subscribe(request: Request, receiver: str, provider: Provider) -> None:
+    known = ae_title_of(provider.archive.index, receiver)
+    if known is None or not known.port:
+        raise Failure(_UNKNOWN_RECEIVER, f"{receiver} is no node that can be called: register it with pacs ae add")
+    lock = _first(request.dataset, _LOCK).upper()
+    if lock not in ("TRUE", "FALSE"):
+        raise Failure(Refusal.INVALID_VALUE, "Deletion Lock (0074,1230) is neither TRUE nor FALSE")
+    filters = tuple(_filter({tag: one for tag, one in request.dataset.items() if tag not in _NO_FILTER}))
+    if (request.instance == FILTERED) is not bool(filters):
+        raise Failure(Refusal.INVALID_VALUE, f"a filter belongs to {FILTERED}, which needs one, and to nothing else")
+    conditions_of(filters)
+    _workitems(provider).subscribe(request.instance, receiver, locked=lock == "TRUE", filters=filters, dimse=True)
+
+
+def _filter(dataset: Dataset, above: tuple[str, ...] = ()) -> Iterator[FilterKey]:
+    """The keys with a value, as they are kept."""
+    for tag, element in dataset.items():
+        path = (*above, tag)
+        if element["vr"] == "SQ":
+            for item in (element.get("Value") or ())[:1]:
+                yield from _filter(item, path)
+        elif values := tuple(text_values(element)):
+            yield path, element["vr"], values
 
 
 def find(association: Association, message: Message, provider: Provider) -> None:

@@ -378,6 +378,10 @@ workitem_subscriber = Table(
     metadata,
     Column("ae_title", Plain, primary_key=True),
     Column("delivered", BigInteger, nullable=False),
+    # Whether it is told on associations of ours; until when one worker has that in hand, or nobody tries again; failures in a row.
+    Column("dimse", Boolean, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
 )
 
 # Scheduled procedure steps (PS3.4 annex K). The columns narrow a search and find what an order or a performed step is about;

@@ -1,0 +1,68 @@
+"""The periodic work that tells subscribers over DIMSE of workitems (PS3.4 CC.2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pacs.scu.nodes import destination_of
+from pacs.scu.reporting import report_events
+from storage.errors import LightboxError, NotFound
+from storage.workitem_reports import WorkitemReports
+from storage.workitems import Event, Workitems
+
+if TYPE_CHECKING:
+    from pacs.processing import Work
+
+_log = structlog.get_logger(__name__)
+# Of a subscriber's events this many are read, told and acknowledged at a time.
+_BATCH = 100
+_ANSWER_SECONDS = 15.0
+
+
+def deliver(work: Work) -> None:
+    """Tell everybody who is due; one that cannot be told is tried again later, and holds up nobody for long."""
+    reports = WorkitemReports(work.archive.index)
+    for title in reports.due():
+        if not reports.take(title):
+            continue
+        try:
+            number = _tell(work, title, reports)
+        except LightboxError as error:
+            pause = reports.failed(title)
+            _log.warning("workitem.not_reported", to=title, reason=str(error), again_in=pause)
+        except BaseException:
+            reports.failed(title)
+            raise
+        else:
+            reports.told(title)
+            _log.info("workitem.reported", to=title, events=number)
+
+
+def _tell(work: Work, title: str, reports: WorkitemReports) -> int:
+    settings = work.settings
+    destination = destination_of(
+        work.archive.index,
+        title,
+        calling_ae=settings.ae_title,
+        credentials=settings.tls_credentials,
+        answer_seconds=_ANSWER_SECONDS,
+    )
+    if destination is None:
+        raise NotFound(f"{title} subscribes to workitems, and is no node that can be called: pacs ae add {title} HOST PORT")
+    workitems, number = Workitems(work.archive.index), 0
+    for event in report_events(destination, _waiting(workitems, title)):
+        workitems.acknowledge(title, event.sequence)
+        number += 1
+        if number % _BATCH == 0:
+            reports.keep(title)
+    return number
+
+
+def _waiting(workitems: Workitems, title: str) -> Iterator[Event]:
+    after = workitems.delivered(title)
+    while events := workitems.events(title, after, _BATCH):
+        yield from events
+        after = events[-1].sequence

@@ -1,0 +1,52 @@
+"""Events of workitems to a subscriber, as N-EVENT-REPORT on an association of ours (PS3.4 CC.2.4, PS3.7 10.1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import structlog
+
+from pacs.dimse import CommandField, Status
+from pacs.scp.identifiers import Encoder
+from pacs.scp.sop_classes import PLAIN
+from pacs.scp.transport import Ended
+from pacs.scu.associating import Destination, NotReached, Proposal, associate
+from pacs.upper_layer import Role
+from storage.procedure_steps import EVENT_SOP_CLASS, PUSH_SOP_CLASS
+from storage.workitems import Event
+
+_log = structlog.get_logger(__name__)
+
+
+def report_events(destination: Destination, events: Iterable[Event]) -> Iterator[Event]:
+    """Send each and give it back when the subscriber has answered, whatever it answered: it knows of it.
+
+    We are the provider of UPS Event, whose instances are those of UPS Push (CC.2.4.3). Raises NotReached, Rejection,
+    NothingAccepted.
+    """
+    role = Role(EVENT_SOP_CLASS, scu=False, scp=True)
+    with associate(destination, [Proposal(EVENT_SOP_CLASS, PLAIN)], roles=[role]) as association:
+        context = association.contexts_for(EVENT_SOP_CLASS)[0]
+        encoder = Encoder(context.transfer_syntax)
+        for event in events:
+            try:
+                response = association.request(
+                    context,
+                    CommandField.N_EVENT_REPORT,
+                    [encoder.encode(event.fields)],
+                    AffectedSOPClassUID=PUSH_SOP_CLASS,
+                    AffectedSOPInstanceUID=event.uid,
+                    EventTypeID=event.kind,
+                )
+                association.drain(response)
+            except Ended as error:
+                raise NotReached(f"{destination.title} took no report of a workitem: {error}") from error
+            if response.status != Status.SUCCESS:
+                _log.warning(
+                    "workitem.report_refused",
+                    to=destination.title,
+                    workitem=event.uid,
+                    event_type=event.kind,
+                    status=f"{response.status:04X}",
+                )
+            yield event

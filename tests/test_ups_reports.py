@@ -1,0 +1,199 @@
+"""UPS Event over DIMSE (PS3.4 CC.2.3, CC.2.4): subscriptions by N-ACTION, reports on associations of ours to pynetdicom."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+
+from pacs.processing import Work, workitem_reports
+from pacs.settings import Settings
+from storage.archive import Archive
+from storage.index.ae import AeTitle, add_ae_title
+from storage.procedure_steps import EVENT_SOP_CLASS, FILTERED, GLOBAL, PUSH_SOP_CLASS, State
+from storage.workitem_reports import WorkitemReports
+from storage.workitems import Workitems
+from tests.support.children import free_port
+from tests.support.dimse_server import serving
+from tests.test_ups import OTHER, TRANSACTION, UID, scheduled
+
+WATCH = "1.2.840.10008.5.1.4.34.6.2"
+
+
+class Subscriber:
+    """A node that takes reports."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.reports: list[tuple[str, int, Any]] = []
+        self.status = 0
+        self.port = free_port()
+        add_ae_title(archive.index, AeTitle("WATCHER", "127.0.0.1", self.port))
+
+    def reported(self, event: Any) -> tuple[int, None]:
+        request = event.request
+        assert request.AffectedSOPClassUID == PUSH_SOP_CLASS
+        self.reports.append((str(request.AffectedSOPInstanceUID), int(request.EventTypeID), event.event_information))
+        return self.status, None
+
+    @contextmanager
+    def listening(self, sop_class: str = EVENT_SOP_CLASS) -> Iterator[None]:
+        entity: Any = ApplicationEntity
+        entity = entity(ae_title="WATCHER")
+        entity.add_supported_context(sop_class, scu_role=False, scp_role=True)
+        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self.reported)]
+        server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+    def deliver(self) -> list[tuple[str, int]]:
+        """What the next round of the worker brings."""
+        before = len(self.reports)
+        workitem_reports.deliver(Work(self.archive, Settings.model_construct(ae_title="LIGHTBOX")))
+        return [report[:2] for report in self.reports[before:]]
+
+
+@pytest.fixture
+def watcher(archive: Archive) -> Subscriber:
+    return Subscriber(archive)
+
+
+@pytest.fixture
+def act(archive: Archive) -> Iterator[Any]:
+    """N-ACTION on the context of UPS Watch; gives the status."""
+    with serving(archive) as served:
+        entity: Any = ApplicationEntity
+        entity = entity(ae_title="ASKER")
+        entity.add_requested_context(WATCH)
+        association = entity.associate("127.0.0.1", served.port, ae_title="LIGHTBOX")
+        assert association.is_established
+
+        def acted(action: int, uid: str, **values: Any) -> int:
+            dataset = Dataset()
+            for keyword, value in {"ReceivingAE": "WATCHER", "DeletionLock": "FALSE", **values}.items():
+                if value is not None:
+                    setattr(dataset, keyword, value)
+            status, _ = association.send_n_action(dataset, action, PUSH_SOP_CLASS, uid, meta_uid=WATCH)
+            return int(status.Status)
+
+        yield acted
+        association.release()
+
+
+def test_from_subscription_to_completion(archive: Archive, watcher: Subscriber, act: Any) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    with watcher.listening():
+        assert act(3, UID) == 0
+        # At once in which state it is (CC.2.3.3).
+        assert watcher.deliver() == [(UID, 1)]
+        assert watcher.reports[0][2].ProcedureStepState == "SCHEDULED"
+        items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+        items.request_cancel(UID, {"00741238": {"vr": "LT", "Value": ["Bitte abbrechen, Müller"]}}, "ASKER")
+        assert watcher.deliver() == [(UID, 1), (UID, 2)]
+        assert watcher.reports[-1][2].RequestingAE == "ASKER"
+        assert watcher.reports[-1][2].ReasonForCancellation == "Bitte abbrechen, Müller"
+        assert watcher.deliver() == [], "each is told once"
+        assert act(4, UID, DeletionLock=None) == 0
+        items.create(scheduled(), OTHER)
+        assert watcher.deliver() == []
+
+
+def test_all_workitems_a_filter_and_suspending(archive: Archive, watcher: Subscriber, act: Any) -> None:
+    items = Workitems(archive.index)
+    with watcher.listening():
+        assert act(3, FILTERED, WorklistLabel="CAD", DeletionLock="TRUE") == 0
+        items.create(scheduled(WorklistLabel={"vr": "LO", "Value": ["CAD"]}), UID)
+        items.create(scheduled(WorklistLabel={"vr": "LO", "Value": ["other"]}), OTHER)
+        assert {uid for uid, _ in watcher.deliver()} == {UID}
+        assert act(3, GLOBAL) == 0
+        assert {uid for uid, _ in watcher.deliver()} == {UID, OTHER}
+        assert act(5, GLOBAL, DeletionLock=None) == 0
+        items.create(scheduled(), "1.2.3.99")
+        assert watcher.deliver() == []
+
+
+@pytest.mark.parametrize(
+    ("action", "uid", "values", "status"),
+    [
+        (3, UID, {"ReceivingAE": "NOBODY"}, 0xC308),
+        (3, UID, {"ReceivingAE": "ONLYCALLS"}, 0xC308),
+        (3, OTHER, {}, 0xC307),
+        (3, UID, {"ReceivingAE": None}, 0x0121),
+        (3, UID, {"DeletionLock": "PERHAPS"}, 0x0106),
+        (3, UID, {"WorklistLabel": "CAD"}, 0x0106),
+        (3, FILTERED, {}, 0x0106),
+        (4, OTHER, {}, 0xC307),
+        (5, UID, {}, 0x0106),
+    ],
+)
+@pytest.mark.usefixtures("watcher")
+def test_what_cannot_be_subscribed_to(
+    archive: Archive, act: Any, action: int, uid: str, values: dict[str, Any], status: int
+) -> None:
+    add_ae_title(archive.index, AeTitle("ONLYCALLS", "", 0))
+    Workitems(archive.index).create(scheduled(), UID)
+    assert act(action, uid, **values) == status
+
+
+def test_a_subscriber_that_is_away_is_told_later(archive: Archive, watcher: Subscriber, act: Any) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    assert act(3, UID) == 0
+    items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+    reports = WorkitemReports(archive.index)
+    assert watcher.deliver() == []
+    assert reports.due() == [], "not at once again"
+    assert WorkitemReports(archive.index, clock=lambda: time.time() + 4).due() == []
+    later = WorkitemReports(archive.index, clock=lambda: time.time() + 6)
+    assert later.due() == ["WATCHER"]
+    assert later.failed("WATCHER") == 10.0, "the pauses grow"
+    reports.told("WATCHER")
+    # Its answer to the association is no: that is no reason to forget what it has not been told.
+    with watcher.listening("1.2.840.10008.1.1"):
+        assert watcher.deliver() == []
+    reports.told("WATCHER")
+    with watcher.listening():
+        assert watcher.deliver() == [(UID, 1), (UID, 1)]
+
+
+def test_a_report_that_is_refused_holds_up_no_other(archive: Archive, watcher: Subscriber, act: Any) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    assert act(3, UID) == 0
+    items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+    watcher.status = 0x0110
+    with watcher.listening():
+        assert watcher.deliver() == [(UID, 1), (UID, 1)]
+        assert watcher.deliver() == []
+
+
+def test_two_workers_do_not_tell_the_same(archive: Archive, watcher: Subscriber, act: Any) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    assert act(3, UID) == 0
+    with watcher.listening():
+        threads = [threading.Thread(target=watcher.deliver) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [report[:2] for report in watcher.reports] == [(UID, 1)]
+
+
+def test_who_subscribed_by_rest_is_not_called(archive: Archive, watcher: Subscriber) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    items.subscribe(UID, "WATCHER", locked=False)
+    with watcher.listening():
+        assert watcher.deliver() == []
+    assert WorkitemReports(archive.index).due() == []
