@@ -53,10 +53,13 @@ def respond(
     call: Call, blobs: Blobs, body: Body, headers: Mapping[str, str], etag: str, *, status: int = 200
 ) -> Answer:
     """`body` as an answer to `call`: 304, 206, 416 or whole; streamed when it is large (RFC 9110 13 and 14)."""
-    headers = {**headers, "ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept", "Accept-Ranges": "bytes"}
+    validators = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
     if unchanged(call, etag):
-        return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL})
-    span = _span(call, body.length, etag)
+        location = headers.get("Content-Location")
+        return Answer(304, validators | ({"Content-Location": location} if location else {}))
+    headers = {**headers, **validators, "Accept-Ranges": "bytes"}
+    # Range is for GET alone (RFC 9110 14.2).
+    span = _span(call, body.length, etag) if call.method == "GET" else None
     if span is not None:
         headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{body.length}"
         body, status = body.cut(span), 206

@@ -41,17 +41,20 @@ class _Sink(io.RawIOBase):
         yield from pieces
 
 
-def zipped(layouts: Iterable[Layout], part: Callable[[Located], tuple[str, int, Iterator[bytes]]]) -> Iterator[bytes]:
+def zipped(layouts: Iterable[Layout], part: Callable[[Located], tuple[str, int, Iterator[bytes]] | None]) -> Iterator[bytes]:
     """The ZIP file of these instances; `part` gives the transfer syntax, the length and the bytes of one as a Part 10 file.
 
-    Members are in blocks of deflate that are not compressed: lengths follow the bytes, which only deflate has a mark for, and
+    An instance of which it gives none is left out, of the directory too. Members are in blocks of deflate that are not compressed: lengths follow the bytes, which only deflate has a mark for, and
     what is compressed already would not get smaller.
     """
     sink, directory, names = _Sink(), Directory(), _FileIDs()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=0) as archive:
         for layout in layouts:
             located = layout.located
-            syntax, size, pieces = part(located)
+            given = part(located)
+            if given is None:
+                continue
+            syntax, size, pieces = given
             file = File(names.of(located.uids.study, located.uids.series), located.sop_class_uid, located.uids.instance, syntax)
             with archive.open("/".join(file.components), "w", force_zip64=size > _ZIP64) as member:
                 for piece in pieces:

@@ -75,7 +75,7 @@ class Rendered:
         known = (instance.located.sha256, draw.__name__, ",".join(map(str, numbers)), repr(request))
         etag = f'"{boundary_for(*known)}"'
         if unchanged(call, etag):
-            return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL})
+            return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
         pictures = [draw(instance, number, request) for number in numbers]
         warning = _warning(call)
         if not several:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 
 from dicomweb import negotiation
@@ -17,10 +18,15 @@ from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage import part10
 from storage.archive import Archive
-from storage.errors import LightboxError, NotFound
-from storage.pieces import Extent, Piece
+from storage.errors import LightboxError, NotFound, ObjectMissing
+from storage.pieces import Extent, Piece, complete
+from storage.spool import through
 from storage.transcoding import transcoded
+from storage.transfer_syntaxes import lookup
 from storage.types import Located, Scope
+
+# Transfer syntax, length and bytes.
+_Part = tuple[str, int, Iterator[bytes]]
 
 
 class Instances:
@@ -57,10 +63,11 @@ class Instances:
         if self._acceptable(call, scope).media_type == ZIP:
             return self._zip(call)
         boundary = uuid.uuid4().hex
-        headers = {"Content-Type": _related(boundary, ""), "Cache-Control": CACHE_CONTROL}
+        headers = {"Content-Type": _related(boundary, ""), "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
         if call.method == "HEAD":
             return Answer(200, headers, iter(()))
-        return Answer(200, headers, settled(self._parts(scope, boundary, call.accepted())))
+        unread = _Unread()
+        return unread.answer(call, headers, settled(self._parts(scope, boundary, call.accepted(), unread)))
 
     def _zip(self, call: Call) -> Answer:
         scope, accepted = scope_of(call), negotiation.inside_zip(call.accepted())
@@ -72,8 +79,10 @@ class Instances:
         }
         if call.method == "HEAD":
             return Answer(200, headers, iter(()))
+        unread = _Unread()
         layouts = self._archive.index.layouts_in(scope)
-        return Answer(200, headers, settled(zipped(layouts, lambda located: self._part(located, accepted))))
+        pieces = zipped(layouts, lambda located: unread.without(lambda: self._part(located, accepted)))
+        return unread.answer(call, headers, settled(pieces))
 
     def _acceptable(self, call: Call, scope: Scope) -> Offer:
         """What the client gets; found out before the first byte for every instance. Raises NotFound, NotAcceptable."""
@@ -91,44 +100,62 @@ class Instances:
             raise NotFound(_nothing(scope))
         return found
 
-    def _parts(self, scope: Scope, boundary: str, accepted: Sequence[MediaType]) -> Iterator[bytes]:
+    def _parts(
+        self, scope: Scope, boundary: str, accepted: Sequence[MediaType], unread: _Unread
+    ) -> Iterator[bytes]:
         first = True
         for located in self._archive.index.locate(scope):
-            syntax, size, pieces = self._part(located, accepted)
+            part = unread.without(partial(self._part, located, accepted))
+            if part is None:
+                continue
+            syntax, size, pieces = part
             kind = f"{DICOM}; transfer-syntax={syntax}"
             yield part_head(boundary, _headers(kind, size), first=first) + next(pieces)
             yield from pieces
             first = False
         yield closing(boundary)
 
-    def _part(self, located: Located, accepted: Sequence[MediaType]) -> tuple[str, int, Iterator[bytes]]:
-        """An instance among others: its transfer syntax, its length and its bytes.
+    def _part(self, located: Located, accepted: Sequence[MediaType]) -> _Part:
+        """An instance among others: its transfer syntax, its length and its bytes, of which the first are there.
 
-        One that turns out not to be readable comes as it is stored rather than cost its neighbours their place.
+        One that turns out not to be decodable comes as it is stored. Raises ObjectMissing.
         """
         syntax = _offer(accepted, located.transfer_syntax_uid, single=False).transfer_syntax
         if syntax != located.transfer_syntax_uid:
             try:
-                body = Body(self._transcoded(located, syntax))
+                return self._remade(located, syntax)
+            except ObjectMissing:
+                raise
             except LightboxError as error:
                 note(error, "retrieve")
-            else:
-                return syntax, body.length, stream(self._archive.blobs, body)
         pieces = self._whole(located)
         head = next(pieces)
         size = len(head) + located.size - located.dataset_offset
         return located.transfer_syntax_uid, size, chain((head,), pieces)
 
+    def _remade(self, located: Located, syntax: str) -> _Part:
+        body = Body(self._transcoded(located, syntax))
+        pieces = stream(self._archive.blobs, body)
+        if lookup(located.transfer_syntax_uid).encapsulated and not lookup(syntax).encapsulated:
+            # A frame that cannot be decoded must be known before the first byte goes out: that cannot be taken back.
+            pieces = through(pieces, self._archive.spool())
+        return syntax, body.length, chain((next(pieces),), pieces)
+
     def _whole(self, located: Located) -> Iterator[bytes]:
-        """The head as it may go out, then the data set in pieces; the object is opened once."""
+        """The head as it may go out, then the data set in pieces; the object is opened once. Raises ObjectMissing."""
         start = located.dataset_offset
         pieces = self._archive.blobs.stream(located.object_key)
-        data = next(pieces, b"")
-        while len(data) < start:
-            data += next(pieces)
+        data = b""
+        while len(data) < start and (piece := next(pieces, b"")):
+            data += piece
+        complete(min(len(data), start), start)
+        sent = len(data)
         yield _head(data[:start], located)
         yield data[start:]
-        yield from pieces
+        for piece in pieces:
+            sent += len(piece)
+            yield piece
+        complete(sent, located.size)
 
     def _file(self, located: Located, syntax: str) -> tuple[Piece, ...]:
         if syntax != located.transfer_syntax_uid:
@@ -145,6 +172,51 @@ class Instances:
         if layout is None:
             raise NotFound(f"instance {located.uids.instance} was deleted a moment ago")
         return transcoded(layout, self._archive.blobs, syntax, self._archive.spool).part10
+
+
+class _Unread:
+    """Counts the instances of an answer that cannot be read, and so are not in it: their neighbours are, and it is said.
+
+    Before the first byte by 206 and a Warning (PS3.18 table 10.4.3-1); after it only by an answer that does not come to its end.
+    """
+
+    def __init__(self) -> None:
+        self._count = self._sent = 0
+
+    def without(self, part: Callable[[], _Part]) -> _Part | None:
+        """The part; None where its object is not there, or not whole as far as that has been seen."""
+        try:
+            found = part()
+        except ObjectMissing as error:
+            note(error, "retrieve")
+            self._count += 1
+            return None
+        self._sent += 1
+        return found
+
+    def answer(self, call: Call, headers: Mapping[str, str], body: tuple[bytes, ...] | Iterator[bytes]) -> Answer:
+        """The answer with this body, of which nothing has been sent yet. Raises ObjectMissing where nothing is left of it."""
+        if not isinstance(body, tuple):
+            return Answer(200, headers, self._cut(body))
+        if not self._count:
+            return Answer(200, headers, body)
+        if not self._sent:
+            raise ObjectMissing("the store has not got any of these instances whole; send them again, which repairs it")
+        return Answer(206, {**headers, "Warning": f"299 {call.root}: {self._text}"}, body)
+
+    def _cut(self, body: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from body
+        finally:
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+        if self._count:
+            raise ObjectMissing(self._text)
+
+    @property
+    def _text(self) -> str:
+        return f"instances left out because the store has not got them whole: {self._count}"
 
 
 def _offer(accepted: Sequence[MediaType], stored: str, *, single: bool) -> Offer:

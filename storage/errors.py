@@ -123,6 +123,11 @@ class NotFound(LightboxError):
 class ObjectMissing(NotFound):
     """The index knows the instance but the store has not got its bytes."""
 
+    def __init__(self, text: str, key: str = "") -> None:
+        super().__init__(text)
+        # Of the object, for logs and not for clients.
+        self.key = key
+
 
 class NotAcceptable(LightboxError):
     """Nothing that the client accepts can be made; the text lists what could be had."""

@@ -82,6 +82,8 @@ def note(error: BaseException, route: str) -> None:
     if status_of(error) < 500:
         return
     text = str(error) if isinstance(error, LightboxError) else ""
+    if isinstance(error, errors.ObjectMissing) and error.key:
+        text += f" (object {error.key})"
     _log.error(
         "request failed: %s %s",
         type(error).__name__,

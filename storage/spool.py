@@ -6,6 +6,7 @@ import hashlib
 import mmap
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -15,6 +16,9 @@ from storage.errors import LightboxError, LimitExceeded
 
 # A CT, an MR or a CR below this never touches a temporary file of its own: the store writes it once, from memory.
 MEMORY_LIMIT = 1 << 20
+
+# What `through` hands out at a time.
+_PIECE = 1 << 20
 
 _Writable = bytes | bytearray | memoryview
 
@@ -119,3 +123,13 @@ class Spool:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._file, rest) :]
+
+
+def through(pieces: Iterable[_Writable], spool: Spool) -> Iterator[bytes]:
+    """The same bytes, once all of them are there: what goes wrong with them does so before the first. Closes the spool."""
+    with spool:
+        for piece in pieces:
+            spool.write(piece)
+        view = spool.view()
+        for at in range(0, len(view), _PIECE):
+            yield bytes(view[at : at + _PIECE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,7 @@ HTJ2K, JPEG_LS, J2K = (f"1.2.840.10008.1.2.4.{number}" for number in ("202", "80
 # Those that pydicom reads with what is installed here.
 WITNESSED = {JPEG_LS, J2K, RLE}
 PLAIN = PixelDescription(4, 4, 1, 16, 16, 15, False, "MONOCHROME2", 0, "1.2.840.10008.1.2.1")
+RELATED_DICOM = 'multipart/related; type="application/dicom"'
 ANY_FRAME = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 
 
@@ -629,6 +631,62 @@ def test_a_lost_object_is_damage_and_said_to_be(client: TestClient, archive: Arc
     answer = get(client, path)
     assert (answer.status_code, "pacs verify" in answer.json()["todo"]) == (500, True)
     assert get(client, f"{ONE}/metadata").status_code == 200
+
+# --- damage among neighbours -----------------------------------------------------------------------------------
+
+
+def damaged(archive: Archive, number: int, *, keep: int | None) -> None:
+    """Take an object away, or all but its first bytes, as a broken disk would."""
+    (located,) = archive.index.locate(Scope("1.2.3", "1.2.3.4", f"1.2.3.4.{number}"))
+    content = archive.blobs.read(located.object_key)
+    archive.blobs.delete(located.object_key)
+    if keep is not None:
+        archive.blobs.path(located.object_key).write_bytes(content[:keep])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("accept", [f"{RELATED_DICOM}; transfer-syntax=*", RELATED_DICOM, "application/zip"])
+@pytest.mark.parametrize("keep", [None, 0, 100])
+def test_what_is_lost_does_not_cost_its_neighbours_their_place(
+    client: TestClient, archive: Archive, accept: str, keep: int | None
+) -> None:
+    store(client, *(made.instance(number) for number in (1, 2, 3)))
+    damaged(archive, 2, keep=keep)
+    answer = get(client, SERIES, accept)
+    assert answer.status_code == 206
+    assert answer.headers["warning"].endswith("has not got them whole: 1")
+    if accept == "application/zip":
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as found:
+            assert len(found.namelist()) == 3
+    else:
+        numbers = [pydicom.dcmread(io.BytesIO(part.content)).InstanceNumber for part in web.parts(answer)]
+        assert numbers == [1, 3]
+    for number in (1, 3):
+        damaged(archive, number, keep=None)
+    assert get(client, SERIES, accept).status_code == 500
+
+
+def test_an_answer_that_turns_out_short_does_not_come_to_its_end(archive: Archive) -> None:
+    """A truncated object is never served as if it were all; of a long answer it can only be said by not ending it."""
+    with web.serving(archive) as url, web.client(archive) as client:
+        store(client, *(made.instance(number, side=700) for number in (1, 2, 3, 4)))
+        damaged(archive, 4, keep=500_000)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            httpx2.get(f"{url}/{SERIES}", headers={"Accept": f"{RELATED_DICOM}; transfer-syntax=*"})
+        damaged(archive, 4, keep=None)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            httpx2.get(f"{url}/{SERIES}", headers={"Accept": f"{RELATED_DICOM}; transfer-syntax=*"})
+
+
+def test_head_takes_no_range_and_304_says_what_it_depends_on(client: TestClient) -> None:
+    """RFC 9110 14.2, 15.4.5."""
+    store(client, made.instance())
+    head = client.head(f"{ONE}/frames/1", headers={"Range": "bytes=0-3", "Accept": "application/octet-stream"})
+    assert (head.status_code, head.headers["content-length"]) == (200, "32")
+    for path in (f"{ONE}/frames/1", f"{ONE}/rendered", f"{ONE}/metadata", ONE):
+        tag = get(client, path).headers["etag"]
+        again = get(client, path, If_None_Match=tag)
+        assert again.status_code == 304
+        assert "Accept" in again.headers["vary"]
 
 
 def test_a_video_says_in_its_metadata_that_it_is_one(client: TestClient, archive: Archive) -> None:

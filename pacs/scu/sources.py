@@ -13,6 +13,7 @@ from storage.errors import NotDicom, NotFound
 from storage.index import Layout
 from storage.pieces import streamed
 from storage.scanner import scan
+from storage.spool import through
 from storage.transcoding import possible, transcoded
 from storage.transfer_syntaxes import lookup
 from storage.types import Located
@@ -51,12 +52,7 @@ class Stored:
             yield from made
             return
         # A frame that cannot be decoded must be known before the first byte goes out: that cannot be taken back.
-        with self._archive.spool() as spool:
-            for piece in made:
-                spool.write(piece)
-            view = spool.view()
-            for at in range(0, len(view), _PIECE):
-                yield bytes(view[at : at + _PIECE])
+        yield from through(made, self._archive.spool())
 
     def _layout(self, one: Located) -> Layout:
         layout = self._archive.index.layout(one.scope)

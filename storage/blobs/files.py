@@ -213,7 +213,7 @@ class FileBlobs:
             return os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in _ABSENT:
-                raise ObjectMissing(f"the object {key} is not in the store; send the instance again") from None
+                raise ObjectMissing("the object is not in the store; send the instance again, which repairs it", key) from None
             raise unavailable(error, f"open the object {key}") from error
 
 

@@ -67,4 +67,4 @@ class MemoryBlobs:
         try:
             return self.objects[checked(key)]
         except KeyError:
-            raise ObjectMissing(f"the object {key} is not in the store; send the instance again") from None
+            raise ObjectMissing("the object is not in the store; send the instance again, which repairs it", key) from None
