@@ -264,6 +264,10 @@ class Settings(BaseSettings):
         default="200",
         description="status of a search over HTTP that finds nothing: 200 with an empty list, which every client reads, or 204 as PS3.18 8.3.4.4.1 says",
     )
+    worklist_complete_minutes: Annotated[float, Field(ge=0)] = Field(
+        default=120,
+        description="minutes after the last image of a study after which its worklist entry is completed, for modalities without MPPS; 0: never",
+    )
     worklist_days: Annotated[float, Field(gt=0)] = Field(
         default=30,
         description="days after which an entry of the modality worklist that has ended, or was to begin, is removed",

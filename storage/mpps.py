@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -95,10 +96,17 @@ class PerformedSteps:
 
     def update(self, uid: str, dataset: Dataset) -> Step:
         """Change a step, or end it; its entries follow. Raises StepRefused."""
+        return self._change(uid, lambda step: mpps_rules.updated(step, dataset))
 
+    def give_up(self, uid: str) -> Step:
+        """Discontinue a step that its modality has left in progress. Raises StepRefused for one that has ended."""
+        now = datetime.fromtimestamp(self._clock())
+        return self._change(uid, lambda step: mpps_rules.given_up(step, f"{now:%Y%m%d}", f"{now:%H%M%S}"))
+
+    def _change(self, uid: str, change: Callable[[Step], Step]) -> Step:
         def run(connection: Connection) -> Step:
             row = _read(connection, uid)
-            after = replace(mpps_rules.updated(_step(row), dataset), updated_at=self._microseconds())
+            after = replace(change(_step(row)), updated_at=self._microseconds())
             same = performed_step.c.pk == row.pk, performed_step.c.version == row.version
             if connection.execute(update(performed_step).where(*same).values(_row(after))).rowcount == 0:
                 raise Rerun

@@ -164,6 +164,13 @@ def updated(step: Step, dataset: Dataset) -> Step:
     return Step(step.uid, state, _sorted(whole), step.version + 1, step.created_at, step.updated_at)
 
 
+def given_up(step: Step, date: str, at: str) -> Step:
+    """A step whose modality will not end it, discontinued by the archive (F.7.2.2.3, note 2). Raises StepRefused."""
+    end = {"PerformedProcedureStepEndDate": ("DA", date), "PerformedProcedureStepEndTime": ("TM", at)}
+    change = {tag_of(name): {"vr": vr, "Value": [value]} for name, (vr, value) in end.items()}
+    return updated(step, {**change, STATE: {"vr": "CS", "Value": [PerformedState.DISCONTINUED.value]}})
+
+
 def scheduled_in(dataset: Dataset) -> list[Scheduled]:
     """What a step performs."""
     keywords = ("StudyInstanceUID", "AccessionNumber", "RequestedProcedureID", "ScheduledProcedureStepID")

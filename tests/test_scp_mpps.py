@@ -165,6 +165,18 @@ def test_what_has_ended_is_changed_no_more(modality: Association) -> None:
     assert status.ErrorComment == "Performed Procedure Step Object may no longer be updated"
 
 
+def test_an_administrator_ends_what_its_modality_will_not(modality: Association, archive: Archive, web: TestClient) -> None:
+    Worklist(archive.index).create(fields(StudyInstanceUID=STUDY))
+    modality.send_n_create(begun(), PERFORMED_STEP, UID)
+    place = f"/api/procedure-steps/{UID}/discontinue"
+    assert web.post(place, json={}).json()["state"] == "DISCONTINUED"
+    assert Worklist(archive.index).get(1).value("ScheduledProcedureStepStatus") == "DISCONTINUED"
+    assert web.post(place, json={}).status_code == 409
+    assert web.post("/api/procedure-steps/1.2/discontinue", json={}).status_code == 404
+    status, _ = modality.send_n_set(ended(performed(1)), PERFORMED_STEP, UID)
+    assert (status.Status, status.ErrorID) == (0x0110, 0xA710), "the modality learns of it"
+
+
 def test_what_is_not_there(modality: Association) -> None:
     status, _ = modality.send_n_get([], PERFORMED_STEP_RETRIEVE, UID)
     assert status.Status == 0x0112

@@ -63,7 +63,7 @@ class StepDetail(Step):
 
 
 def operations(index: Index) -> tuple[Operation, ...]:
-    """The operations on performed procedure steps; only modalities change them."""
+    """The operations on performed procedure steps."""
     steps = PerformedSteps(index)
 
     def find(asked: Asked) -> list[Step]:
@@ -77,7 +77,12 @@ def operations(index: Index) -> tuple[Operation, ...]:
         away = [_instance(one) for one in found.missing]
         return StepDetail(**_summary(found), arrived_instances=here, missing_instances=away, dataset=dict(found.step.dataset))
 
+    def give_up(asked: Asked) -> StepDetail:
+        steps.give_up(asked.path["uid"])
+        return get(asked)
+
     return (
+        Operation("POST", f"{_STEP}/discontinue", give_up, "Discontinue a step that its modality will not end.", gives=StepDetail),
         Operation("GET", "/api/procedure-steps", find, "What modalities perform, the latest first.", gives=list[Step], asks=Which),
         Operation("GET", _STEP, get, "One performed step: what was announced, has arrived, is missing.", gives=StepDetail),
     )

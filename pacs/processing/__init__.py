@@ -21,7 +21,7 @@ from pacs.processing import (
     commitment_requests,
     deletions,
     ended_workitems,
-    old_worklist,
+    tidy_worklist,
     workitem_reports,
 )
 from pacs.scp import commitment
@@ -62,7 +62,8 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("ended workitems", 600.0, lambda work: ended_workitems.remove(work.archive, work.settings)),
     ("workitem reports", 0.5, workitem_reports.deliver),
     ("commitment results", 3600.0, lambda work: commitment_requests.forget(work)),
-    ("old worklist entries", 600.0, lambda work: old_worklist.remove(work.archive, work.settings)),
+    ("arrived worklist entries", 60.0, lambda work: tidy_worklist.complete(work.archive, work.settings)),
+    ("old worklist entries", 600.0, lambda work: tidy_worklist.remove(work.archive, work.settings)),
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
     ("association log", 60.0, lambda work: association_log.remove(work.archive, work.settings)),
 )
