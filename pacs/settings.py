@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pacs import setting_values
 from pacs.tls import Credentials, Profile
 from storage.errors import LightboxError
 
@@ -33,56 +33,10 @@ class SettingsError(LightboxError):
     """A setting is unknown or its value cannot be used; the text is one line that says which and what to set."""
 
 
-def _as_tuple(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _ae_title(value: str) -> str:
-    # PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, leading and trailing spaces void.
-    title = value.strip()
-    if not 1 <= len(title) <= 16 or not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]+", title):
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 6.2)")
-    return title
-
-
-def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    for one in value:
-        ipaddress.ip_network(one, strict=False)
-    return value
-
-
-def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(one if one == "*" else _origin(one) for one in value)
-
-
-def _origin(text: str) -> str:
-    """An origin as browsers write it (RFC 6454 6.2): lower case, without the port that the scheme means, and no path."""
-    parts = urlsplit(text.lower())
-    origin = f"{parts.scheme}://{parts.netloc}"
-    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or origin != text.lower().rstrip("/"):
-        raise ValueError(f"{text} is not an origin; write https://HOST or http://HOST:PORT, without a path")
-    return origin.removesuffix(f":{parts.port}") if parts.port == _PORTS[parts.scheme] else origin
-
-
-def _database_url(value: str) -> str:
-    if value and not value.startswith(("sqlite:///", "postgresql+psycopg://")):
-        raise ValueError("use sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
-    return value
-
-
-def _store_url(value: str) -> str:
-    if value and not value.startswith(("file:", "s3://")):
-        raise ValueError("use file:PATH or s3://BUCKET/PREFIX")
-    return value
-
-
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_tuple)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.as_tuple)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 _MIB = 1 << 20
-_PORTS = {"http": 80, "https": 443}
 
 
 class Settings(BaseSettings):
@@ -102,14 +56,14 @@ class Settings(BaseSettings):
     hl7_port: Port | None = Field(
         default=None, description="port for HL7 v2 orders over MLLP, 2575 say; 0 takes a free one; empty: none are taken"
     )
-    ae_title: Annotated[str, AfterValidator(_ae_title)] = Field(
+    ae_title: Annotated[str, AfterValidator(setting_values.ae_title)] = Field(
         default="LIGHTBOX", description="AE title of this archive"
     )
-    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+    database_url: Annotated[str, AfterValidator(setting_values.database_url)] = Field(
         default="",
         description="index: sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE; empty: index.sqlite in the data folder",
     )
-    store_url: Annotated[str, AfterValidator(_store_url)] = Field(
+    store_url: Annotated[str, AfterValidator(setting_values.store_url)] = Field(
         default="",
         description="object store: file:PATH or s3://BUCKET/PREFIX; empty: objects in the data folder",
     )
@@ -146,13 +100,13 @@ class Settings(BaseSettings):
         default="",
         description="scheme and host that clients use, behind a proxy that changes them; empty: those of the request",
     )
-    trusted_proxies: Annotated[Words, AfterValidator(_networks)] = Field(
+    trusted_proxies: Annotated[Words, AfterValidator(setting_values.networks)] = Field(
         default=(),
         description="addresses or networks of proxies whose Forwarded or X-Forwarded headers are believed, separated by commas; where"
         " the two contradict each other, neither is: have the proxy remove the kind that it does not write",
     )
 
-    cors_origins: Annotated[Words, AfterValidator(_origins)] = Field(
+    cors_origins: Annotated[Words, AfterValidator(setting_values.origins)] = Field(
         default=(),
         description="origins of web pages elsewhere, such as a viewer on another server, whose scripts may use DICOMweb, separated by commas: https://HOST:PORT",
     )

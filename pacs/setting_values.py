@@ -1,0 +1,60 @@
+"""What the value of a setting may be: each function gives it as it is kept, or raises ValueError saying what to write."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def as_tuple(value: object) -> object:
+    """The parts of a list that is written with commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def ae_title(value: str) -> str:
+    """An AE title without the spaces around it."""
+    # PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, leading and trailing spaces void.
+    title = value.strip()
+    if not 1 <= len(title) <= 16 or not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]+", title):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 6.2)")
+    return title
+
+
+def networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Addresses and networks as they are."""
+    for one in value:
+        ipaddress.ip_network(one, strict=False)
+    return value
+
+
+def origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Origins as browsers write them; `*` is every one."""
+    return tuple(one if one == "*" else _origin(one) for one in value)
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers write it (RFC 6454 6.2): lower case, without the port that the scheme means, and no path."""
+    parts = urlsplit(text.lower())
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or origin != text.lower().rstrip("/"):
+        raise ValueError(f"{text} is not an origin; write https://HOST or http://HOST:PORT, without a path")
+    return origin.removesuffix(f":{parts.port}") if parts.port == _PORTS[parts.scheme] else origin
+
+
+def database_url(value: str) -> str:
+    """The URL of an index."""
+    if value and not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError("use sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    return value
+
+
+def store_url(value: str) -> str:
+    """The URL of an object store."""
+    if value and not value.startswith(("file:", "s3://")):
+        raise ValueError("use file:PATH or s3://BUCKET/PREFIX")
+    return value
