@@ -22,8 +22,10 @@ from storage.errors import BadRequest, LightboxError
 from storage.index import Index
 from storage.index.ae import (
     EVERY_RIGHT,
+    NO_QUIRKS,
     AeTitle,
     OwnAe,
+    Quirks,
     Right,
     Rights,
     UnknownCallers,
@@ -84,6 +86,7 @@ class Verdict:
     asks: bool = False
     # Accepted because of a permission for one association, which is to be used up.
     once: bool = False
+    quirks: Quirks = NO_QUIRKS
 
 
 def judge(policy: Policy, calling: str, called: str, address: str) -> Verdict:
@@ -99,7 +102,7 @@ def judge(policy: Policy, calling: str, called: str, address: str) -> Verdict:
         return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text)
     node = policy.nodes.get(calling)
     if node is not None and _allowed(address, node.addresses):
-        return Verdict(node.rights)
+        return Verdict(node.rights, quirks=node.quirks)
     if (calling, address) in policy.once:
         return Verdict(once=True)
     if node is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from storage.charsets import DEFAULT, charset_of
+from storage.charsets import DEFAULT, Charset, charset_of
 from storage.dictionary import EXPLICIT_VRS, KEYS, is_vr_like, spell, vr_of
 from storage.errors import LimitExceeded
 from storage.fragments import walk_fragments
@@ -53,8 +53,10 @@ def _remembered(text: Text) -> dict[bytes, tuple[str, dict[str, Any]]]:
 class Reader:
     """One pass. After `run`: `dataset`, `bulk`, `pixels`, `offsets` (extended offset table), `flags`, `truncated`."""
 
-    def __init__(self, data: memoryview, limits: Limits) -> None:
+    def __init__(self, data: memoryview, limits: Limits, assumed: Charset = DEFAULT) -> None:
         self._data, self._size, self._limits = data, len(data), limits
+        # The character set where the data set names none that is known.
+        self._assumed = assumed
         self._pos = 0
         self._count = 0
         self._bytes = 0
@@ -72,7 +74,7 @@ class Reader:
     def run(self, start: int, *, explicit: bool, little: bool) -> None:
         """Read from `start` to the end of the data. Raises LimitExceeded."""
         self._pos = start
-        top = DataSet(self._size, True, explicit, little, DEFAULT, False, "")
+        top = DataSet(self._size, True, explicit, little, self._assumed, False, "")
         self.dataset = top.values
         self._stack.append(top)
         while self._stack:
@@ -283,10 +285,10 @@ class Reader:
             level.creators[tag] = str(found[0]).strip()
 
     def _use_charset(self, level: DataSet, key: str, terms: list[str]) -> None:
-        charset = charset_of(terms)
+        charset = charset_of(terms) if any(terms) else self._assumed
         if charset is None:
             self.flag("unknown-charset", "Specific Character Set names none of the standard", key)
-            charset = DEFAULT
+            charset = self._assumed
         level.charset, level.text = charset, Text(charset, level.little)
         # The JSON is UTF-8 whatever the object was (PS3.18 F.2); an attribute that said otherwise would be untrue.
         level.values[key] = {"vr": "CS", "Value": ["ISO_IR 192"]}

@@ -13,6 +13,7 @@ from typing import Literal
 from storage.commits import GroupCommit
 from storage.errors import Conflict, LightboxError, Mismatch, NotFound, Rejected
 from storage.index import Added, Entry, Index, Ready, ready
+from storage.index.assumed import AssumedCharsets
 from storage.non_patient import partition_of
 from storage.rejection import meaning_of
 from storage.scanner import Limits, Scan, scan
@@ -68,6 +69,8 @@ class Ingest:
         self._blobs = blobs
         self._duplicates: Literal["keep", "replace"] = duplicates
         self._limits = limits or Limits()
+        # The character sets of nodes that do not name theirs.
+        self.assumed = AssumedCharsets(index)
         self._jobs_for = jobs_for
         self._observe = observe
         self._commit: GroupCommit[Ready, Added] = GroupCommit(self._add, turn=index.turn)
@@ -126,7 +129,7 @@ class Ingest:
         expect_sop: tuple[str, str] | None,
         expect: Expect,
     ) -> Stored:
-        found = scan(content.view(), self._limits)
+        found = scan(content.view(), self._limits, self.assumed.now())
         _check(found, expect_study, expect_sop)
         expect(found)
         entry = Entry(

@@ -35,6 +35,8 @@ class Meta(NamedTuple):
     transfer_syntax_uid: str = ""
     sop_class_uid: str = ""
     problem: str = ""
+    # Source Application Entity Title (0002,0016): who has written it, or sent it to us.
+    source_ae: str = ""
 
 
 _META_GROUP = b"\x02\x00"
@@ -74,11 +76,11 @@ def _group_two(data: memoryview, start: int) -> Meta:
         if element == 0 and length == 4:
             (promised,) = struct.unpack_from("<I", data, pos)
             promised += pos + 4
-        elif vr == "UI":
+        elif vr in ("UI", "AE"):
             values[element] = data[pos : pos + length].tobytes().strip(b" \0").decode("ascii", "replace")
         pos += length
     problem = "" if promised == pos else "the length of the File Meta Information is wrong or missing"
-    return Meta(pos, values.get(0x0010, ""), values.get(0x0002, ""), problem)
+    return Meta(pos, values.get(0x0010, ""), values.get(0x0002, ""), problem, values.get(0x0016, ""))
 
 
 def preamble_danger(head: bytes | memoryview) -> str:

@@ -82,7 +82,7 @@ def _entry(archive: Archive, kept: Quarantined | Earlier) -> Entry:
         if spool.sha256 != kept.sha256:
             raise ObjectMissing(f"the bytes of {kept.object_key} are not those that were received; send the instance again")
         return Entry(
-            scan=scan(spool.view()),
+            scan=scan(spool.view(), assumed=archive.ingest.assumed.now()),
             object_key=kept.object_key,
             sha256=kept.sha256,
             size=kept.size,

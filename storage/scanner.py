@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from storage.charsets import DEFAULT, Charset
 from storage.dictionary import EXPLICIT_VRS, KEYS
 from storage.elements import Reader
 from storage.errors import LimitExceeded, NotDicom, NotStorable, Truncated
@@ -60,8 +61,12 @@ class Scan:
     flags: tuple[Flag, ...]
 
 
-def scan(view: memoryview | bytes, limits: Limits | None = None) -> Scan:
+def scan(
+    view: memoryview | bytes, limits: Limits | None = None, assumed: Mapping[str, Charset] | None = None
+) -> Scan:
     """Read an instance's header; pixel data is walked over, never read.
+
+    `assumed` are the character sets of senders that do not name theirs, by Source Application Entity Title (0002,0016).
 
     Raises NotDicom, NotStorable, Truncated and LimitExceeded; anything else that is odd is flagged.
     """
@@ -70,10 +75,10 @@ def scan(view: memoryview | bytes, limits: Limits | None = None) -> Scan:
         meta = read_meta(whole)
         if meta.sop_class_uid == _DIRECTORY:
             raise NotStorable(_NOT_AN_INSTANCE)
-        return _scan(whole, meta, limits)
+        return _scan(whole, meta, limits, (assumed or {}).get(meta.source_ae, DEFAULT))
 
 
-def _scan(whole: memoryview, meta: Meta, limits: Limits) -> Scan:
+def _scan(whole: memoryview, meta: Meta, limits: Limits, assumed: Charset) -> Scan:
     declared = lookup(meta.transfer_syntax_uid) if meta.transfer_syntax_uid else None
     data, start, whole_stream = whole, meta.dataset_offset, True
     deflated = declared is not None and declared.deflated and not _begins_plainly(whole, start)
@@ -81,7 +86,7 @@ def _scan(whole: memoryview, meta: Meta, limits: Limits) -> Scan:
         inflated, whole_stream = _inflate(whole, start, limits)
         data, start = memoryview(inflated), 0
     explicit, little = encoding(data, start, declared.little_endian if declared else None)
-    reader = Reader(data, limits)
+    reader = Reader(data, limits, assumed)
     syntax = _syntax(declared, explicit, little, deflated, reader)
     _flag_head(whole, meta, reader)
     if not whole_stream:

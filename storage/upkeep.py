@@ -210,7 +210,7 @@ def _reread(archive: Archive, blob: Blob) -> Entry | Finding:
         if spool.sha256 != PurePosixPath(blob.key).stem:
             return Finding(Fault.DAMAGED, blob.key, "", "the bytes do not have the digest in the object's name; send the instance again")
         try:
-            found = scan(spool.view())
+            found = scan(spool.view(), assumed=archive.ingest.assumed.now())
         except Refused as error:
             return Finding(Fault.UNREADABLE, blob.key, "", str(error))
         if object_key(found.uids, spool.sha256) != blob.key:

@@ -44,7 +44,7 @@ def _problem(answer: Any) -> dict[str, Any]:
 
 
 def test_a_node_is_added_changed_listed_and_removed(web: TestClient, archive: Archive) -> None:
-    node = {"title": "CT1", **PLACE, "rights": list(Right), "addresses": [], "transfer_syntaxes": [], "tls": False, "tls_certificate": ""}
+    node = {"title": "CT1", **PLACE, "rights": list(Right), "addresses": [], "transfer_syntaxes": [], "quirks": {"character_set": ""}, "tls": False, "tls_certificate": ""}
     assert web.get("/api/aes").json() == []
     added = web.put("/api/aes/CT1", json=PLACE)
     assert (added.status_code, added.json()) == (200, node)
@@ -93,6 +93,8 @@ def test_options_say_what_there_is_and_where_it_is_described(web: TestClient, pa
         ("PUT", "/api/aes/CT1", {**PLACE, "rights": ["delete"]}, 400, "rights.0:"),
         ("PUT", "/api/aes/CT1", {**PLACE, "addresses": ["10.0.0.300"]}, 400, "10.1.0.0/16"),
         ("PUT", "/api/aes/CT1", {**PLACE, "transfer_syntaxes": ["JPEG"]}, 400, "as a UID"),
+        ("PUT", "/api/aes/CT1", {**PLACE, "quirks": {"character_set": "Cyrillic"}}, 400, "such as ISO_IR 144"),
+        ("PUT", "/api/aes/CT1", {**PLACE, "quirks": {"issuer": "X"}}, 400, "quirks.issuer:"),
         ("PUT", "/api/aes/CT1", {**PLACE, "ssl": True}, 400, "ssl:"),
         ("PUT", "/api/aes/CT1", {**PLACE, "tls": True, "tls_certificate": "none"}, 400, "in PEM form"),
         ("PUT", "/api/aes/CT1", [], 400, "the body:"),

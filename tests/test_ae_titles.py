@@ -17,6 +17,7 @@ from storage.index.ae import (
     EVERY_RIGHT,
     AeTitle,
     OwnAe,
+    Quirks,
     Right,
     UnknownCallers,
     add_ae_title,
@@ -150,7 +151,7 @@ def test_what_is_no_address(index: Index, address: str) -> None:
 
 def test_a_node_with_everything(index: Index) -> None:
     whole = AeTitle(
-        "CT 1", "ct", 104, "room 3", frozenset({Right.STORE}), ("10.0.0.5/32", "10.1.2.3/16", "2001:DB8::7"), ("1.2.840.10008.1.2.4.70",), {"a": 1}
+        "CT 1", "ct", 104, "room 3", frozenset({Right.STORE}), ("10.0.0.5/32", "10.1.2.3/16", "2001:DB8::7"), ("1.2.840.10008.1.2.4.70",), Quirks("ISO 2022 IR 6\\ISO 2022 IR 87"),
     )  # fmt: skip
     add_ae_title(index, whole)
     found = ae_title_of(index, "CT 1")

@@ -7,21 +7,26 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import build_role, evt
 from pynetdicom.ae import ApplicationEntity
 
 from pacs.scu.nodes import destination_of
 from storage.archive import Archive
-from storage.index.ae import AeTitle, OwnAe, Right, add_ae_title, add_own_ae
+from storage.index.ae import AeTitle, OwnAe, Quirks, Right, add_ae_title, add_own_ae, ae_titles
 from storage.index.associations import Entry, Outcome, Wanted, search
 from storage.index.callers import allow, allow_once, block, caller_named
-from storage.types import Source
+from storage.matching import parse
+from storage.types import Level, Query, Scope, Source
+from storage.upkeep import rebuild
 from tests.support import dimse_peer as peer
 from tests.support.archive import Store, close_archive, open_archive
 from tests.support.dimse_peer import CT, EXPLICIT, STUDY_ROOT, VERIFICATION, Peer
@@ -362,3 +367,75 @@ def test_a_preferred_transfer_syntax_is_sent(archive: Archive) -> None:
     assert destination.syntaxes == node.syntaxes
     add_ae_title(archive.index, replace(node, host="", port=0))
     assert destination_of(archive.index, "WS1", calling_ae="LIGHTBOX") is None
+
+
+# Quirks
+
+
+def cyrillic(number: int, *named: str) -> bytes:
+    """An instance of a patient with a Cyrillic name in ISO 8859-5, of which its data set says only what is `named`."""
+    whole = dcmread(BytesIO(instance(number, study=f"1.2.3.{number}", series=f"1.2.3.{number}.4")))
+    whole.SpecificCharacterSet = "ISO_IR 144"
+    whole.PatientName = "Иванов^Иван"
+    written = BytesIO()
+    whole.save_as(written)
+    declared = b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 144"
+    assert declared in written.getvalue()
+    value = named[0].encode().ljust(10) if named else b""
+    return written.getvalue().replace(declared, b"\x08\x00\x05\x00CS\x0a\x00" + value if named else b"")
+
+
+@pytest.mark.dcmtk
+@pytest.mark.parametrize("named", [(), ("",), ("ISO_IR 999",)], ids=["absent", "empty", "unknown"])
+def test_the_character_set_of_a_node_that_names_none(archive: Archive, tmp_path: Path, named: tuple[str, ...]) -> None:
+    add_ae_title(archive.index, AeTitle("OLD", "", 0, quirks=Quirks("ISO_IR 144")))
+    add_ae_title(archive.index, AeTitle("OTHER", "", 0))
+    with serving(archive) as server:
+        for number, calling in ((1, "OLD"), (2, "OTHER")):
+            path = tmp_path / f"{number}.dcm"
+            path.write_bytes(cyrillic(number, *named))
+            assert sent(server, path, calling).returncode == 0
+        names = [name_of(archive, number) for number in (1, 2)]
+        assert names[0] == "Иванов^Иван"
+        assert names[1] != names[0]
+        # What is sent is what was received, and a query of the node is understood likewise.
+        assert "Иванов".encode("iso8859-5") in stored_bytes(archive, "1.2.3.1")
+        key = b"".join(
+            (peer.element(0x00080052, "STUDY"), peer.element(0x00100010, "Иванов*".encode("iso8859-5")), peer.element(0x0020000D, "1.2.3.1"))
+        )
+        assert [answers_to(server, calling, key) for calling in ("OLD", "OTHER")] == [1, 0]
+    # An index that is made anew from the objects alone has it too.
+    with closing_archive(tmp_path / "again", archive) as again:
+        assert list(rebuild(again)) == []
+        assert name_of(again, 1) == "Иванов^Иван"
+
+
+def answers_to(server: Serving, calling: str, key: bytes) -> int:
+    with Peer(server.port) as client:
+        client.associate(calling=calling)
+        client.send(peer.message(5, peer.find_rq(STUDY_ROOT), key))
+        number = 0
+        while peer.status_of(client.answer()[0]) & 0xFF00 == 0xFF00:
+            number += 1
+        client.release()
+    return number
+
+
+def name_of(archive: Archive, number: int) -> str:
+    (found,) = archive.index.find(Query(Level.STUDY, ((("0020000D",), parse(("0020000D",), "UI", f"1.2.3.{number}")),), None))
+    return str(found["00100010"]["Value"][0]["Alphabetic"])
+
+
+def stored_bytes(archive: Archive, study: str) -> bytes:
+    (one,) = archive.index.locate(Scope(study))
+    return archive.blobs.read(one.object_key)
+
+
+@contextmanager
+def closing_archive(folder: Path, other: Archive) -> Iterator[Archive]:
+    """An archive with the objects and the nodes of another, and nothing in its index."""
+    again = open_archive(folder, blobs=other.blobs)
+    for node in ae_titles(other.index):
+        add_ae_title(again.index, node)
+    yield again
+    close_archive(again)

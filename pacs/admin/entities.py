@@ -16,6 +16,7 @@ from storage.index.ae import (
     EVERY_RIGHT,
     AeTitle,
     OwnAe,
+    Quirks,
     Right,
     Rights,
     UnknownCallers,
@@ -45,6 +46,17 @@ def sorted_rights(rights: Rights) -> list[Right]:
     return [right for right in Right if right in rights]
 
 
+class NodeQuirks(BaseModel):
+    """What a node does otherwise than it should."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    character_set: Annotated[
+        str,
+        Field(max_length=200, pattern=PRINTABLE, description="Specific Character Set to assume of instances and queries that name none."),
+    ] = ""
+
+
 class Place(BaseModel):
     """Where a node listens, what it is, and what it may do; without host and port it only calls this archive."""
 
@@ -56,6 +68,7 @@ class Place(BaseModel):
     rights: Annotated[list[RightName], Field(description="What it may ask for.")] = sorted_rights(EVERY_RIGHT)
     addresses: Annotated[Words, Field(description="Addresses or networks that it may call from; none: any.")] = []
     transfer_syntaxes: Annotated[Words, Field(description="UIDs that it likes best to be sent, the best first.")] = []
+    quirks: NodeQuirks = NodeQuirks()
     tls: Annotated[bool, Field(description="Whether it is called over TLS.")] = False
     tls_certificate: Annotated[
         str,
@@ -73,6 +86,7 @@ class Node(BaseModel):
     rights: list[Right]
     addresses: list[str]
     transfer_syntaxes: list[str]
+    quirks: NodeQuirks
     tls: bool
     tls_certificate: str
 
@@ -181,6 +195,7 @@ def node_of(one: AeTitle) -> Node:
         rights=sorted_rights(one.rights),
         addresses=list(one.addresses),
         transfer_syntaxes=list(one.syntaxes),
+        quirks=NodeQuirks(character_set=one.quirks.character_set),
         tls=one.tls,
         tls_certificate=one.tls_certificate,
     )
@@ -195,6 +210,7 @@ def _entity(title: str, body: Place) -> AeTitle:
         frozenset(body.rights),
         tuple(body.addresses),
         tuple(body.transfer_syntaxes),
+        Quirks(body.quirks.character_set),
         tls=body.tls,
         tls_certificate=body.tls_certificate,
     )

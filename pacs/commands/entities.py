@@ -61,10 +61,13 @@ def add(
         str | None, typer.Option(help="What it may do, separated by commas, as pacs ae rights has them; all for a new node.")
     ] = None,
     address: Annotated[
-        list[str] | None, typer.Option(help="Address or network that it may call from; any where none is given.")
+        list[str] | None, typer.Option(help="Address or network that it may call from, or any, as for a new node.")
     ] = None,
     syntax: Annotated[
-        list[str] | None, typer.Option(help="UID of a transfer syntax that it likes best to be sent; the best first.")
+        list[str] | None, typer.Option(help="UID of a transfer syntax that it likes best to be sent, the best first; or any.")
+    ] = None,
+    character_set: Annotated[
+        str | None, typer.Option(help="Specific Character Set to assume of instances and queries that name none; - for none.")
     ] = None,
     tls: Annotated[bool | None, typer.Option(help="Whether it is called over TLS.")] = None,
     tls_certificate: Annotated[
@@ -77,11 +80,12 @@ def add(
 ) -> None:
     """Add a node, or change of the one of this title what is given."""
     from pacs import compose
-    from storage.index.ae import AeTitle, add_ae_title, ae_title_of, rights_of
+    from storage.index.ae import AeTitle, Quirks, add_ae_title, ae_title_of, rights_of
 
     given: dict[str, Any] = {"description": description}
     given |= {"rights": None if rights is None else rights_of(_split(rights))}
-    given |= {"addresses": address and tuple(address), "syntaxes": syntax and tuple(syntax)}
+    given |= {"addresses": _several(address), "syntaxes": _several(syntax)}
+    given |= {"quirks": None if character_set is None else Quirks("" if character_set == "-" else character_set)}
     given |= {"tls": tls, "tls_certificate": None if tls_certificate is None else _pem(tls_certificate)}
     if host or port:
         given |= {"host": host, "port": port}
@@ -129,6 +133,10 @@ def _changed(rights: Rights, names: list[str]) -> Rights:
     return (rights | more) - less
 
 
+def _several(given: list[str] | None) -> tuple[str, ...] | None:
+    return None if not given else () if given == ["any"] else tuple(given)
+
+
 def _pem(file: Path) -> str:
     if str(file) == "-":
         return ""
@@ -148,7 +156,6 @@ def _plain(entity: AeTitle | OwnAe) -> dict[str, Any]:
     plain = asdict(entity)
     if "rights" in plain:
         plain["rights"] = [right for right in _every_right() if right in plain["rights"]]
-        plain.pop("quirks")
     return plain
 
 

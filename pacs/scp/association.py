@@ -27,6 +27,7 @@ from pacs.upper_layer import (
     ReleaseRequested,
     Violation,
 )
+from storage.charsets import DEFAULT
 
 _log = structlog.get_logger(__name__)
 # PDUs are not made larger than this, however much the peer says it takes.
@@ -113,6 +114,8 @@ class Association:
         # for a request of ours.
         self.on_request: Callable[[Message], None] | None = None
         self.busy = False
+        # The character set of identifiers that name none.
+        self.assumed = DEFAULT
         # How many responses of which command and status: ours, and (sent …) those to requests of ours.
         self.operations: dict[str, int] = {}
 

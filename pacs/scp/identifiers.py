@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pydicom.charset import python_encoding
 
+from storage.charsets import DEFAULT, Charset
 from storage.dictionary import EXPLICIT_VRS
 from storage.elements import Reader
 from storage.errors import Truncated
@@ -45,11 +46,13 @@ class Identifier:
     character_set: tuple[str, ...]
 
 
-def decode(data: bytes, transfer_syntax_uid: str, limits: Limits = _LIMITS) -> Identifier:
-    """Read an identifier. Raises Truncated and LimitExceeded. Implicit VR is recognised even where explicit was agreed."""
+def decode(
+    data: bytes, transfer_syntax_uid: str, limits: Limits = _LIMITS, assumed: Charset = DEFAULT
+) -> Identifier:
+    """Read an identifier; `assumed` is the character set where it names none. Raises Truncated and LimitExceeded. Implicit VR is recognised even where explicit was agreed."""
     little = lookup(transfer_syntax_uid).little_endian
     explicit = data[4:6] in EXPLICIT_VRS
-    reader = Reader(memoryview(data), limits)
+    reader = Reader(memoryview(data), limits, assumed)
     reader.run(0, explicit=explicit, little=little)
     if reader.truncated:
         raise Truncated("the identifier ends before its last element does; send it again")

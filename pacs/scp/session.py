@@ -144,7 +144,9 @@ class _Session:
         provider.observer.association_accepted()
         _log.info("association.accepted", contexts=len(contexts), proposed=len(request.contexts), **_named(peer))
         self._entry = self._accepted(request, answer)
-        return Association(transport, machine, peer, contexts, provider.settings)
+        association = Association(transport, machine, peer, contexts, provider.settings)
+        association.assumed = verdict.quirks.charset
+        return association
 
     def _judge(self, request: AssociateRequest) -> Verdict:
         why = rejection(request, None)

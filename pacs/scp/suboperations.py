@@ -242,4 +242,4 @@ def identifier_of(association: Association, message: Message, limit: int) -> Ide
     data = association.read_data(message, limit)
     if data is None:
         raise LimitExceeded(f"the identifier is larger than {limit} bytes; ask in several requests")
-    return decode(data, message.context.transfer_syntax)
+    return decode(data, message.context.transfer_syntax, assumed=association.assumed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from storage.charsets import DEFAULT, Charset, charset_of
 from storage.errors import BadRequest
 from storage.index import Index
 from storage.index.tables import ae_title, counter, own_ae
@@ -58,6 +59,29 @@ class UnknownCallers(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Quirks:
+    """What a node does otherwise than it should.
+
+    `character_set` are the values of Specific Character Set (0008,0005), with backslashes between them, to assume of data
+    sets that name none: of its instances (by Source Application Entity Title) and its queries. Raises BadRequest.
+    """
+
+    character_set: str = ""
+
+    def __post_init__(self) -> None:
+        if self.character_set and charset_of(self.character_set.split("\\")) is None:
+            raise BadRequest("give the character set in the terms of PS3.3 C.12.1.1.2, such as ISO_IR 144")
+
+    @property
+    def charset(self) -> Charset:
+        """As text is decoded by it."""
+        return (charset_of(self.character_set.split("\\")) if self.character_set else None) or DEFAULT
+
+
+NO_QUIRKS: Final = Quirks()
+
+
+@dataclass(frozen=True, slots=True)
 class AeTitle:
     """One node: who it is, where it listens, and what it may do.
 
@@ -73,7 +97,7 @@ class AeTitle:
     rights: Rights = EVERY_RIGHT
     addresses: tuple[str, ...] = ()
     syntaxes: tuple[str, ...] = ()
-    quirks: Mapping[str, Any] = field(default_factory=dict)
+    quirks: Quirks = NO_QUIRKS
     tls: bool = False
     tls_certificate: str = ""
 
@@ -145,7 +169,7 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
         "rights": words_of(entity.rights),
         "addresses": " ".join(network_of(one) for one in entity.addresses),
         "syntaxes": " ".join(entity.syntaxes),
-        "quirks": orjson.dumps(dict(entity.quirks)),
+        "quirks": orjson.dumps({name: value for name, value in asdict(entity.quirks).items() if value}),
         "tls": entity.tls,
         "tls_certificate": entity.tls_certificate,
     }
@@ -197,10 +221,16 @@ def _node(row: Row[Any]) -> AeTitle:
         known_rights(row.rights),
         tuple(row.addresses.split()),
         tuple(row.syntaxes.split()),
-        orjson.loads(row.quirks),
+        _quirks(row.quirks),
         row.tls,
         row.tls_certificate,
     )
+
+
+def _quirks(stored: bytes) -> Quirks:
+    """Those that this release knows."""
+    found = orjson.loads(stored)
+    return Quirks(**{one.name: found[one.name] for one in fields(Quirks) if one.name in found})
 
 
 def known_rights(words: str) -> Rights:

@@ -77,7 +77,18 @@ function read(form) {
       body[field.name] = field.value.trim();
     }
   }
-  return body;
+  return nested(body);
+}
+
+// A field of the name a.b is the member b of a.
+function nested(body) {
+  const whole = {};
+  for (const [name, value] of Object.entries(body)) {
+    const [outer, inner] = name.split(".");
+    if (inner) whole[outer] = { ...whole[outer], [inner]: value };
+    else whole[outer] = value;
+  }
+  return whole;
 }
 
 async function refresh(parts, section) {
