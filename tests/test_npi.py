@@ -19,6 +19,7 @@ from dicomweb.settings import WebSettings
 from storage import commitment, upkeep
 from storage.archive import Archive
 from storage.index import Entry, Index, open_index
+from storage.index.deletions import Deletions
 from storage.index.migrations.versions import v0007_non_patient
 from storage.non_patient import BY_SOP_CLASS, CATEGORIES, PARTITION
 from storage.scanner import scan
@@ -274,12 +275,15 @@ def test_large_values_are_referred_to_below_its_own_path(client: TestClient, sto
     assert (part.status_code, part.content) == (206, lut[2:4])
 
 
-def test_it_is_deleted_as_a_study_is(client: TestClient, store: Store) -> None:
+def test_it_is_deleted_as_a_study_is(client: TestClient, archive: Archive, store: Store) -> None:
     store(hanging("1.2.1", "A"))
     answer = client.request("DELETE", "hanging-protocols/1.2.1")
     assert (answer.status_code, answer.json()["instances"]) == (200, 1)
     assert client.get("hanging-protocols/1.2.1").status_code == 404
     assert found(client, "hanging-protocols") == []
+    Deletions(archive.index).restore(answer.json()["deletion"], "test")
+    assert found(client, "hanging-protocols") == ["1.2.1"]
+    assert client.get("hanging-protocols/1.2.1").status_code == 200
 
 
 def test_its_storage_is_committed_to(archive: Archive, store: Store) -> None:
