@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, make_url, text
+from sqlalchemy import event, make_url, text, update
 
 from storage.errors import IndexUnavailable, StoreFull
 from storage.index import Counts, Index, open_index
-from storage.index.database import CommitUnknown, Database
-from storage.types import Job, Outcome
+from storage.index.database import CommitUnknown, Database, Rerun
+from storage.index.deletions import Deletions
+from storage.index.holds import Holds
+from storage.index.tables import counter
+from storage.rejection import Why
+from storage.types import Job, Outcome, Scope
 from tests.support.entries import entry
 from tests.support.indexes import counters_are_exact, in_threads, outcomes
 from tests.support.proxies import Proxy, proxy
@@ -64,6 +69,47 @@ def test_a_commit_of_unknown_outcome_is_looked_up(index: Index, index_url: str, 
             broken.add(batch)
         assert index.counts().instances == 1
     broken.close()
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_deletions_and_holds_of_unknown_outcome_are_looked_up(index: Index, index_url: str, happened: bool) -> None:
+    index.add([entry("1.1"), entry("1.2")])
+    made = Deletions(index).delete(Scope("1.1"), Why(), "x")
+    database = BreaksInCommit(index_url)
+    database.happened = happened
+    broken = Index(database)
+    asked: list[Callable[[], object]] = [
+        lambda: Deletions(broken).restore(made.id, "x"),
+        lambda: Holds(broken).add("1.1", "lawsuit", "x"),
+        lambda: Deletions(broken).delete(Scope("1.2"), Why(), "x"),
+    ]
+    for one in asked:
+        if happened:
+            assert one() is not None
+        else:
+            with pytest.raises(IndexUnavailable):
+                one()
+    assert index.counts().studies == 1
+    assert bool(list(index.locate(Scope("1.1")))) == happened
+    assert bool(Holds(index).all()) == happened
+    broken.close()
+
+
+@pytest.mark.postgres
+def test_who_loses_a_deadlock_runs_again(postgres_database: str) -> None:
+    """Two transactions that want each other's rows: PostgreSQL ends one of them, and that one is only to be run again."""
+    open_index(postgres_database).close()
+    database, both = Database(postgres_database), threading.Barrier(2)
+
+    def work(which: int) -> None:
+        with database.write() as connection:
+            for step in (which, 1 - which):
+                connection.execute(update(counter).where(counter.c.name == ["change", "workitem event"][step]).values(value=1))
+                if step == which:
+                    both.wait(10)
+
+    assert [type(error) for error in in_threads(work, 2)] == [Rerun]
+    database.close()
 
 
 def test_a_search_without_end_is_ended(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def translated() -> Iterator[None]:
 
 
 def _ours(error: Exception, cause: BaseException | None, *, broken: bool = False) -> Exception:
-    if isinstance(cause, psycopg.errors.TransactionRollback):
+    if _lost(cause):
         return Rerun()
     _tell(cause or error)
     if _is_full(cause):
@@ -216,6 +216,14 @@ def _tell(error: BaseException) -> None:
         watcher(error)
 
 
+def _lost(cause: BaseException | None) -> bool:
+    """Whether PostgreSQL has rolled back in favour of another transaction: a deadlock, or one that cannot be serialized.
+
+    Class 40 of its error codes; to psycopg these are kinds of OperationalError that have no ancestor of their own.
+    """
+    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith("40")
+
+
 def _is_full(cause: BaseException | None) -> bool:
     return isinstance(cause, psycopg.errors.DiskFull) or _sqlite_code(cause) == sqlite3.SQLITE_FULL
 
@@ -226,7 +234,7 @@ def _sqlite_code(cause: BaseException | None) -> int:
 
 
 def _uncommitted(error: DBAPIError) -> None:
-    if isinstance(error.orig, psycopg.errors.IntegrityError | psycopg.errors.TransactionRollback):
+    if isinstance(error.orig, psycopg.IntegrityError) or _lost(error.orig):
         raise Rerun from error
     _tell(error.orig or error)
     unknown = CommitUnknown("the database failed in mid-commit; send again")
