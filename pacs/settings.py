@@ -172,9 +172,7 @@ class Settings(BaseSettings):
         default=30, description="days that the log of associations keeps an entry; it keeps 100,000 at most"
     )
 
-    dimse_plain: bool = Field(
-        default=True, description="false: no port for DICOM without TLS, only PACS_DIMSE_TLS_PORT"
-    )
+    dimse_plain: bool = Field(default=True, description="false: no port for DICOM without TLS, only PACS_DIMSE_TLS_PORT")
     dimse_tls_port: Port | None = Field(
         default=None,
         description="port for DICOM over TLS, for which 2762 is registered; 0 takes a free one; empty: none",
@@ -198,6 +196,11 @@ class Settings(BaseSettings):
     dimse_tls_profile: Profile = Field(
         default=Profile.BCP_195,
         description="which TLS versions and cipher suites are spoken: the profile of PS3.15 B.12 (BCP-195-RFC-8996-9325) or B.13 (Modified-BCP-195-RFC-8996-9325)",
+    )
+
+    availability_nodes: Words = Field(
+        default=(),
+        description="AE titles of nodes that are told what has come and what was deleted, by Instance Availability Notification (PS3.4 annex R), separated by commas",
     )
 
     http_max_connections: int = Field(
@@ -280,9 +283,7 @@ class Settings(BaseSettings):
     @property
     def tls_credentials(self) -> Credentials:
         """Who we are over TLS, and whom we trust."""
-        return Credentials(
-            self.dimse_tls_certificate, self.dimse_tls_key, self.dimse_tls_ca, self.dimse_tls_profile
-        )
+        return Credentials(self.dimse_tls_certificate, self.dimse_tls_key, self.dimse_tls_ca, self.dimse_tls_profile)
 
     @property
     def web_processes(self) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from pacs.processing import (
     association_log,
     attributes,
+    availability,
     commitment_report,
     commitment_requests,
     deletions,
@@ -29,6 +30,7 @@ from pacs.settings import Settings
 from pacs.worker import Periodic, Run
 from storage import commitment_requests as commitment_jobs
 from storage.archive import Archive
+from storage.availability import KIND as NOTIFICATION
 from storage.errors import LightboxError
 from storage.index.add import WRITE_RECORD, WRITE_VERSIONS
 from storage.index.holds import WRITE_HOLD
@@ -51,6 +53,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     commitment.KIND: commitment_report.run,
     commitment_jobs.KIND: commitment_requests.verify,
     INDEX_ATTRIBUTE: attributes.index,
+    NOTIFICATION: availability.tell,
     WRITE_VALUES: attributes.write_values,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
@@ -60,6 +63,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
 # (name, seconds between two runs, what runs); each worker process does them.
 PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("ended workitems", 600.0, lambda work: ended_workitems.remove(work.archive, work.settings)),
+    ("availability", 2.0, availability.gather),
     ("workitem reports", 0.5, workitem_reports.deliver),
     ("commitment results", 3600.0, lambda work: commitment_requests.forget(work)),
     ("arrived worklist entries", 60.0, lambda work: tidy_worklist.complete(work.archive, work.settings)),
