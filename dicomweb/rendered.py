@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from dicomweb import negotiation, rendering
 from dicomweb.bodies import CACHE_CONTROL, Body, respond, unchanged
@@ -42,7 +43,7 @@ class Rendered:
                 return self._as_stored(call, instance, *stored)
         if not rendering.is_image(instance.dataset, instance.syntax.uid) or not instance.frames:
             raise NotAcceptable(f"{instance.syntax.name} without frames cannot be a picture; get …/metadata or the instance")
-        return self._pictures(call, instance, _numbers(call, instance, 1), draw)
+        return self._pictures(call, instance, _numbers(call, instance, 1), draw_one)
 
     def thumbnail(self, call: Call) -> Answer:
         """A small picture of the middle of what the URL names; an icon for what has no pixels."""
@@ -69,15 +70,21 @@ class Rendered:
 
     def _pictures(self, call: Call, instance: Instance, numbers: Sequence[int], draw: Draw) -> Answer:
         several = len(numbers) > 1
-        offers = [Offer(offer.media_type, related=several) for offer in negotiation.PICTURES]
+        offers = [replace(offer, related=several) for offer in negotiation.PICTURES]
         kind = negotiation.choose(call.accepted(), offers).media_type
         request = rendering.parse_request(call.query, kind)
-        known = (instance.located.sha256, draw.__name__, ",".join(map(str, numbers)), repr(request))
+        # Of the whole of an instance with frames there is a picture that moves.
+        moving = kind in rendering.MOVING and "frames" not in call.path and instance.frames > 1 and draw is draw_one
+        named = "moving" if moving else ",".join(map(str, numbers))
+        known = (instance.located.sha256, draw.__name__, named, repr(request))
         etag = f'"{boundary_for(*known)}"'
         if unchanged(call, etag):
             return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
-        pictures = [draw(instance, number, request) for number in numbers]
         warning = _warning(call)
+        if moving:
+            body = draw_moving(instance, request)
+            return respond(call, self._archive.blobs, Body((body,)), {"Content-Type": kind, **warning}, etag)
+        pictures = [draw(instance, number, request) for number in numbers]
         if not several:
             headers = {"Content-Type": kind, **warning}
             return respond(call, self._archive.blobs, Body((pictures[0].body,)), headers, etag)
@@ -97,7 +104,7 @@ def _warning(call: Call) -> dict[str, str]:
     return {"Warning": f"299 {call.root}: not applied to the picture: {', '.join(missing)}"} if missing else {}
 
 
-def draw(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:
+def draw_one(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:
     """The picture of one frame (PS3.18 8.3.5)."""
     frame, bit_offset = instance.frame_bits(number)
     return rendering.render_frame(
@@ -109,6 +116,24 @@ def draw(instance: Instance, number: int, request: rendering.RenderRequest) -> r
         bit_offset=bit_offset,
         bulk=instance.little_endian_bulk,
     )
+
+
+def draw_moving(instance: Instance, request: rendering.RenderRequest) -> bytes:
+    """All frames of an instance in a GIF or WebP that moves, at the pace and in the window of the data set."""
+    count, fetch, uid = instance.frames, instance.little_endian_bulk, instance.syntax.uid
+    if request.window is None:
+        middle = (count + 1) // 2
+        frame, bit_offset = instance.frame_bits(middle)
+        window = rendering.steady_window(frame, instance.dataset, uid, middle, bit_offset=bit_offset, bulk=fetch)
+        request = replace(request, window=window)
+
+    def pictures() -> Iterator[rendering.Picture]:
+        for number in range(1, count + 1):
+            frame, bit_offset = instance.frame_bits(number)
+            yield rendering.placed(frame, instance.dataset, uid, number, request, bit_offset=bit_offset, bulk=fetch)
+
+    times = rendering.frame_times(instance.dataset, count)
+    return rendering.animated(pictures(), times, request.media_type, request.quality)
 
 
 def draw_small(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:

@@ -1,29 +1,47 @@
-"""Frames as pictures: modality and VOI LUTs, palettes, colour, viewport, and JPEG, PNG or GIF (PS3.18 8.3.5)."""
+"""Frames as pictures: modality and VOI LUTs, palettes, colour, viewport, and JPEG, PNG, GIF or WebP (PS3.18 8.3.5)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dicomweb.rendering.animation import FORMATS as MOVING
+from dicomweb.rendering.animation import animated, frame_times
+from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.icons import icon
 from dicomweb.rendering.presets import Preset, presets, window_named
-from dicomweb.rendering.render import Rendered, frame_picture, is_image, placeholder, render_frame, thumbnail
+from dicomweb.rendering.render import (
+    Rendered,
+    frame_picture,
+    is_image,
+    placed,
+    placeholder,
+    render_frame,
+    steady_window,
+    thumbnail,
+)
 from dicomweb.rendering.request import Function, RenderRequest, Viewport, Window, not_applied, parse
 
 __all__ = (
+    "MOVING",
     "Function",
+    "Picture",
     "Preset",
     "RenderRequest",
     "Rendered",
     "Viewport",
     "Window",
+    "animated",
     "frame_picture",
+    "frame_times",
     "icon",
     "is_image",
     "not_applied",
     "parse_request",
+    "placed",
     "placeholder",
     "presets",
     "render_frame",
+    "steady_window",
     "thumbnail",
 )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
-from imagecodecs import jpeg8_encode, png_encode
+import numpy as np
+from imagecodecs import jpeg8_encode, png_encode, webp_encode
 from PIL import Image
 
 from dicomweb.rendering.geometry import Picture
@@ -32,10 +33,17 @@ def _gif(picture: Picture, quality: int) -> bytes:
     return body.getvalue()
 
 
+def _webp(picture: Picture, quality: int) -> bytes:
+    # The format knows colour only. Its quickest method: the others take three times as long for a tenth fewer bytes.
+    colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=-1)
+    return bytes(webp_encode(colour, quality, lossless=False, method=0))
+
+
 ENCODERS: dict[str, Callable[[Picture, int], bytes]] = {
     "image/jpeg": _jpeg,
     "image/png": _png,
     "image/gif": _gif,
+    "image/webp": _webp,
 }
 
 

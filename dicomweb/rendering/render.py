@@ -11,10 +11,10 @@ from dicomweb.rendering.geometry import Picture, fitted, pixel_aspect
 from dicomweb.rendering.grey import show
 from dicomweb.rendering.icons import DAMAGED, icon, kind
 from dicomweb.rendering.overlays import drawn, embedded, of_bit, overlays
-from dicomweb.rendering.request import THUMBNAIL_SIDE, RenderRequest, Viewport
+from dicomweb.rendering.request import THUMBNAIL_SIDE, RenderRequest, Viewport, Window
 from dicomweb.rendering.shutters import shuttered
 from dicomweb.rendering.values import Bulk
-from dicomweb.rendering.voi import transform
+from dicomweb.rendering.voi import describes_voi, transform
 from storage import codecs
 from storage.codecs import PixelDescription, has_pixels
 from storage.codecs.keeping import with_every_bit
@@ -52,11 +52,49 @@ def render_frame(
     Raises CannotDecode, BadRequest where the viewport lies outside the image, NotAcceptable for the media type, and
     Unavailable when every decoder is busy.
     """
+    shown = placed(
+        frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
+    )
+    return Rendered(request.media_type, encode(shown, request.media_type, request.quality))
+
+
+def placed(
+    frame: bytes,
+    dataset: Dataset,
+    transfer_syntax_uid: str,
+    number: int,
+    request: RenderRequest,
+    *,
+    bit_offset: int = 0,
+    bulk: Bulk | None = None,
+    decode: Decode = codecs.decode,
+) -> Picture:
+    """The picture of `render_frame` before it is encoded."""
     picture = frame_picture(
         frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
     )
-    shown = fitted(picture, request.viewport, pixel_aspect(dataset, number))
-    return Rendered(request.media_type, encode(shown, request.media_type, request.quality))
+    return fitted(picture, request.viewport, pixel_aspect(dataset, number))
+
+
+def steady_window(
+    frame: bytes,
+    dataset: Dataset,
+    transfer_syntax_uid: str,
+    number: int,
+    *,
+    bit_offset: int = 0,
+    bulk: Bulk | None = None,
+    decode: Decode = codecs.decode,
+) -> Window | None:
+    """The window made from the values of one frame, for all frames of a moving picture: made for each, it would flicker.
+
+    None where the data set has windows or VOI LUTs of its own, and for colour.
+    """
+    pixels = PixelDescription.from_dataset(dataset, transfer_syntax_uid)
+    if not pixels.photometric_interpretation.startswith("MONOCHROME") or describes_voi(dataset, number):
+        return None
+    voi = transform(decode(frame, pixels, bit_offset=bit_offset), dataset, number, pixels, None, bulk).voi
+    return voi if isinstance(voi, Window) else None
 
 
 def frame_picture(

@@ -59,6 +59,11 @@ def transform(
     return GreyTransform(made.bits, made.signed, modality, voi, made.inverted, padding)
 
 
+def describes_voi(dataset: Dataset, frame: int) -> bool:
+    """Whether the data set itself says how a frame is to be shown."""
+    return bool(items(dataset, VOI_LUT)) or bool(numbers(macro(dataset, frame, FRAME_VOI_LUT), WIDTH))
+
+
 def _modality(dataset: Dataset, frame: int, pixels: PixelDescription, bulk: Bulk | None) -> Rescale | Lut:
     """A modality LUT, or slope and intercept of this frame, or nothing done (PS3.3 C.11.1)."""
     tables = items(dataset, MODALITY_LUT)
