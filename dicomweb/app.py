@@ -17,6 +17,7 @@ from dicomweb.capabilities import Capabilities
 from dicomweb.commitment import StorageCommitment
 from dicomweb.cors import METHODS, CrossOrigin
 from dicomweb.deletion import Delete
+from dicomweb.errors import WebRefusal
 from dicomweb.exchange import Answer, Call, Endpoint, Handler, Reader
 from dicomweb.frames import Frames
 from dicomweb.layouts import Layouts
@@ -49,7 +50,7 @@ _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 _FRAMES = _INSTANCE + "/frames/{frames}"
 _WORKITEM = "/workitems/{workitem}"
-# A WebSocket, and so no resource of methods (PS3.18 8.10.4).
+# A WebSocket (PS3.18 8.10.4): who does not ask for one is told so.
 CHANNEL = "/subscribers/{requester}"
 
 
@@ -102,6 +103,7 @@ RESOURCES = (
     *(Resource(_WORKITEM + "/cancelrequest" + end, {"POST": "request cancellation"}) for end in ("", "/{requester}")),
     Resource(_WORKITEM + CHANNEL, {"POST": "subscribe", "DELETE": "unsubscribe"}),
     Resource(_WORKITEM + CHANNEL + "/suspend", {"POST": "suspend"}),
+    _get(CHANNEL, "event channel"),
 )
 _URI = Resource(WADO_URI, {"GET": "WADO-URI"})
 _SEARCHES = {"search studies": Level.STUDY, "search series": Level.SERIES, "search instances": Level.IMAGE}
@@ -200,6 +202,7 @@ def _worklist(service: Worklist) -> dict[str, Handler]:
         "subscribe": Handler("PS3.18 11.10", take=service.subscribe),
         "unsubscribe": Handler("PS3.18 11.11", read=service.unsubscribe),
         "suspend": Handler("PS3.18 11.12", take=service.suspend),
+        "event channel": Handler("PS3.18 11.13", read=_not_upgraded),
     }
 
 
@@ -225,6 +228,15 @@ class _Rest(BaseRoute):
 def _compressing(endpoint: Endpoint) -> CompressMiddleware:
     """Levels that keep up with the disk: zstd 1 takes 0.5 ms for a series' 5 MB of JSON (MEASURED)."""
     return CompressMiddleware(endpoint, zstd_level=1, brotli=False, gzip_level=1)
+
+
+def _not_upgraded(_call: Call) -> Answer:
+    raise WebRefusal(
+        426,
+        "this is an event channel, which is a WebSocket",
+        "connect with ws:// or wss:// to the same address (RFC 6455 4.1)",
+        {"Upgrade": "websocket", "Connection": "Upgrade"},
+    )
 
 
 def _nothing(_call: Call) -> Answer:

@@ -59,6 +59,7 @@ HANDLERS: dict[str, tuple[str, str]] = {
     "search non-patient instances": ("12.6", "search by any attribute, in sequences too"),
     "bulk data of a non-patient instance": ("12.4", "one value at the BulkDataURI that the data set gave (extension); Range"),
     "delete non-patient instance": ("beside it", "deletes, as studies are deleted (extension)"),
+    "event channel": ("11.13", "events, on a WebSocket; 426 for who does not ask for one"),
     "request commitment": ("13.4", "verifies, or has a worker verify, that instances are stored as they were received"),
     "commitment result": ("13.5", "what came of a request, for 30 days"),
     "capabilities": ("8.9", "what the service can do, in WADL or JSON"),

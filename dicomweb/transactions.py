@@ -171,6 +171,7 @@ DESCRIBED: Final[dict[str, Transaction]] = {
     "subscribe": Transaction("Subscribe", (), (), ("deletionlock", "filter"), None, (), ("Content-Location",), "201"),
     "unsubscribe": Transaction("Unsubscribe"),
     "suspend": Transaction("SuspendGlobalSubscription"),
+    "event channel": Transaction("OpenEventChannel", sends=("Upgrade",), success="101", failure="400 403 426"),
     "request commitment": Transaction(
         "RequestStorageCommitment", _OUTCOME, _DATASET, (), None, ("Prefer",), ("Retry-After", "Preference-Applied"), "200 202", _CHANGED
     ),

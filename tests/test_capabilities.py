@@ -157,6 +157,16 @@ def test_accept_chooses(client: TestClient, path: str, accept: str, status: int,
         assert f"{WADL}, application/json" in answer.json()["error"]
 
 
+def test_an_event_channel_says_what_it_is(client: TestClient) -> None:
+    """PS3.18 8.10.4: to who does not ask for a WebSocket."""
+    answer = client.get("subscribers/ME")
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert "WebSocket" in answer.json()["error"]
+    assert client.options("subscribers/ME").headers["allow"] == "GET, HEAD, OPTIONS"
+    with client.websocket_connect("ws://pacs.test/dicom-web/subscribers/ME"):
+        pass
+
+
 def test_what_is_not_there_is_not_described(client: TestClient) -> None:
     for method in ("OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE"):
         assert client.request(method, "nothing/here").status_code == 404
@@ -191,7 +201,7 @@ def test_every_media_type_that_it_names_can_be_asked_for(client: TestClient, sto
     made = {"study": "1.2.3", "series": "1.2.3.4", "instance": "1.2.3.4.1", "frames": "1"}
     for path, method in walk(document(client)):
         kinds = below(method, "option")
-        if method.get("name") != "GET" or "{workitem}" in path or "{path}" in path or "{uid}" in path:
+        if method.get("name") != "GET" or not set(re.findall(r"\{(\w+)\}", path)) <= set(made):
             continue
         place = path.format(**made).lstrip("/")
         answers = {kind: client.get(place, headers={"Accept": kind}).status_code for kind in kinds if "/" in kind}

@@ -31,7 +31,7 @@ from tests.support.source import CHECKOUT
 COMMITTED = CHECKOUT / "deploy" / "conformance.md"
 
 
-FIRST = "|".join(("studies", "series", "instances", "workitems", "commitment-requests", *CATEGORIES))
+FIRST = "|".join(("studies", "series", "instances", "workitems", "subscribers", "commitment-requests", *CATEGORIES))
 
 
 @pytest.fixture(scope="module")
