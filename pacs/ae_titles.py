@@ -87,6 +87,8 @@ class Verdict:
     # Accepted because of a permission for one association, which is to be used up.
     once: bool = False
     quirks: Quirks = NO_QUIRKS
+    # The AE title of ours that was called; empty where any may be.
+    own_ae: str = ""
 
 
 def judge(policy: Policy, calling: str, called: str, address: str) -> Verdict:
@@ -199,7 +201,9 @@ class Registry:
         verdict = judge(self._current(FRESH_SECONDS), calling, called, address)
         if verdict.reject:
             verdict = judge(self._current(_REFUSING_SECONDS), calling, called, address)
-        return self._once(calling, called, address) if verdict.once else verdict
+        if verdict.once:
+            verdict = self._once(calling, called, address)
+        return replace(verdict, own_ae=called if called in self._policy.own else "")
 
     def _once(self, calling: str, called: str, address: str) -> Verdict:
         try:

@@ -73,6 +73,8 @@ def test_our_own_titles(web: TestClient) -> None:
         ("GET", "/api/associations?outcome=lost", None, 400, "outcome:"),
         ("GET", "/api/associations?since=yesterday", None, 400, "since:"),
         ("GET", "/api/associations?color=red", None, 400, "color:"),
+        ("GET", "/api/associations?ae=%00", None, 400, "ae:"),
+        ("GET", "/api/associations/events?address=%00", None, 400, "address:"),
     ],
 )
 def test_refusals(web: TestClient, method: str, path: str, body: Any, status: int, says: str) -> None:
@@ -159,6 +161,10 @@ def test_what_is_written_is_told_as_it_is(archive: Archive) -> None:
         over.clear()
         threading.Timer(0.8, over.set).start()
         assert _events(web.get("/api/associations/events?after=1").text) == [("2", "CT1", 2), ("3", "WS", 1)]
+        over.clear()
+        threading.Timer(0.8, over.set).start()
+        again = web.get("/api/associations/events?after=0", headers={"Last-Event-ID": "2"})
+        assert _events(again.text) == [("3", "WS", 1)]
         assert web.head("/api/associations/events").status_code == 200
 
 

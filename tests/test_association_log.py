@@ -173,9 +173,10 @@ def test_no_common_transfer_syntax(archive: Archive) -> None:
 def test_too_many_associations(archive: Archive) -> None:
     with serving(archive, max_associations=1) as server, Peer(server.port) as client:
         client.associate()
-        done = run("echoscu", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port))
+        done = run("echoscu", "-aet", "MR7", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port))
         assert done.returncode != 0
         entry = logged(archive, Wanted(outcome=Outcome.REFUSED))
+    assert (entry.calling_ae, entry.called_ae) == ("MR7", "LIGHTBOX")
     assert "all 1 associations" in entry.reason
     assert "PACS_DIMSE_MAX_ASSOCIATIONS" in entry.reason
 
@@ -439,3 +440,18 @@ def closing_archive(folder: Path, other: Archive) -> Iterator[Archive]:
         add_ae_title(again.index, node)
     yield again
     close_archive(again)
+
+
+def test_a_match_is_retrieved_by_the_title_that_was_called(server: Serving, archive: Archive, store: Store, image: Path) -> None:
+    """PS3.4 C.4.1.1.3.2: Retrieve AE Title, of which a caller of one title need not be allowed the other."""
+    store(image)
+    add_ae_title(archive.index, AeTitle("PEER", "", 0))
+    add_own_ae(archive.index, OwnAe("RESEARCH"))
+    keys = peer.element(0x00080052, "STUDY") + peer.element(0x00080054, "") + peer.element(0x0020000D, "")
+    for called in ("RESEARCH", "LIGHTBOX"):
+        with Peer(server.port) as client:
+            client.associate(called=called)
+            client.send(peer.message(5, peer.find_rq(STUDY_ROOT), keys))
+            assert called.encode() in client.answer()[1]
+            assert peer.status_of(client.answer()[0]) == 0
+            client.release()

@@ -81,8 +81,8 @@ def test_what_goes_on_is_told_again_with_its_counts(log: Log) -> None:
 
 
 def test_refusals_for_one_reason_are_one_row_that_counts(log: Log) -> None:
-    for _ in range(10_000):
-        log.journal.refused("10.0.0.1", "unknown", calling_ae="X", called_ae="LIGHTBOX", asks=True)
+    told = [log.journal.refused("10.0.0.1", "unknown", calling_ae="X", called_ae="LIGHTBOX", asks=True) for _ in range(10_000)]
+    assert told == [True] + [False] * 9_999, "the process's own log has one line of them"
     (row,) = log.flushed()
     assert (row.times, row.untold, row.asks) == (10_000, 10_000, True)
     log.journal.refused("10.0.0.1", "unknown", calling_ae="X", called_ae="LIGHTBOX", asks=True)

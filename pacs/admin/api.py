@@ -18,7 +18,7 @@ A change comes from this server's own pages or from a program, never from a page
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -54,6 +54,7 @@ class Asked:
     body: Any
     principal: Principal
     query: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Operation(NamedTuple):
@@ -111,7 +112,7 @@ class _Endpoint:
         if method in _CHANGES:
             _ours(scope, self.public_url)
             body = await _body(operation, Headers(scope=scope), receive)
-        asked = Asked(scope.get("path_params", {}), body, principal, _query(operation, scope))
+        asked = Asked(scope.get("path_params", {}), body, principal, _query(operation, scope), Headers(scope=scope))
         given = await to_thread.run_sync(operation.handler, asked, limiter=self.threads)
         if isinstance(given, Response):
             # Of what is sent without end, HEAD has the beginning.

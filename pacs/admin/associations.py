@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from pacs.admin.api import Asked, Operation
+from pacs.admin.entities import PRINTABLE
 from pacs.scp import reasons
 from storage.errors import LightboxError, NotFound
 from storage.index import Index, associations
@@ -73,8 +74,8 @@ class AssociationPage(BaseModel):
 class _Filter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    ae: Annotated[str, Field(max_length=64, description="Part of the calling or called AE title.")] = ""
-    address: Annotated[str, Field(max_length=64, description="How the address begins.")] = ""
+    ae: Annotated[str, Field(max_length=64, pattern=PRINTABLE, description="Part of the calling or called AE title.")] = ""
+    address: Annotated[str, Field(max_length=64, pattern=PRINTABLE, description="How the address begins.")] = ""
     outcome: Outcome | None = None
 
     @property
@@ -122,7 +123,7 @@ def operations(index: Index, stopping: Callable[[], bool] = lambda: False) -> tu
         Operation(
             "GET",
             "/api/associations/events",
-            lambda asked: feeds.open(asked.query),
+            lambda asked: feeds.open(asked.query, asked.headers.get("last-event-id", "")),
             "What is written to the log, as it is written.",
             gives=Association,
             asks=FeedFilter,
@@ -140,11 +141,16 @@ class _Feeds:
         self._stopping = stopping
         self._open = 0
 
-    def open(self, asked: FeedFilter) -> StreamingResponse:
-        """A stream of what is added and changed from now on, or after what was seen."""
+    def open(self, asked: FeedFilter, last: str = "") -> StreamingResponse:
+        """A stream of what is added and changed from now on, or after what was seen.
+
+        A client that connects again says what that was in Last-Event-ID (HTML 9.2.4), which counts before `after`.
+        """
         if self._open >= MOST_STREAMS:
             raise WebRefusal(503, "as many streams are open as one process serves", "close a page, or try again later")
-        after = associations.latest(self._index) if asked.after is None else asked.after
+        after = int(last) if last.isascii() and last.isdigit() and len(last) < 19 else asked.after
+        if after is None:
+            after = associations.latest(self._index)
         return StreamingResponse(self._events(asked.wanted, after), headers=_HEADERS, media_type="text/event-stream")
 
     async def _events(self, wanted: Wanted, after: int) -> AsyncIterator[str]:

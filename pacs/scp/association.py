@@ -114,8 +114,9 @@ class Association:
         # for a request of ours.
         self.on_request: Callable[[Message], None] | None = None
         self.busy = False
-        # The character set of identifiers that name none.
+        # The character set of identifiers that name none; and which of our AE titles the peer has called.
         self.assumed = DEFAULT
+        self.own_ae = settings.ae_title
         # How many responses of which command and status: ours, and (sent …) those to requests of ours.
         self.operations: dict[str, int] = {}
 

@@ -102,21 +102,21 @@ class _Search:
         )
 
 
-def stored(identifier: Identifier, _association: Association, message: Message, provider: Provider) -> Asked:
+def stored(identifier: Identifier, association: Association, message: Message, provider: Provider) -> Asked:
     """A query for what is stored, at the level that it names, or of a model without levels."""
     about = SOP_CLASSES[message.context.abstract_syntax].about
     if about:
         among = non_patient.understand(identifier, about, provider.archive.index)
         return Asked(non_patient.LEVEL, among.some_unsupported, among.answers)
     found = queries.understand(identifier, message.context, lambda query: _refuses(provider, query))
-    return Asked(found.query.level, found.some_unsupported, _matches(found, provider))
+    return Asked(found.query.level, found.some_unsupported, _matches(found, association.own_ae, provider))
 
 
-def _matches(found: Find, provider: Provider) -> Iterator[dict[str, Any]]:
+def _matches(found: Find, own_ae: str, provider: Provider) -> Iterator[dict[str, Any]]:
     """Each match as it goes out: what was asked for, and what the standard adds (PS3.4 C.4.1.1.3.2)."""
     added: dict[str, Any] = {
         QUERY_LEVEL: {"vr": "CS", "Value": [found.query.level.value]},
-        RETRIEVE_AE_TITLE: {"vr": "AE", "Value": [provider.settings.ae_title]},
+        RETRIEVE_AE_TITLE: {"vr": "AE", "Value": [own_ae]},
     }
     if found.query.level is not Level.PATIENT:
         added[AVAILABILITY] = {"vr": "CS", "Value": ["ONLINE"]}

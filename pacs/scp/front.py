@@ -255,9 +255,9 @@ class Front:
         return count
 
     def _not_secure(self, one: _Waiting, error: TlsFailed) -> None:
-        _log.warning("connection.not_secure", address=one.address, reason=str(error))
         self._observer.connection_dropped("TLS")
-        self._journal.dropped(one.address, f"no TLS with it: {error}", how="TLS")
+        first = self._journal.dropped(one.address, f"no TLS with it: {error}", how="TLS")
+        (_log.warning if first else _log.debug)("connection.not_secure", address=one.address, reason=str(error))
         # TLS has said its own last word; a DICOM peer that knows of no TLS understands ours.
         self._farewell(one, abort(AbortSource.PROVIDER, AbortReason.NOT_SPECIFIED) if isinstance(error, NotTls) else b"")
 
@@ -270,10 +270,10 @@ class Front:
             if one.machine.next_event() is not None:
                 self._drop(one, "closed")
         except Violation as error:
-            _log.warning("connection.violation", address=one.address, reason=str(error))
             self._observer.connection_dropped("violation")
             text = error.text if isinstance(error, Foreign) else reasons.violation(str(error))
-            self._journal.dropped(one.address, text, how="violation")
+            first = self._journal.dropped(one.address, text, how="violation")
+            (_log.warning if first else _log.debug)("connection.violation", address=one.address, reason=str(error))
             self._farewell(one, error.pdu)
         else:
             self._limit_memory()
@@ -288,8 +288,10 @@ class Front:
         if self._take_over(one.sock, one.machine, one.address):
             return
         self._observer.association_rejected("limit")
-        self._journal.refused(one.address, reasons.NO_PLACE.format(most=self._settings.max_associations))
-        _log.warning("association.rejected", reason="limit", address=one.address)
+        text = reasons.NO_PLACE.format(most=self._settings.max_associations)
+        calling, called = one.machine.titles
+        first = self._journal.refused(one.address, text, calling_ae=calling, called_ae=called)
+        (_log.warning if first else _log.debug)("association.rejected", reason="limit", address=one.address)
         self._selector.register(one.sock, selectors.EVENT_READ, one)
         self._farewell(one, one.machine.refuse(LOCAL_LIMIT_EXCEEDED))
 
@@ -324,8 +326,9 @@ class Front:
         """Close it, without a word: the ARTIM timer's AA-2 sends nothing either."""
         if not one.leaving:
             self._observer.connection_dropped(reason)
-            self._journal.dropped(one.address, one.unfinished.get(reason) or reasons.DROPPED[reason], how=reason)
-            _log.info("connection.dropped", how=reason, address=one.address)
+            text = one.unfinished.get(reason) or reasons.DROPPED[reason]
+            first = self._journal.dropped(one.address, text, how=reason)
+            (_log.info if first else _log.debug)("connection.dropped", how=reason, address=one.address)
         self._remove(one)
 
     def _remove(self, one: _Waiting) -> None:

@@ -8,7 +8,8 @@ How to tell, from anywhere that has a `Provider`:
 A reason is a sentence that says what was wrong and what to do; it holds no patient data and nothing secret. Nothing here
 waits or raises: a call takes a lock for microseconds. Refusals for the same reason are one row that counts, and so is what
 comes too thick: from one address at most `KEYS_PER_ADDRESS` rows in `WINDOW_SECONDS` and from all `MOST_KEYS`, and of
-associations at most `ROWS_PER_SECOND` for long. With the database away the newest `MOST_PENDING` wait for it.
+associations at most `ROWS_PER_SECOND` for long. `dropped` and `refused` say whether theirs is the first of its kind for a
+while: who writes a line of the process's own log as well does so for these alone, or a flood would fill that. With the database away the newest `MOST_PENDING` wait for it.
 """
 
 from __future__ import annotations
@@ -82,9 +83,9 @@ class Journal:
 
     # What happened
 
-    def dropped(self, address: str, reason: str, *, how: str = "") -> None:
+    def dropped(self, address: str, reason: str, *, how: str = "") -> bool:
         """A connection came to no association: closed, too slow, no DICOM, a TLS handshake that failed."""
-        self._grouped(Entry(self._id(), Outcome.DROPPED, address, reason=reason, how=how))
+        return self._grouped(Entry(self._id(), Outcome.DROPPED, address, reason=reason, how=how))
 
     def refused(
         self,
@@ -96,11 +97,11 @@ class Journal:
         contexts: tuple[Proposed, ...] = (),
         asks: bool = False,
         rights: Rights = EVERY_RIGHT,
-    ) -> None:
+    ) -> bool:
         """A request for an association was rejected. `asks`: an administrator may let it in, with `rights`."""
         entry = Entry(self._id(), Outcome.REFUSED, address, calling_ae, called_ae, reason, contexts=contexts)
         entry.asks, entry.rights = asks, rights
-        self._grouped(entry)
+        return self._grouped(entry)
 
     def accepted(
         self, address: str, reason: str, *, calling_ae: str, called_ae: str, contexts: tuple[Proposed, ...]
@@ -142,7 +143,8 @@ class Journal:
 
     # What is counted together
 
-    def _grouped(self, entry: Entry) -> None:
+    def _grouped(self, entry: Entry) -> bool:
+        """Whether it is the first of its group."""
         now = self._clock()
         entry.last_at = time.time()
         with self._lock:
@@ -154,9 +156,10 @@ class Journal:
                 self._order.append(key)
                 self._per_address[entry.address] += 1
                 self._pending[entry.id] = entry
-                return
+                return True
             _add(group.entry, entry)
             self._pending[group.entry.id] = group.entry
+            return False
 
     def _key(self, entry: Entry) -> _Key:
         """What makes it a row of its own; where there are too many, it loses what tells it apart."""

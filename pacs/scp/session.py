@@ -129,8 +129,9 @@ class _Session:
         except Violation as error:
             transport.send(error.pdu)
             provider.observer.connection_dropped("violation")
-            provider.journal.dropped(self._address, reasons.violation(str(error)), how="violation")
-            _log.warning("connection.violation", address=self._address, reason=str(error))
+            first = provider.journal.dropped(self._address, reasons.violation(str(error)), how="violation")
+            tell = _log.warning if first else _log.debug
+            tell("connection.violation", address=self._address, reason=str(error))
             return None
         who = self._who = provider.verifier.identify(request.user.identity)
         peer = Peer(request.calling_ae, request.called_ae, self._address, request.user.maximum_length, who.user)
@@ -146,6 +147,7 @@ class _Session:
         self._entry = self._accepted(request, answer)
         association = Association(transport, machine, peer, contexts, provider.settings)
         association.assumed = verdict.quirks.charset
+        association.own_ae = verdict.own_ae or provider.settings.ae_title
         return association
 
     def _judge(self, request: AssociateRequest) -> Verdict:
@@ -165,8 +167,7 @@ class _Session:
         word = REJECTED[verdict.reject]
         self._provider.observer.association_rejected(word)
         peer = Peer(request.calling_ae, request.called_ae, self._address)
-        _log.warning("association.rejected", reason=word, text=verdict.reason, **_named(peer))
-        self._provider.journal.refused(
+        first = self._provider.journal.refused(
             self._address,
             verdict.reason,
             calling_ae=request.calling_ae,
@@ -175,6 +176,8 @@ class _Session:
             asks=verdict.asks,
             rights=frozenset(RIGHT_OF[kind] for kind in reasons.kinds_of(request)),
         )
+        tell = _log.warning if first else _log.debug
+        tell("association.rejected", reason=word, text=verdict.reason, **_named(peer))
 
     def _accepted(self, request: AssociateRequest, answer: AssociateAnswer) -> Entry:
         contexts = tuple(
@@ -216,8 +219,9 @@ class _Session:
         association, provider = self._association, self._provider
         if association is None:
             provider.observer.connection_dropped(ended.how)
-            provider.journal.dropped(self._address, f"it ended before its request was answered: {ended}", how=ended.how)
-            _log.info("connection.dropped", address=self._address, how=ended.how, reason=str(ended))
+            text = f"it ended before its request was answered: {ended}"
+            tell = _log.info if provider.journal.dropped(self._address, text, how=ended.how) else _log.debug
+            tell("connection.dropped", address=self._address, how=ended.how, reason=str(ended))
             return
         provider.observer.association_ended(ended.how, seconds)
         tell = _log.info if ended.how in ("released", "stopped") else _log.warning

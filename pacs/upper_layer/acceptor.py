@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pacs.upper_layer.associate import AssociateAnswer, encode_answer
+from pacs.upper_layer.associate import AssociateAnswer, encode_answer, text_of
 from pacs.upper_layer.machine import Machine
 from pacs.upper_layer.pdus import HEADER, PduType, Reject, reject
 from pacs.upper_layer.states import Event, State
@@ -25,6 +25,12 @@ class Acceptor(Machine):
             return False
         kind, length = self._header()
         return kind == PduType.ASSOCIATE_RQ and HEADER.size + length <= self._end - self._start
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """Calling and called AE title of a whole request that is not read yet; empty where it is too short for them."""
+        body = self._view[self._start + HEADER.size : self._end]
+        return text_of(body[20:36]), text_of(body[4:20])
 
     def accept(self, answer: AssociateAnswer) -> bytes:
         """A-ASSOCIATE-AC (AE-7). From now on data may come, on the contexts accepted in `answer`."""

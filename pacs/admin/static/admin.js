@@ -160,7 +160,8 @@ function follow(feed) {
       tell(error.message);
     }
   };
-  source.onopen = () => tell("live");
+  // Whatever happened before, or while there was no connection, is looked at too.
+  source.onopen = () => { tell("live"); waiting ??= setTimeout(update, 0); };
   source.onerror = () => tell("not connected; trying again");
   source.onmessage = () => { waiting ??= setTimeout(update, 300); };
 }
