@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from pydicom.uid import generate_uid
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from storage import mpps_rules, worklist, worklist_entries
 from storage.errors import IndexUnavailable, NotFound, StepRefused
@@ -80,7 +80,7 @@ class PerformedSteps:
         step = replace(mpps_rules.created(uid or str(generate_uid()), dataset), created_at=at, updated_at=at)
 
         def run(connection: Connection) -> Step:
-            if connection.execute(select(performed_step.c.pk).where(performed_step.c.uid == step.uid)).first():
+            if connection.execute(_where(step.uid)).first():
                 raise StepRefused(Refusal.DUPLICATE, "there is a performed procedure step of that UID already")
             row = {"partition": DEFAULT_PARTITION, "created_at": at, **_row(step)}
             pk: int = connection.execute(insert(performed_step).values(row).returning(performed_step.c.pk)).scalar_one()
@@ -246,8 +246,12 @@ def _step(row: Row[Any]) -> Step:
     return Step(row.uid, PerformedState(row.state), orjson.loads(row.dataset), row.version, row.created_at, row.updated_at)
 
 
+def _where(uid: str) -> Select[Any]:
+    return select(performed_step).where(performed_step.c.partition == DEFAULT_PARTITION, performed_step.c.uid == uid)
+
+
 def _read(connection: Connection, uid: str) -> Row[Any]:
-    row = connection.execute(select(performed_step).where(performed_step.c.uid == uid)).first() if is_uid(uid) else None
+    row = connection.execute(_where(uid)).first() if is_uid(uid) else None
     if row is None:
         raise NotFound("there is no performed procedure step of that UID; create it first")
     return row

@@ -138,12 +138,11 @@ class Worklist:
         at = self._microseconds()
         state, dataset = _stated(whole)
         entry = Entry(number, state, dataset, 1, at, at)
-        same = (worklist_entry.c.study_instance_uid == entry.value("StudyInstanceUID")) & (
-            worklist_entry.c.step_id == entry.value("ScheduledProcedureStepID")
-        )
-        if connection.execute(select(worklist_entry.c.number).where(same)).first():
+        c, row = worklist_entry.c, _row(entry)
+        same = c.partition == DEFAULT_PARTITION, c.study_instance_uid == row["study_instance_uid"], c.step_id == row["step_id"]
+        if connection.execute(select(c.number).where(*same)).first():
             raise WorklistRefused("there is an entry of this step (ScheduledProcedureStepID) in this study already; change that")
-        connection.execute(insert(worklist_entry).values(partition=DEFAULT_PARTITION, created_at=at, **_row(entry)))
+        connection.execute(insert(worklist_entry).values(partition=DEFAULT_PARTITION, created_at=at, **row))
         return entry
 
     def _completed(self, connection: Connection, fields: Fields, number: int) -> dict[str, Any]:
@@ -251,6 +250,7 @@ def _study_of(connection: Connection, given: Fields) -> str:
     patient = str(given.get("PatientID", ""))
     c = worklist_entry.c
     same = select(c.study_instance_uid).where(
+        c.partition == DEFAULT_PARTITION,
         c.patient_id == text_key(patient),
         c.accession_number == text_key(accession),
         c.requested_procedure_id == text_key(procedure),
