@@ -15,11 +15,12 @@ from sqlalchemy import Connection, Table, update
 
 from storage.index import statements
 from storage.index.database import Rerun
+from storage.index.deletion_tables import deletion
 from storage.index.entries import Added, Entry
 from storage.index.parents import HeldSeries, Parents
 from storage.index.ready import Ready, received
 from storage.index.ready import flags as flags_bytes
-from storage.index.tables import change, deletion, instance, instance_content, instance_history, job
+from storage.index.tables import change, instance, instance_content, instance_history, job
 from storage.rejection import is_final, meaning_of
 from storage.types import Flag, Outcome, Uids
 

@@ -16,13 +16,14 @@ from storage.index import statements
 from storage.index.add import Adding
 from storage.index.attempts import attempt
 from storage.index.deleted_rows import Deletion
+from storage.index.deletion_tables import deletion, legal_hold
 from storage.index.entries import Entry
 from storage.index.holds import Hold
 from storage.index.purging import REMOVE_OBJECTS, bury
 from storage.index.ready import ready, received
 from storage.index.rows import microseconds
 from storage.index.settle import kept_tags, settle
-from storage.index.tables import deletion, instance, instance_history, job, legal_hold, quarantine
+from storage.index.tables import instance, instance_history, job, quarantine
 from storage.types import Outcome
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from sqlalchemy import ColumnElement, Table, and_, bindparam, or_, select, text,
 from sqlalchemy import column as named
 
 from storage.attributes import BY_TAG, TABLE, Attribute
+from storage.index.columns import Key
 from storage.index.frequency import Common, unlooked
 from storage.index.order import TABLE_OF
 from storage.index.searchable import Searchable
-from storage.index.tables import Key, columns_of, instance, searchable_value, series, study
+from storage.index.tables import columns_of, instance, searchable_value, series, study
 from storage.matching import (
     STAR,
     AllOf,

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Select, func, select
 
 from storage.errors import NotFound
 from storage.index import rows
-from storage.index.tables import deletion, instance
+from storage.index.deletion_tables import deletion
+from storage.index.tables import instance
 from storage.rejection import Why
 from storage.types import Scope
 

@@ -20,10 +20,11 @@ from storage.index import deleted_rows, rows, statements
 from storage.index.add import WRITE_RECORD, job_values
 from storage.index.attempts import attempt
 from storage.index.deleted_rows import Deletion, State
+from storage.index.deletion_tables import deletion, tombstone
 from storage.index.holds import refuse_held
 from storage.index.purging import purge_some
 from storage.index.settle import kept_tags, series_of, settle
-from storage.index.tables import change, deletion, instance, job, series, study, tombstone
+from storage.index.tables import change, instance, job, series, study
 from storage.rejection import Why
 from storage.types import Scope, Uids
 

@@ -14,7 +14,8 @@ from storage.errors import BadRequest, Held, NotFound, Settled
 from storage.index import rows
 from storage.index.add import job_values
 from storage.index.attempts import attempt
-from storage.index.tables import job, legal_hold, study
+from storage.index.deletion_tables import legal_hold
+from storage.index.tables import job, study
 from storage.types import DEFAULT_PARTITION
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from storage.index import rows, searchable_values, statements
 from storage.index.add import WRITE_RECORD, Adding, Touched, job_values
 from storage.index.attempts import attempt
 from storage.index.database import Rerun
+from storage.index.deletion_tables import deletion, tombstone
 from storage.index.entries import Quarantined
 from storage.index.holds import refuse_held
 from storage.index.purging import REMOVE_OBJECTS
@@ -22,7 +23,7 @@ from storage.index.read import quarantined
 from storage.index.ready import Ready
 from storage.index.searchable_values import Taken
 from storage.index.settle import settle
-from storage.index.tables import deletion, instance, instance_history, job, quarantine, tombstone
+from storage.index.tables import instance, instance_history, job, quarantine
 from storage.types import Source, Uids
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from storage.errors import Settled
 from storage.index import deleted_rows, statements
 from storage.index.add import WRITE_RECORD, job_values, versions_job
 from storage.index.deleted_rows import Deletion, State
+from storage.index.deletion_tables import deletion, tombstone
 from storage.index.holds import refuse_held
 from storage.index.tables import (
-    deletion,
     instance,
     instance_content,
     instance_history,
@@ -25,7 +25,6 @@ from storage.index.tables import (
     searchable_value,
     series,
     study,
-    tombstone,
 )
 from storage.types import Level
 

@@ -8,8 +8,9 @@ from sqlalchemy import BindParameter, Table, bindparam, insert, select, text, up
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from storage.index.deletion_tables import deletion, legal_hold, tombstone
 from storage.index.prepared import Prepared
-from storage.index.tables import counter, deletion, instance, legal_hold, quarantine, series, study, tombstone
+from storage.index.tables import counter, instance, quarantine, series, study
 
 UIDS: BindParameter[Any] = bindparam("uids", expanding=True)
 

@@ -15,26 +15,23 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import TEXT as PG_TEXT
 
 from storage.attributes import Attribute, indexed_at
+from storage.index import columns, deletion_tables  # noqa: F401 - registers its tables
+from storage.index.columns import Key, Plain, partition_column, primary_key, text_column, uid_columns
 from storage.matching.keys import WHOLE
 from storage.types import Level
 
-# Byte order on both engines: what sorts and what a prefix is must not depend on the server's locale.
-Plain = Text().with_variant(PG_TEXT(collation="C"), "postgresql")
-Key = BigInteger().with_variant(Integer(), "sqlite")
+# Of all tables, those of the modules that are imported here among them.
+metadata = columns.metadata
 
 # A person name's further columns: its other component groups (PS3.5 6.2.1.1), and what fuzzy matching looks into.
 NAME_SUFFIXES = ("", "_ideographic", "_phonetic", "_words")
-
-metadata = MetaData()
 
 
 def columns_of(attribute: Attribute) -> tuple[str, ...]:
@@ -49,28 +46,16 @@ def _searched(*levels: Level) -> list[Column[str] | Column[int]]:
     for attribute in indexed_at(*levels):
         whole = attribute.vr in WHOLE
         made.extend(
-            Column(n, BigInteger, nullable=False) if whole else _text(n) for n in columns_of(attribute)
+            Column(n, BigInteger, nullable=False) if whole else text_column(n) for n in columns_of(attribute)
         )
     return made
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, Plain, nullable=False)
-
-
-def _pk() -> Column[int]:
-    return Column("pk", Key, primary_key=True, autoincrement=True)
-
-
-def _partition() -> Column[str]:
-    return Column("partition", Plain, nullable=False)
 
 
 study = Table(
     "study",
     metadata,
-    _pk(),
-    _partition(),
+    primary_key(),
+    partition_column(),
     *_searched(Level.PATIENT, Level.STUDY),
     Column("attributes", LargeBinary, nullable=False),
     Column("modalities", Plain, nullable=False),
@@ -105,9 +90,9 @@ study = Table(
 series = Table(
     "series",
     metadata,
-    _pk(),
+    primary_key(),
     Column("study_pk", Key, ForeignKey("study.pk"), nullable=False),
-    _partition(),
+    partition_column(),
     *_searched(Level.SERIES),
     Column("attributes", LargeBinary, nullable=False),
     Column("number_of_instances", BigInteger, nullable=False),
@@ -126,9 +111,9 @@ series = Table(
 instance = Table(
     "instance",
     metadata,
-    _pk(),
+    primary_key(),
     Column("series_pk", Key, ForeignKey("series.pk"), nullable=False),
-    _partition(),
+    partition_column(),
     *_searched(Level.IMAGE),
     Column("transfer_syntax_uid", Plain, nullable=False),
     Column("object_key", Plain, nullable=False),
@@ -168,11 +153,6 @@ instance_content = Table(
 )
 
 
-def _uids() -> list[Column[str]]:
-    names = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")
-    return [_text(name) for name in names]
-
-
 def _kept_object() -> list[Column[str] | Column[int] | Column[bytes]]:
     return [
         Column("sop_class_uid", Plain, nullable=False),
@@ -189,9 +169,9 @@ def _kept_object() -> list[Column[str] | Column[int] | Column[bytes]]:
 instance_history = Table(
     "instance_history",
     metadata,
-    _pk(),
-    _partition(),
-    *_uids(),
+    primary_key(),
+    partition_column(),
+    *uid_columns(),
     *_kept_object(),
     Column("replaced_at", BigInteger, nullable=False),
     Column("reason", Plain, nullable=False),
@@ -204,9 +184,9 @@ instance_history = Table(
 quarantine = Table(
     "quarantine",
     metadata,
-    _pk(),
-    _partition(),
-    *_uids(),
+    primary_key(),
+    partition_column(),
+    *uid_columns(),
     *_kept_object(),
     Column("existing_sha256", Plain, nullable=False),
     Column("reason", Plain, nullable=False),
@@ -232,55 +212,14 @@ commitment_request = Table(
     Index("ix_commitment_request_updated", "updated_at"),
 )
 
-# Who has deleted what, when and why; `uid` is the name of its record in the object store. UIDs of levels below the deleted one
-# are ''. `kept` are the tags that study and series had a value of, so that they can be had again.
-deletion = Table(
-    "deletion",
-    metadata,
-    _pk(),
-    _partition(),
-    _text("uid"),
-    *_uids(),
-    *(_text(name) for name in ("code", "comment", "deleted_by", "state", "ended_by")),
-    *(Column(name, BigInteger, nullable=False) for name in ("instances", "size", "revision", "deleted_at")),
-    Column("ended_at", BigInteger),
-    Column("kept", LargeBinary, nullable=False),
-    UniqueConstraint("uid", name="uq_deletion_uid"),
-    Index("ix_deletion_state", "state", "deleted_at"),
-    sqlite_autoincrement=True,
-)
-
-# Instances that are gone for good and are not taken again.
-tombstone = Table(
-    "tombstone",
-    metadata,
-    Column("partition", Plain, primary_key=True),
-    Column("sop_instance_uid", Plain, primary_key=True),
-    *(_text(name) for name in ("study_instance_uid", "series_instance_uid", "sha256", "code")),
-    Column("deletion_pk", Key, nullable=False),
-    Index("ix_tombstone_deletion", "deletion_pk"),
-)
-
-# Studies of which nothing may be deleted, purged or replaced.
-legal_hold = Table(
-    "legal_hold",
-    metadata,
-    _pk(),
-    _partition(),
-    *(_text(name) for name in ("study_instance_uid", "reason", "held_by")),
-    Column("held_at", BigInteger, nullable=False),
-    UniqueConstraint("partition", "study_instance_uid", name="uq_legal_hold"),
-    sqlite_autoincrement=True,
-)
-
 # `sequence` comes from `counter` in the last steps of the transaction, so it has no gaps and follows the commits' order.
 change = Table(
     "change",
     metadata,
     Column("sequence", Key, primary_key=True, autoincrement=False),
-    _partition(),
+    partition_column(),
     Column("kind", Plain, nullable=False),
-    *_uids(),
+    *uid_columns(),
     Column("at", BigInteger, nullable=False),
 )
 
@@ -294,7 +233,7 @@ counter = Table(
 job = Table(
     "job",
     metadata,
-    _pk(),
+    primary_key(),
     Column("kind", Plain, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("state", Plain, nullable=False),
@@ -313,8 +252,8 @@ job = Table(
 searchable = Table(
     "searchable",
     metadata,
-    _pk(),
-    *(_text(name) for name in ("path", "vr", "level", "state")),
+    primary_key(),
+    *(text_column(name) for name in ("path", "vr", "level", "state")),
     *(Column(name, BigInteger, nullable=False) for name in ("done", "total", "created_at")),
     UniqueConstraint("path", name="uq_searchable_path"),
     sqlite_autoincrement=True,
@@ -323,9 +262,9 @@ searchable = Table(
 searchable_value = Table(
     "searchable_value",
     metadata,
-    _pk(),
+    primary_key(),
     *(Column(name, BigInteger, nullable=False) for name in ("attribute_pk", "owner")),
-    *(_text(name) for name in ("text", "ideographic", "phonetic", "words")),
+    *(text_column(name) for name in ("text", "ideographic", "phonetic", "words")),
     Column("number", Double),
     Index("ux_searchable_value", "attribute_pk", "owner", "text", "ideographic", "phonetic", unique=True),
     Index("ix_searchable_value_text", "attribute_pk", "text", "owner"),
@@ -336,9 +275,9 @@ searchable_value = Table(
 workitem = Table(
     "workitem",
     metadata,
-    _pk(),
-    _partition(),
-    *(_text(name) for name in ("uid", "state", "transaction_uid")),
+    primary_key(),
+    partition_column(),
+    *(text_column(name) for name in ("uid", "state", "transaction_uid")),
     Column("version", BigInteger, nullable=False),
     Column("dataset", LargeBinary, nullable=False),
     *(Column(name, BigInteger, nullable=False) for name in ("created_at", "updated_at")),
@@ -351,8 +290,8 @@ workitem = Table(
 workitem_subscription = Table(
     "workitem_subscription",
     metadata,
-    _pk(),
-    *(_text(name) for name in ("uid", "ae_title")),
+    primary_key(),
+    *(text_column(name) for name in ("uid", "ae_title")),
     Column("locked", Boolean, nullable=False),
     Column("filter", LargeBinary),
     UniqueConstraint("uid", "ae_title", name="uq_workitem_subscription"),
@@ -364,7 +303,7 @@ workitem_event = Table(
     "workitem_event",
     metadata,
     Column("sequence", Key, primary_key=True, autoincrement=False),
-    *(_text(name) for name in ("ae_title", "uid")),
+    *(text_column(name) for name in ("ae_title", "uid")),
     Column("kind", BigInteger, nullable=False),
     Column("report", LargeBinary, nullable=False),
     Column("at", BigInteger, nullable=False),
@@ -390,9 +329,9 @@ worklist_entry = Table(
     "worklist_entry",
     metadata,
     Column("number", Key, primary_key=True, autoincrement=False),
-    _partition(),
-    *(_text(name) for name in ("state", "begins", "modality", "patient_id", "accession_number", "study_instance_uid")),
-    *(_text(name) for name in ("requested_procedure_id", "step_id", "placer_order_number", "filler_order_number")),
+    partition_column(),
+    *(text_column(name) for name in ("state", "begins", "modality", "patient_id", "accession_number", "study_instance_uid")),
+    *(text_column(name) for name in ("requested_procedure_id", "step_id", "placer_order_number", "filler_order_number")),
     Column("version", BigInteger, nullable=False),
     Column("dataset", LargeBinary, nullable=False),
     *(Column(name, BigInteger, nullable=False) for name in ("created_at", "updated_at")),
@@ -417,9 +356,9 @@ received_message = Table(
 performed_step = Table(
     "performed_step",
     metadata,
-    _pk(),
-    _partition(),
-    *(_text(name) for name in ("uid", "state", "station", "started")),
+    primary_key(),
+    partition_column(),
+    *(text_column(name) for name in ("uid", "state", "station", "started")),
     Column("version", BigInteger, nullable=False),
     Column("dataset", LargeBinary, nullable=False),
     *(Column(name, BigInteger, nullable=False) for name in ("created_at", "updated_at")),
@@ -430,9 +369,9 @@ performed_step = Table(
 performed_step_schedule = Table(
     "performed_step_schedule",
     metadata,
-    _pk(),
+    primary_key(),
     Column("step_pk", Key, ForeignKey("performed_step.pk"), nullable=False),
-    _text("study_instance_uid"),
+    text_column("study_instance_uid"),
     Column("entry", BigInteger),
     Index("ix_performed_step_schedule_step", "step_pk"),
     Index("ix_performed_step_schedule_study", "study_instance_uid"),
@@ -447,7 +386,7 @@ ae_title = Table(
     Column("host", Plain, nullable=False),
     Column("port", Integer, nullable=False),
     Column("description", Text, nullable=False),
-    *(_text(name) for name in ("rights", "addresses", "syntaxes")),
+    *(text_column(name) for name in ("rights", "addresses", "syntaxes")),
     Column("quirks", LargeBinary, nullable=False),
     Column("tls", Boolean, nullable=False),
     Column("tls_certificate", Text, nullable=False),
@@ -459,15 +398,15 @@ own_ae = Table(
     metadata,
     Column("title", Plain, primary_key=True),
     Column("description", Text, nullable=False),
-    *(_text(name) for name in ("callers", "unknown_callers")),
+    *(text_column(name) for name in ("callers", "unknown_callers")),
 )
 
 # Who has asked for an association and is not known, may have one once, or is blocked. An empty title or address is any.
 caller = Table(
     "caller",
     metadata,
-    _pk(),
-    *(_text(name) for name in ("calling_ae", "address", "called_ae", "state", "rights", "reason")),
+    primary_key(),
+    *(text_column(name) for name in ("calling_ae", "address", "called_ae", "state", "rights", "reason")),
     *(Column(name, BigInteger, nullable=False) for name in ("times", "first_at", "last_at", "until")),
     UniqueConstraint("calling_ae", "address", name="uq_caller"),
     Index("ix_caller_state", "state", "last_at"),
@@ -479,8 +418,8 @@ caller = Table(
 association = Table(
     "association",
     metadata,
-    _pk(),
-    *(_text(name) for name in ("id", "calling_ae", "called_ae", "address", "outcome", "how")),
+    primary_key(),
+    *(text_column(name) for name in ("id", "calling_ae", "called_ae", "address", "outcome", "how")),
     Column("reason", Text, nullable=False),
     *(Column(name, LargeBinary, nullable=False) for name in ("contexts", "operations")),
     *(
