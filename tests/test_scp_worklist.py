@@ -192,6 +192,36 @@ def test_an_answer_has_every_key_and_those_of_the_whole_step(peer: Association, 
     assert {element.keyword for element in step} == wanted
 
 
+@pytest.mark.parametrize(
+    ("character_set", "name", "answered_in"),
+    [
+        ("ISO_IR 192", "山田*", "ISO_IR 192"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎", "ISO_IR 192"),
+        ("ISO_IR 100", "Yamada*", "ISO_IR 192"),
+    ],
+    ids=["utf-8", "jis", "latin-1"],
+)
+def test_names_in_any_script(peer: Association, archive: Archive, character_set: Any, name: str, answered_in: str) -> None:
+    Worklist(archive.index).create(fields(PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう"))
+    Worklist(archive.index).create(fields(PatientName="DOE^JANE"))
+    _, (one,) = asked(peer, query(SpecificCharacterSet=character_set, PatientName=name))
+    assert (one.SpecificCharacterSet, one.PatientName) == (answered_in, "Yamada^Tarou=山田^太郎=やまだ^たろう")
+
+
+@pytest.mark.parametrize(("value", "count"), [("P1", 1), ("P*", 1), ("P2", 0), ("", 2)])
+def test_codes_inside_the_step(peer: Association, archive: Archive, value: str, count: int) -> None:
+    codes = [{"CodeValue": "P1", "CodingSchemeDesignator": "99P", "CodeMeaning": "one"}]
+    Worklist(archive.index).create(fields(ScheduledProtocolCodeSequence=codes))
+    Worklist(archive.index).create(fields())
+    code = Dataset()
+    code.CodeValue = value
+    statuses, found = asked(peer, query({"ScheduledProtocolCodeSequence": [code]}))
+    assert (len(found), statuses[-1]) == (count, 0x0000)
+    for one in found:
+        (step,) = one.ScheduledProcedureStepSequence
+        assert [{element.keyword for element in item} for item in step.ScheduledProtocolCodeSequence] in ([{"CodeValue"}], [])
+
+
 def test_several_items_in_the_step_are_refused(peer: Association, archive: Archive) -> None:
     Worklist(archive.index).create(fields())
     made = query()
