@@ -29,6 +29,7 @@ from storage.index.ae import (
     Right,
     Rights,
     UnknownCallers,
+    address_of,
     ae_titles,
     network_of,
     own_aes,
@@ -148,15 +149,13 @@ def _word(title: str) -> str:
 
 
 def _allowed(address: str, networks: tuple[str, ...]) -> bool:
-    """Whether there are no networks, or it is in one. IPv4 on an IPv6 socket is IPv4."""
+    """Whether there are no networks, or it is in one."""
     if not networks:
         return True
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(address_of(address))
     except ValueError:
         return False
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
-        found = found.ipv4_mapped
     return any(found in ipaddress.ip_network(one) for one in networks)
 
 

@@ -85,6 +85,15 @@ def test_a_form_has_every_member_of_what_it_replaces(web: TestClient, path: str,
     assert set(re.findall(r' name="(\w+)[".]', inside)) - {"title"} == set(model.model_fields)
 
 
+def test_many_titles_of_one_address_are_one_card(web: TestClient, archive: Archive) -> None:
+    for number in range(5):
+        write(archive.index, [Entry(f"x{number}", Outcome.REFUSED, "10.6.6.6", f"X{number}", asks=True)])
+    text = web.get("/admin/parts/callers").text
+    assert "<strong>5 AE titles</strong> at 10.6.6.6" in text
+    assert "data-body=\"{&#34;address&#34;: &#34;10.6.6.6&#34;}\"" in text
+    assert text.count("data-caller=") == 6
+
+
 def test_the_log_has_pages(web: TestClient, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_ROWS", 1)
     text = web.get("/admin/associations").text

@@ -22,6 +22,7 @@ from storage.index.ae import (
     UnknownCallers,
     add_ae_title,
     add_own_ae,
+    address_of,
     ae_title_of,
     own_aes,
     remove_own_ae,
@@ -147,6 +148,33 @@ def test_a_right_that_is_none() -> None:
 def test_what_is_no_address(index: Index, address: str) -> None:
     with pytest.raises(BadRequest, match="allowed address"):
         add_ae_title(index, replace(WS, addresses=(address,)))
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ("10.0.0.5", "10.0.0.5"),
+        ("::ffff:10.0.0.5", "10.0.0.5"),
+        ("2001:DB8::0007", "2001:db8::7"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("::1", "::1"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_addresses(index: Index, given: str, plain: str) -> None:
+    """What a socket of either kind says of a peer is what can be allowed."""
+    assert address_of(given) == plain
+    if plain != "nonsense":
+        add_ae_title(index, replace(WS, addresses=(given,)))
+        assert ae_title_of(index, "WS1") == replace(WS, addresses=(plain,))
+
+
+def test_blocking_an_address_settles_whatever_called_itself_something_there(index: Index) -> None:
+    for number in range(3):
+        asked(index, f"X{number}", "10.6.6.6")
+    asked(index, "CT1", "10.0.0.5")
+    block(index, "", "10.6.6.6")
+    assert {(one.calling_ae, one.state) for one in callers(index)} == {("", State.BLOCKED), ("CT1", State.ASKS)}
 
 
 def test_a_node_with_everything(index: Index) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import build_role, evt
 from pynetdicom.ae import ApplicationEntity
 
+from pacs.scp.server import listening_socket
 from pacs.scu.nodes import destination_of
 from storage.archive import Archive
 from storage.index.ae import AeTitle, OwnAe, Quirks, Right, add_ae_title, add_own_ae, ae_titles
@@ -33,6 +36,7 @@ from tests.support.dimse_peer import CT, EXPLICIT, STUDY_ROOT, VERIFICATION, Pee
 from tests.support.dimse_server import Serving, bare, serving, wait_until
 from tests.support.indexes import ENGINES
 from tests.support.made import instance
+from tests.support.serving import serving as processes
 
 DCMTK = Path("/usr/bin")
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
@@ -455,3 +459,40 @@ def test_a_match_is_retrieved_by_the_title_that_was_called(server: Serving, arch
             assert called.encode() in client.answer()[1]
             assert peer.status_of(client.answer()[0]) == 0
             client.release()
+
+
+@pytest.mark.dcmtk
+def test_ipv4_on_an_ipv6_socket(archive: Archive, image: Path) -> None:
+    with serving(archive, sock=listening_socket("::", 0), unknown_callers="ask") as server:
+        assert sent(server, image).returncode != 0
+        assert logged(archive).address == "127.0.0.1"
+        assert allow(archive.index, caller_named(archive.index, "CT1")).addresses == ("127.0.0.1",)
+        assert sent(server, image).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.dcmtk
+def test_a_change_holds_in_every_process_and_open_streams_do_not_hold_up_a_stop(tmp_path: Path) -> None:
+    def echoes(times: int) -> list[bool]:
+        arguments = ("-aet", "NEW", "-aec", "LIGHTBOX", "127.0.0.1", str(served.dimse_port))
+        return [run("echoscu", *arguments).returncode == 0 for _ in range(times)]
+
+    def follow() -> None:
+        with httpx.stream("GET", f"{served.url}/api/associations/events", timeout=60) as stream:
+            opened.set()
+            for _ in stream.iter_lines():
+                pass
+
+    opened = threading.Event()
+    with processes(tmp_path / "data", PACS_UNKNOWN_CALLERS="ask", PACS_WORKERS="3") as served:
+        assert echoes(6) == [False] * 6
+        httpx.put(f"{served.url}/api/aes/NEW", json={}).raise_for_status()
+        assert echoes(9) == [True] * 9
+        httpx.post(f"{served.url}/api/callers", json={"calling_ae": "NEW"}).raise_for_status()
+        time.sleep(1.5)
+        assert echoes(9) == [False] * 9
+        threading.Thread(target=follow, daemon=True).start()
+        assert opened.wait(10)
+        begun = time.monotonic()
+        served.child.stop(40)
+        assert time.monotonic() - begun < 15, "the stream was waited for"

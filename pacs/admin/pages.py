@@ -30,7 +30,7 @@ from storage import problems
 from storage.errors import NotFound
 from storage.index import Index, associations
 from storage.index.ae import Right, UnknownCallers, ae_title_of, ae_titles
-from storage.index.callers import State, callers
+from storage.index.callers import Caller, State, callers
 from storage.problems import WebRefusal
 
 _HERE: Final = Path(__file__).parent
@@ -76,7 +76,10 @@ class Pages:
     def waiting(self, _asked: Asked) -> dict[str, Any]:
         """Who wants to connect, may once, or is blocked."""
         known = callers(self.index)
-        waiting = [one for one in known if one.state is not State.BLOCKED]
+        waiting: dict[str, list[Caller]] = {}
+        for one in known:
+            if one.state is not State.BLOCKED:
+                waiting.setdefault(one.address, []).append(one)
         return {"waiting": waiting, "blocked": [one for one in known if one.state is State.BLOCKED], "rights": list(Right)}
 
     def node(self, asked: Asked) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from pacs.upper_layer import (
     Violation,
     abort,
 )
+from storage.index.ae import address_of
 
 _log = structlog.get_logger(__name__)
 # How long a socket that has had its last word may take to read it.
@@ -180,7 +181,7 @@ class Front:
                 self._exhausted(error)
                 return
             self._deferred = False
-            self._admit(sock, str(address[0]), listener)
+            self._admit(sock, address_of(str(address[0])), listener)
 
     def _admit(self, sock: socket.socket, address: str, listener: Listener) -> None:
         settings = self._settings

@@ -39,6 +39,7 @@ ROWS_PER_SECOND: Final = 20.0
 BURST: Final = 500.0
 MOST_PENDING: Final = 5000
 _COMPLAIN_SECONDS: Final = 60.0
+_LAST_SECONDS: Final = 4.0
 _TOO_MANY: Final = "more refusals than are told apart; find out what this address runs, or block it"
 _TOO_THICK: Final = "associations that came too thick to be told apart"
 
@@ -194,7 +195,8 @@ class Journal:
         """Write what waits, once, and write no more."""
         self._over.set()
         if self._thread.is_alive():
-            self._thread.join()
+            # A database that does not answer holds up no stop.
+            self._thread.join(_LAST_SECONDS)
 
     def _run(self) -> None:
         while not self._over.wait(self._seconds):

@@ -178,10 +178,20 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
 def network_of(text: str) -> str:
     """An address or network in its usual form, such as 10.1.0.0/16 or 2001:db8::7. Raises BadRequest."""
     try:
-        network = ipaddress.ip_network(text.strip(), strict=False)
+        network = ipaddress.ip_network(address_of(text.strip()), strict=False)
     except ValueError:
         raise BadRequest("give an allowed address as 10.1.2.3, as a network such as 10.1.0.0/16, or in IPv6") from None
     return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def address_of(text: str) -> str:
+    """The address of a peer as it is compared and shown: IPv4 as such on an IPv6 socket too, without a zone."""
+    plain = text.partition("%")[0]
+    try:
+        found = ipaddress.IPv6Address(plain)
+    except ValueError:
+        return plain
+    return str(found.ipv4_mapped or found)
 
 
 def remove_ae_title(index: Index, title: str) -> bool:

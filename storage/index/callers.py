@@ -154,6 +154,9 @@ def block(index: Index, calling_ae: str, address: str = "") -> None:
     statement = insert(caller).values(values)
     state = {"state": State.BLOCKED.value, "until": 0}
     with index.database.write() as connection:
+        if not calling_ae:
+            # Whatever else it has called itself is settled with it.
+            connection.execute(delete(caller).where(caller.c.address == address, caller.c.state == State.ASKS))
         connection.execute(
             statement.on_conflict_do_update(index_elements=["calling_ae", "address"], set_=state)
         )

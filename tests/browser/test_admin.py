@@ -164,3 +164,15 @@ def test_our_own_titles(page: Page, lightbox: Lightbox) -> None:
     page.on("dialog", lambda dialog: dialog.accept())
     row.get_by_role("button", name="Remove RESEARCH").click()
     expect(row).to_have_count(0)
+
+
+def test_an_address_that_calls_itself_many_names_is_blocked_at_once(page: Page, lightbox: Lightbox) -> None:
+    page.goto(f"{lightbox.url}/admin/")
+    for name in ("N1", "N2", "N3", "N4"):
+        assert not send(lightbox, name)
+    page.get_by_role("button", name="Block 127.0.0.1").click()
+    expect(page.get_by_text("Everything from 127.0.0.1 is blocked.")).to_be_visible()
+    expect(page.locator("[data-caller='N1']")).to_have_count(0)
+    assert not send(lightbox, "CT1")
+    page.get_by_role("button", name="Unblock").click()
+    expect(page.get_by_role("button", name="Unblock")).to_have_count(0)

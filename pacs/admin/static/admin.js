@@ -136,7 +136,7 @@ async function echo(button) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.echo) echo(button);
-  else if (button?.dataset.method) act(button);
+  else if (button?.dataset.method) act(button, JSON.parse(button.dataset.body ?? "null"));
 });
 
 document.addEventListener("submit", (event) => {
