@@ -17,6 +17,7 @@
     │   └── BadRequest            a query or request that is not understood
     │       └── UnsupportedQuery  understood, but not something that can be matched
     ├── NotFound                  no such study, series, instance, frame or bulk data
+    │   ├── Gone                  there was such a one, which was removed for good
     │   └── ObjectMissing         a row without its bytes: damage, reported loudly
     ├── NotAcceptable             nothing that the client accepts can be made
     ├── CannotDecode              the stored pixel data cannot be decoded (damaged, or no codec)
@@ -120,6 +121,10 @@ class NotFound(LightboxError):
     """No such study, series, instance, frame or bulk data."""
 
 
+class Gone(NotFound):
+    """There was such a one, which was removed for good."""
+
+
 class ObjectMissing(NotFound):
     """The index knows the instance but the store has not got its bytes."""
 
@@ -179,6 +184,7 @@ STATUS: dict[type[LightboxError], Statuses] = {
     BadRequest: Statuses(0xC000, 0xA900, 400),
     UnsupportedQuery: Statuses(0xC000, 0xC000, 400),
     NotFound: Statuses(0x0112, 0xC000, 404),
+    Gone: Statuses(0x0112, 0xC000, 410),
     ObjectMissing: Statuses(0x0110, 0xC000, 500),
     NotAcceptable: Statuses(0x0122, 0xC000, 406),
     CannotDecode: Statuses(0x0110, 0xC000, 500),

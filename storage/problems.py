@@ -38,6 +38,7 @@ TODO: dict[type[LightboxError], str] = {
     errors.WorklistRefused: "look at the entry with GET /api/worklist/{number} and change what the error names",
     errors.BadRequest: "correct what the error names and send the request again",
     errors.NotFound: "check the UIDs and numbers in the URL against a search of /studies, /series or /instances",
+    errors.Gone: "look for another one; what is removed does not come back",
     errors.ObjectMissing: "send the instance again, which repairs it, or ask the administrator to run pacs verify",
     errors.NotAcceptable: "ask for one of the representations that the error lists",
     errors.CannotDecode: "retrieve the instance or the frame as stored, with transfer-syntax=*",

@@ -14,21 +14,33 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from pydicom.uid import generate_uid
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, or_, select, update
 
 from storage import matching, procedure_steps
-from storage.errors import IndexUnavailable, NotFound, WorkitemRefused
+from storage.errors import Gone, IndexUnavailable, NotFound, WorkitemRefused
 from storage.index import Index
 from storage.index.database import Rerun
-from storage.index.tables import counter, workitem, workitem_event, workitem_subscriber, workitem_subscription
-from storage.matching import Conditions
-from storage.procedure_steps import FILTERED, FINAL, GLOBAL, Changed, Refusal, State, Told, Workitem
+from storage.index.tables import (
+    counter,
+    workitem,
+    workitem_event,
+    workitem_gone,
+    workitem_key,
+    workitem_subscriber,
+    workitem_subscription,
+)
+from storage.matching import Conditions, OneOf
+from storage.procedure_steps import FILTERED, FINAL, GLOBAL, STATE, Changed, Refusal, State, Told, Workitem
 from storage.types import DEFAULT_PARTITION, Dataset
+from storage.workitem_keys import KEYED, Span, keys_of, spans_of
 
 _RUNS: Final = 5
 # Rows that are looked through at a time.
 _BATCH: Final = 200
 _COUNTER: Final = "workitem event"
+# How long it is known of a workitem that there was one.
+_GONE_SECONDS: Final = 2 * 365 * 86_400.0
+Clauses = tuple[ColumnElement[bool], ...]
 Result = TypeVar("Result")
 # A key of a filter as it is kept: its path of tags, its VR, and its values.
 FilterKey = tuple[tuple[str, ...], str, tuple[str, ...]]
@@ -57,7 +69,8 @@ class Search:
 class Workitems:
     """The workitems of one index. Thread-safe; any number of processes may change them at once.
 
-    Every method may raise IndexUnavailable; those about one workitem raise NotFound when there is none. `clock` gives
+    Every method may raise IndexUnavailable; those about one workitem raise NotFound when there is none, Gone when there was
+    one. `clock` gives
     seconds since 1970.
     """
 
@@ -73,8 +86,11 @@ class Workitems:
             known = select(workitem.c.pk).where(workitem.c.uid == made.item.uid)
             if connection.execute(known).first() is not None:
                 raise WorkitemRefused(Refusal.DUPLICATE, "there is a workitem of that UID already; choose another one")
+            if connection.execute(select(workitem_gone.c.uid).where(workitem_gone.c.uid == made.item.uid)).first() is not None:
+                raise WorkitemRefused(Refusal.DUPLICATE, "there was a workitem of that UID, which is removed; choose another one")
             at = self._microseconds()
-            connection.execute(insert(workitem).values(partition=DEFAULT_PARTITION, created_at=at, **_row(made.item, at)))
+            row = insert(workitem).values(partition=DEFAULT_PARTITION, created_at=at, **_row(made.item, at))
+            _put_keys(connection, connection.execute(row.returning(workitem.c.pk)).scalar_one(), made.item)
             _subscribe_globals(connection, made.item)
             self._tell(connection, made)
             return made
@@ -107,7 +123,7 @@ class Workitems:
         """Keys of what matches, in the order of creation, for `read`."""
         found: list[int] = []
         skipped = 0
-        for pk, item in self._all():
+        for pk, item in self._all(_narrowed(search)):
             if search.limit is not None and len(found) >= search.limit:
                 break
             if not matching.matches_dataset(search.conditions, item.dataset, fuzzy=search.fuzzy):
@@ -209,8 +225,13 @@ class Workitems:
         )
         with self._database.write() as connection:
             uids = connection.scalars(over.limit(_BATCH)).all()
+            removed = workitem.c.uid.in_(uids)
             connection.execute(delete(workitem_subscription).where(workitem_subscription.c.uid.in_(uids)))
-            connection.execute(delete(workitem).where(workitem.c.uid.in_(uids)))
+            connection.execute(delete(workitem_key).where(workitem_key.c.workitem_pk.in_(select(workitem.c.pk).where(removed))))
+            connection.execute(delete(workitem).where(removed))
+            if uids:
+                connection.execute(insert(workitem_gone), [{"uid": uid, "at": now} for uid in uids])
+            connection.execute(delete(workitem_gone).where(workitem_gone.c.at < now - round(_GONE_SECONDS * 1e6)))
             connection.execute(delete(workitem_event).where(workitem_event.c.at < now - round(event_seconds * 1e6)))
         return len(uids)
 
@@ -224,6 +245,10 @@ class Workitems:
                 if connection.execute(update(workitem).where(*same).values(row)).rowcount == 0:
                     # Somebody was faster: what was decided is about a workitem that is not so any more.
                     raise Rerun
+                if keys_of(changed.item.dataset) != keys_of(item.dataset):
+                    pk = connection.execute(select(workitem.c.pk).where(workitem.c.uid == uid)).scalar_one()
+                    connection.execute(delete(workitem_key).where(workitem_key.c.workitem_pk == pk))
+                    _put_keys(connection, pk, changed.item)
             self._tell(connection, changed)
             return changed
 
@@ -254,12 +279,12 @@ class Workitems:
         ]
         connection.execute(insert(workitem_event), rows)
 
-    def _all(self) -> Iterator[tuple[int, Workitem]]:
-        """Every workitem, each batch in a transaction of its own."""
+    def _all(self, narrowed: Clauses) -> Iterator[tuple[int, Workitem]]:
+        """Every workitem within `narrowed`, each batch in a transaction of its own."""
         after = 0
         while True:
             with self._database.read() as connection:
-                rows = _batch(connection, after)
+                rows = _batch(connection, after, narrowed)
             yield from rows
             if len(rows) < _BATCH:
                 return
@@ -289,13 +314,37 @@ def _item(row: Any) -> Workitem:
 
 def _read(connection: Connection, uid: str) -> Workitem:
     row = connection.execute(select(workitem).where(workitem.c.uid == uid)).first()
-    if row is None:
-        raise NotFound("there is no workitem of that UID; search /workitems for those that there are")
-    return _item(row)
+    if row is not None:
+        return _item(row)
+    if connection.execute(select(workitem_gone.c.uid).where(workitem_gone.c.uid == uid)).first() is not None:
+        raise Gone("the workitem has ended, and was removed after its time; search /workitems for those that there are")
+    raise NotFound("there is no workitem of that UID; search /workitems for those that there are")
 
 
-def _batch(connection: Connection, after: int) -> list[tuple[int, Workitem]]:
-    query = select(workitem).where(workitem.c.pk > after).order_by(workitem.c.pk).limit(_BATCH)
+def _put_keys(connection: Connection, pk: int, item: Workitem) -> None:
+    if keys := sorted(keys_of(item.dataset)):
+        connection.execute(insert(workitem_key), [{"name": name, "value": value, "workitem_pk": pk} for name, value in keys])
+
+
+def _narrowed(search: Search) -> Clauses:
+    """What the rows of all that matches fulfil, and not many others: the rest is for the matcher."""
+    clauses: list[ColumnElement[bool]] = []
+    for path, condition in search.conditions:
+        if path == (STATE,) and isinstance(condition, OneOf) and not condition.patterns:
+            clauses.append(workitem.c.state.in_(condition.keys))
+        elif (spans := spans_of(path, condition, fuzzy=search.fuzzy)) is not None:
+            of_path = workitem_key.c.name == KEYED[path]
+            within = or_(*(_within(workitem_key.c.value, span) for span in spans))
+            clauses.append(workitem.c.pk.in_(select(workitem_key.c.workitem_pk).where(of_path, within)))
+    return tuple(clauses)
+
+
+def _within(column: ColumnElement[str], span: Span) -> ColumnElement[bool]:
+    return column == span.low if span.low == span.high else and_(column >= span.low, column <= span.high)
+
+
+def _batch(connection: Connection, after: int, narrowed: Clauses = ()) -> list[tuple[int, Workitem]]:
+    query = select(workitem).where(workitem.c.pk > after, *narrowed).order_by(workitem.c.pk).limit(_BATCH)
     return [(row.pk, _item(row)) for row in connection.execute(query)]
 
 

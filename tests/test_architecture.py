@@ -37,6 +37,7 @@ PURE = (
     "storage.pieces",
     "storage.private",
     "storage.json_model",
+    "storage.workitem_keys",
     "storage.procedure_steps",
     "storage.rejection",
     "storage.rewriting",

@@ -22,7 +22,7 @@ from pacs.settings import Settings
 from storage import json_model, matching, procedure_steps
 from storage.archive import Archive
 from storage.attributes import tag_of
-from storage.errors import BadRequest, NotFound, WorkitemRefused
+from storage.errors import BadRequest, Gone, NotFound, WorkitemRefused
 from storage.index import Index
 from storage.procedure_steps import FILTERED, GLOBAL, RULES, Event, Refusal, Remark, State, Workitem
 from storage.workitems import Search, Workitems
@@ -409,11 +409,19 @@ def test_what_has_ended_is_removed_after_a_time_unless_locked(index: Index) -> N
     clock.now += 200
     assert items.tidy(ended_seconds=200, event_seconds=200) == 1
     assert items.events("KEEPER", 0) == []
-    with pytest.raises(NotFound):
+    with pytest.raises(Gone):
         items.get(UID)
+    with pytest.raises(Gone):
+        items.change_state(UID, TRANSACTION, "IN PROGRESS")
+    with pytest.raises(WorkitemRefused, match="removed"):
+        items.create(scheduled(), UID)
     items.unsubscribe(OTHER, "KEEPER")
     assert items.tidy(ended_seconds=200, event_seconds=200) == 1
     assert items.get("1.2.3.7").state is State.SCHEDULED
+    # Long after nobody knows that it was there.
+    clock.now += 3 * 365 * 86_400
+    items.tidy(ended_seconds=200, event_seconds=200)
+    assert items.create(scheduled(), UID).item.uid == UID
 
 
 def test_search_is_by_the_one_matching_engine(index: Index) -> None:
@@ -706,5 +714,11 @@ def test_the_worker_removes_what_has_ended(archive: Archive) -> None:
         store.request_cancel(uid, {}, "ME")
     ended_workitems.remove(archive, Settings())
     assert Workitems(archive.index).get(OTHER).state is State.CANCELED
-    with pytest.raises(NotFound):
-        Workitems(archive.index).get(UID)
+    client = web.client(archive)
+    for method, path in (("GET", ""), ("PUT", "/state"), ("POST", ""), ("POST", "/cancelrequest"), ("POST", "/subscribers/ME"), ("DELETE", "/subscribers/ME")):
+        if method in ("GET", "DELETE"):
+            answer = client.request(method, f"workitems/{UID}{path}")
+        else:
+            answer = send(client, f"workitems/{UID}{path}", element("ProcedureStepState", "CS", "IN PROGRESS") if path == "/state" else {}, method)
+        assert (answer.status_code, "removed" in answer.json()["error"]) == (410, True), (method, path)
+    assert client.get("workitems/1.2.3.99").status_code == 404

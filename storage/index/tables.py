@@ -286,6 +286,25 @@ workitem = Table(
     sqlite_autoincrement=True,
 )
 
+# By what workitems are found (`storage.workitem_keys`).
+workitem_key = Table(
+    "workitem_key",
+    metadata,
+    Column("name", Plain, primary_key=True),
+    Column("value", Plain, primary_key=True),
+    Column("workitem_pk", Key, primary_key=True, autoincrement=False),
+    Index("ix_workitem_key_workitem", "workitem_pk"),
+)
+
+# Workitems that were there and are removed.
+workitem_gone = Table(
+    "workitem_gone",
+    metadata,
+    Column("uid", Plain, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Index("ix_workitem_gone_at", "at"),
+)
+
 # Who is told of which workitem; of those that are to come where `uid` is empty. `filter` is what they must match.
 workitem_subscription = Table(
     "workitem_subscription",
