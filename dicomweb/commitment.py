@@ -169,7 +169,7 @@ def _element(vr: str, value: str | int) -> dict[str, Any]:
 
 
 def _items(dataset: Mapping[str, Any], tag: str, *, optional: bool = False) -> list[Mapping[str, Any]]:
-    found = dataset.get(tag, {}).get("Value") if isinstance(dataset.get(tag), Mapping) else None
+    found = dataset.get(tag, {}).get("Value")
     if found and all(isinstance(one, Mapping) for one in found):
         return list(found)
     if optional and tag not in dataset:
@@ -178,8 +178,7 @@ def _items(dataset: Mapping[str, Any], tag: str, *, optional: bool = False) -> l
 
 
 def _uid(item: Mapping[str, Any], tag: str) -> str:
-    element = item.get(tag)
-    values = element.get("Value") if isinstance(element, Mapping) else None
+    values = item.get(tag, {}).get("Value")
     uid = values[0].strip() if values and isinstance(values[0], str) else ""
     if not is_uid(uid):
         raise BadRequest(f"an item of the request has no UID in {tag}; every instance needs its SOP Class and Instance UID (PS3.18 J.1)")

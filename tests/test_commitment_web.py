@@ -142,8 +142,8 @@ BAD = [
     # Path, body, Content-Type, status, what the error says.
     (URL, {}, JSON, 400, "neither ReferencedSOPSequence"),
     (URL, {"00081199": {"vr": "SQ"}}, JSON, 400, "has no items"),
-    (URL, {"00081199": {"vr": "SQ", "Value": ["x"]}}, JSON, 400, "has no items"),
-    (URL, {"00081199": "x"}, JSON, 400, "has no items"),
+    (URL, {"00081199": {"vr": "SQ", "Value": ["x"]}}, JSON, 400, "DICOM JSON model"),
+    (URL, {"00081199": "x"}, JSON, 400, "DICOM JSON model"),
     (URL, flat((CT, "")), JSON, 400, "has no UID in 00081155"),
     (URL, flat(("", A)), JSON, 400, "has no UID in 00081150"),
     (URL, {"00081110": {"vr": "SQ", "Value": [{"0020000D": ui(STUDY)}]}}, JSON, 400, "00081115 is missing"),
