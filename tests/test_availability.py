@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,10 +25,25 @@ from storage.index.deletions import Deletions
 from storage.jobs import JobQueue
 from storage.rejection import Why
 from storage.types import Scope
+from tests.support.archive import close_archive, open_archive
 from tests.support.children import free_port
+from tests.support.indexes import ENGINES
 from tests.support.made import instance
 
 Store = Callable[..., object]
+
+
+both_engines = pytest.mark.parametrize("archive", ENGINES, indirect=True)
+
+
+@pytest.fixture
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
+    """On SQLite, or where claims and locks matter on each engine."""
+    engine = getattr(request, "param", "sqlite")
+    url = request.getfixturevalue("postgres_database") if engine == "postgresql" else None
+    opened = open_archive(tmp_path / "archive", database_url=url)
+    yield opened
+    close_archive(opened)
 
 
 class Informed:
@@ -73,6 +89,7 @@ def node(archive: Archive) -> Informed:
     return found
 
 
+@both_engines
 def test_a_study_is_told_once_and_whole(node: Informed, store: Store) -> None:
     for series in ("1.2.3.4", "1.2.3.5"):
         for number in (1, 2):
@@ -99,6 +116,7 @@ def test_a_study_is_told_once_and_whole(node: Informed, store: Store) -> None:
     }
 
 
+@both_engines
 def test_what_was_there_before_is_no_news(archive: Archive, store: Store) -> None:
     store(instance(1))
     node = Informed(archive)
@@ -118,6 +136,7 @@ def test_what_comes_while_a_notice_is_sent_is_told_by_another(node: Informed, st
     assert len(node.jobs()) >= 1
 
 
+@both_engines
 def test_a_deletion_is_told(node: Informed, archive: Archive, store: Store) -> None:
     for number in (1, 2):
         store(instance(number))

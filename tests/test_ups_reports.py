@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +21,26 @@ from storage.index.ae import AeTitle, add_ae_title
 from storage.procedure_steps import EVENT_SOP_CLASS, FILTERED, GLOBAL, PUSH_SOP_CLASS, State
 from storage.workitem_reports import WorkitemReports
 from storage.workitems import Workitems
+from tests.support.archive import close_archive, open_archive
 from tests.support.children import free_port
 from tests.support.dimse_server import serving
+from tests.support.indexes import ENGINES
 from tests.test_ups import OTHER, TRANSACTION, UID, scheduled
 
 WATCH = "1.2.840.10008.5.1.4.34.6.2"
+
+
+both_engines = pytest.mark.parametrize("archive", ENGINES, indirect=True)
+
+
+@pytest.fixture
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
+    """On SQLite, or where claims and locks matter on each engine."""
+    engine = getattr(request, "param", "sqlite")
+    url = request.getfixturevalue("postgres_database") if engine == "postgresql" else None
+    opened = open_archive(tmp_path / "archive", database_url=url)
+    yield opened
+    close_archive(opened)
 
 
 class Subscriber:
@@ -89,6 +105,7 @@ def act(archive: Archive) -> Iterator[Any]:
         association.release()
 
 
+@both_engines
 def test_from_subscription_to_completion(archive: Archive, watcher: Subscriber, act: Any) -> None:
     items = Workitems(archive.index)
     items.create(scheduled(), UID)
@@ -145,6 +162,7 @@ def test_what_cannot_be_subscribed_to(
     assert act(action, uid, **values) == status
 
 
+@both_engines
 def test_a_subscriber_that_is_away_is_told_later(archive: Archive, watcher: Subscriber, act: Any) -> None:
     items = Workitems(archive.index)
     items.create(scheduled(), UID)
@@ -177,6 +195,7 @@ def test_a_report_that_is_refused_holds_up_no_other(archive: Archive, watcher: S
         assert watcher.deliver() == []
 
 
+@both_engines
 def test_two_workers_do_not_tell_the_same(archive: Archive, watcher: Subscriber, act: Any) -> None:
     items = Workitems(archive.index)
     items.create(scheduled(), UID)
