@@ -62,6 +62,9 @@ _FIND_FLAGS: Final = (
 )
 
 _AS_SCU: Final = f"""\
+To a node that is registered with TLS (`pacs ae add … --tls`) every association is one over TLS: it must show the certificate that is pinned
+for it, or one that comes from `PACS_DIMSE_TLS_CA` and is for its host; our own certificate is shown where it asks for one.
+
 C-ECHO by `pacs ae echo TITLE`: one association, one presentation context, Verification.
 
 C-FIND by `pacs find AE`: patient root at PATIENT level, else study root; identifiers in {UTF_8}. C-GET and C-MOVE by `pacs fetch AE`,

@@ -165,6 +165,31 @@ def test_a_silent_handshake(papers: Papers) -> None:
         assert time.monotonic() - begun < 3
 
 
+def test_a_handshake_by_the_byte_ends_in_time(papers: Papers) -> None:
+    """Each byte is progress, and yet the whole of it has only so long."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            with suppress(OSError):
+                sock, _ = listener.accept()
+                with sock:
+                    for byte in b"\x16\x03\x03\x40\x00" + bytes(1000):
+                        sock.send(bytes((byte,)))
+                        time.sleep(0.05)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        port = listener.getsockname()[1]
+        destination = Destination(
+            "NODE", "127.0.0.1", port, "LIGHTBOX", connect_seconds=0.5, tls=client_context(ours(papers))
+        )
+        begun = time.monotonic()
+        with pytest.raises(NotSecure, match="did not finish"):
+            querying.echo(destination)
+        assert time.monotonic() - begun < 3
+        thread.join(5)
+
+
 def test_a_tls_alert_where_dicom_was_expected() -> None:
     with answering(b"\x15\x03\x01\x00\x02\x02\x46") as port:
         destination = Destination("NODE", "127.0.0.1", port, "LIGHTBOX")

@@ -88,32 +88,40 @@ class Secured:
     # Beginning
 
     def handshake(self) -> bool:
-        """Go on with what is there; whether it is through. To be called again when more has come."""
-        while not self.established:
-            try:
-                self._tls.do_handshake()
-                self.established = True
-            except ssl.SSLWantReadError:
-                self._reply()
-                try:
-                    if not self._fetch():
-                        raise TlsFailed("it hung up in the middle of the TLS handshake")
-                except (BlockingIOError, InterruptedError):
-                    return False
-            except ssl.SSLError as error:
-                self._last_word()
-                raise TlsFailed(explained(error)) from error
-        self._reply()
+        """Go on with what is there, on a non-blocking socket; whether it is through. To be called again when more has come."""
+        try:
+            while not self._step():
+                pass
+        except (BlockingIOError, InterruptedError):
+            return False
         return True
 
     def handshake_within(self, seconds: float) -> None:
-        """The whole handshake on a blocking socket. Raises TimeoutError."""
+        """The whole handshake on a blocking socket. Raises TimeoutError, also for one that comes by the byte."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._socket.settimeout(left)
-            if self.handshake():
+            if self._step():
                 return
         raise TimeoutError
+
+    def _step(self) -> bool:
+        """As far as it goes with one read of the socket; whether it is through."""
+        if self.established:
+            return True
+        try:
+            self._tls.do_handshake()
+            self.established = True
+        except ssl.SSLWantReadError:
+            self._reply()
+            if not self._fetch():
+                raise TlsFailed("it hung up in the middle of the TLS handshake") from None
+            return False
+        except ssl.SSLError as error:
+            self._last_word()
+            raise TlsFailed(explained(error)) from error
+        self._reply()
+        return True
 
     @property
     def secrecy(self) -> Secrecy:
