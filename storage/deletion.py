@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from storage.archive import Archive
-from storage.errors import Held, ObjectMissing
+from storage.errors import Held, ObjectMissing, Settled
 from storage.index.deleted_rows import Deletion, State
 from storage.index.deletions import Deletions
 from storage.index.purging import PAGE
@@ -41,8 +41,12 @@ def purge_due(archive: Archive, before: datetime | None, by: str) -> int:
     for pk in _due(Deletions(archive.index), before):
         try:
             purge(archive, pk, by)
-        except Held as held:
-            _log.info("purge.held", action="purge.held", deletion=pk, reason=str(held))
+        except Held:
+            # Why is somebody's own words, and stays in the index.
+            _log.info("purge held", action="purge held", deletion=pk)
+        except Settled:
+            # Another worker, or an administrator, was faster.
+            continue
         else:
             done += 1
     return done

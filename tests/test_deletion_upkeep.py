@@ -140,6 +140,19 @@ def test_policy(stored: Archive, monkeypatch: pytest.MonkeyPatch, days: float | 
     assert len(instances(stored)) == (1 if purged else 4)
 
 
+def test_two_workers_may_purge_at_once(stored: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other has purged, or taken back, what this one has just read."""
+    delete(stored, SCOPES[2])
+    delete(stored, Scope("1.2.3", "1.2.3.5"))
+    delete(stored, Scope("1.9"))
+    found = Deletions(stored.index).page()
+    Deletions(stored.index).restore(2, "x")
+    deletion.purge(stored, 3, "x")
+    monkeypatch.setattr(Deletions, "page", lambda *_args, states, **_named: found if State.DELETED in states else [])
+    assert deletion.purge_due(stored, datetime.now(UTC), "x") == 1
+    assert [Deletions(stored.index).one(pk).state for pk in (1, 2, 3)] == [State.PURGED, State.RESTORED, State.PURGED]
+
+
 class Cut(Exception):
     """The process ends here."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,7 +144,9 @@ class KeptObjects:
         with self._database.read() as connection:
             due = connection.scalars(query).all()
         for pk in due:
-            self._purge(quarantine, pk)
+            # Another worker may have been faster, or somebody may have accepted it.
+            with contextlib.suppress(NotFound, Settled):
+                self._purge(quarantine, pk)
         return len(due)
 
     def _purge(self, table: Table, pk: int) -> None:
