@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,16 @@ from starlette.testclient import TestClient
 from dicomweb.settings import WebSettings
 from storage.archive import Archive
 from storage.commitment import Failure, Reference, verify
-from storage.index.deletions import Deletions
+from storage.errors import NotFound
+from storage.index.deletions import Deletions, State
 from storage.index.holds import Holds
 from storage.rejection import Why
+from storage.types import Scope
 from tests.support import made, web
 from tests.support.archive import ingest
+from tests.support.dimse_peer import Peer
 from tests.support.dimse_server import Serving, bare, serving
+from tests.support.indexes import counters_are_exact, in_threads
 from tests.test_scp import dcmtk, findscu, run
 
 STUDY, SERIES = "studies/1.2.3", "studies/1.2.3/series/1.2.3.4"
@@ -184,6 +191,48 @@ def test_dcmtk_after_a_deletion(client: TestClient, archive: Archive, server: Se
     (study,) = findscu(server, tmp_path / "restored", "-S", "-xe", "STUDY", ("StudyInstanceUID", "NumberOfStudyRelatedInstances"))
     assert study.NumberOfStudyRelatedInstances == 1
     assert bare(made.instance(1)) in archive.blobs.read(archive.index.instances(["1.2.3.4.1"])[0].object_key)
+
+
+def test_eight_associations_into_a_study_that_is_being_deleted(archive: Archive, server: Serving) -> None:
+    """RELIABILITY: what was acknowledged is there or in a deletion, and the counters are exact."""
+    over = threading.Event()
+    acknowledged: list[str] = []
+
+    def send(which: int) -> None:
+        with Peer(server.port) as client:
+            client.associate()
+            for number in range(which * 10, which * 10 + 10):
+                assert client.store(bare(made.instance(number)), f"1.2.3.4.{number}") == 0
+                acknowledged.append(f"1.2.3.4.{number}")
+
+    def remove(turn: int) -> None:
+        deletions, chance = Deletions(archive.index), random.Random(turn)
+        while not over.is_set():
+            scope = chance.choice([Scope("1.2.3"), Scope("1.2.3", "1.2.3.4", f"1.2.3.4.{chance.randrange(80)}")])
+            with contextlib.suppress(NotFound):
+                one = deletions.delete(scope, Why(), "x")
+                if chance.random() < 0.5:
+                    deletions.restore(one.id, "x")
+
+    def work(which: int) -> None:
+        if which >= 8:
+            remove(which)
+            return
+        try:
+            send(which)
+        finally:
+            done.append(which)
+            if len(done) == 8:
+                over.set()
+
+    done: list[int] = []
+    assert in_threads(work, 10) == []
+    assert len(acknowledged) == 80
+    for one in Deletions(archive.index).page(states=[State.DELETED], limit=10_000):
+        Deletions(archive.index).restore(one.id, "x")
+    assert {one.uids.instance for one in archive.index.instances(acknowledged)} == set(acknowledged)
+    assert archive.index.counts().instances == 80
+    counters_are_exact(archive.index)
 
 
 def test_the_deletes_of_dicomweb_client(archive: Archive) -> None:
