@@ -146,7 +146,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     layouts = Layouts(
         archive.index, max_bytes=settings.layout_cache_bytes, max_age=settings.layout_cache_seconds
     )
-    instances, rendered, collections = Instances(archive), Rendered(archive, layouts), BulkCollections(archive)
+    instances, rendered, collections = Instances(archive), Rendered(archive, layouts, max_bytes=settings.picture_cache_bytes), BulkCollections(archive)
     pictures = CapacityLimiter(settings.picture_threads)
     removal = Delete(archive, settings)
     commitment = StorageCommitment(archive, settings)

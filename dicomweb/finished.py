@@ -6,13 +6,13 @@ one body, and undoing the compression costs less than asking the index again (RF
 
 from __future__ import annotations
 
-import threading
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Final, NamedTuple, Protocol
 
 import zstandard
+
+from dicomweb.kept import Kept
 
 IDENTITY: Final = "identity"
 _ZSTD, _GZIP = "zstd", "gzip"
@@ -47,31 +47,17 @@ class _Press(Protocol):
 
 
 class Finished:
-    """A bounded store of finished bodies, least recently used out first. Thread-safe.
-
-    A key must tell everything that the body depends on, its ETag above all: what is kept is never wrong, only unused.
-    """
+    """Finished bodies, by keys that tell everything that they depend on, their ETag above all. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, Made] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: Hashable) -> Made | None:
-        """What is kept under a key."""
-        with self._lock:
-            made = self._kept.get(key)
-            if made is not None:
-                self._kept.move_to_end(key)
-            return made
+        self.kept: Kept[Made] = Kept(max_bytes, _size)
 
     def body(self, key: Hashable | None, coding: str, pieces: Callable[[], Iterator[bytes]]) -> Body:
         """The body in a coding of `coding_of`: made of `pieces()` where it is not kept, and kept when it has come to its end.
 
         Without a key it is made, and not kept.
         """
-        made = self.get(key) if key is not None else None
+        made = self.kept.get(key) if key is not None else None
         if made is None:
             return Body(None, self._making(key, coding, pieces()))
         if coding == IDENTITY:
@@ -83,7 +69,7 @@ class Finished:
         if made.gzip is not None:
             return made.gzip
         content = b"".join(_pressed(_undone(made.zstd), _gzip()))
-        self._keep(key, made._replace(gzip=content))
+        self.kept.keep(key, made._replace(gzip=content))
         return content
 
     def _making(self, key: Hashable | None, coding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -104,22 +90,7 @@ class Finished:
         if coding != IDENTITY:
             yield kept[coding][-1]
         if key is not None:
-            self._keep(key, Made(length, b"".join(kept[_ZSTD]), b"".join(kept[_GZIP]) if gzip is not None else None))
-
-    def _keep(self, key: Hashable, made: Made) -> None:
-        size = _size(made)
-        with self._lock:
-            self._drop(key)
-            if size <= self._max_bytes // 4:
-                self._kept[key] = made
-                self._bytes += size
-            while self._bytes > self._max_bytes:
-                self._drop(next(iter(self._kept)))
-
-    def _drop(self, key: Hashable) -> None:
-        made = self._kept.pop(key, None)
-        if made is not None:
-            self._bytes -= _size(made)
+            self.kept.keep(key, Made(length, b"".join(kept[_ZSTD]), b"".join(kept[_GZIP]) if gzip is not None else None))
 
 
 def coding_of(accept_encoding: str) -> str:
@@ -144,7 +115,7 @@ def _is_refused(parameters: str) -> bool:
 
 
 def _size(made: Made) -> int:
-    return len(made.zstd) + len(made.gzip or b"") + 1024
+    return len(made.zstd) + len(made.gzip or b"")
 
 
 def _gzip() -> _Press:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from dicomweb import negotiation, rendering
@@ -11,6 +11,7 @@ from dicomweb.bulkdata import ENCAPSULATED_DOCUMENT, PIXEL_DATA, media_type, unp
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import frame_numbers, scope_of
 from dicomweb.instance import Instance
+from dicomweb.kept import Kept
 from dicomweb.layouts import Layouts
 from dicomweb.media_types import RELATED
 from dicomweb.multipart import boundary_for, closing, part_head
@@ -30,9 +31,11 @@ Draw = Callable[[Instance, int, rendering.RenderRequest], rendering.Rendered]
 class Rendered:
     """GET …/rendered and …/thumbnail of a study, a series, an instance or frames."""
 
-    def __init__(self, archive: Archive, layouts: Layouts) -> None:
+    def __init__(self, archive: Archive, layouts: Layouts, *, max_bytes: int) -> None:
+        """`max_bytes`: memory for pictures that have been drawn."""
         self._archive = archive
         self._layouts = layouts
+        self._drawn: Kept[bytes] = Kept(max_bytes, len)
 
     def picture(self, call: Call) -> Answer:
         """What a person can look at. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""
@@ -82,20 +85,32 @@ class Rendered:
             return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
         warning = _warning(call)
         if moving:
-            body = draw_moving(instance, request)
+            body = self._once(known, lambda: draw_moving(instance, request))
             return respond(call, self._archive.blobs, Body((body,)), {"Content-Type": kind, **warning}, etag)
-        pictures = [draw(instance, number, request) for number in numbers]
+        pictures = [self._picture(instance, number, request, draw) for number in numbers]
         if not several:
             headers = {"Content-Type": kind, **warning}
-            return respond(call, self._archive.blobs, Body((pictures[0].body,)), headers, etag)
+            return respond(call, self._archive.blobs, Body((pictures[0],)), headers, etag)
         boundary = boundary_for(*known)
         pieces = [
-            part_head(boundary, {"Content-Type": kind, "Content-Length": str(len(picture.body))}, first=not index)
-            + picture.body
+            part_head(boundary, {"Content-Type": kind, "Content-Length": str(len(picture))}, first=not index)
+            + picture
             for index, picture in enumerate(pictures)
         ]
         headers = {"Content-Type": f'{RELATED}; type="{kind}"; boundary={boundary}', **warning}
         return respond(call, self._archive.blobs, Body((*pieces, closing(boundary))), headers, etag)
+
+    def _picture(self, instance: Instance, number: int, request: rendering.RenderRequest, draw: Draw) -> bytes:
+        key = (instance.located.sha256, draw.__name__, number, request)
+        return self._once(key, lambda: draw(instance, number, request).body)
+
+    def _once(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        """A picture is drawn when it is asked for first; the key has the digest of what it shows."""
+        drawn = self._drawn.get(key)
+        if drawn is None:
+            drawn = make()
+            self._drawn.keep(key, drawn)
+        return drawn
 
 
 def _warning(call: Call) -> dict[str, str]:

@@ -42,3 +42,5 @@ class WebSettings:
     layout_cache_seconds: float = 2.0
     # Memory for the metadata of series that have been asked for, compressed.
     metadata_cache_bytes: int = 32 << 20
+    # Memory for pictures that have been drawn.
+    picture_cache_bytes: int = 32 << 20

@@ -86,11 +86,11 @@ def test_no_more_bodies_are_kept_than_fit() -> None:
     for number in range(50):
         content = random.Random(number).randbytes(3000)
         assert b"".join(finished.body(number, "identity", lambda content=content: iter((content,))).pieces) == content  # type: ignore[misc]
-    assert finished._bytes <= 40_000
-    assert finished.get(0) is None
-    assert finished.get(49) is not None
+    assert finished.kept.bytes <= 40_000
+    assert finished.kept.get(0) is None
+    assert finished.kept.get(49) is not None
     b"".join(finished.body("large", "gzip", lambda: iter((random.Random(1).randbytes(20_000),))).pieces)
-    assert finished.get("large") is None
+    assert finished.kept.get("large") is None
 
 
 def test_a_body_that_was_not_sent_to_its_end_is_not_kept() -> None:
@@ -98,4 +98,4 @@ def test_a_body_that_was_not_sent_to_its_end_is_not_kept() -> None:
     pieces = finished.body("cut", "identity", lambda: iter((bytes(1 << 20), b"end"))).pieces
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
-    assert finished.get("cut") is None
+    assert finished.kept.get("cut") is None

@@ -596,6 +596,19 @@ def test_what_is_not_applied_to_a_picture_is_said(client: TestClient, resource: 
     assert warning.endswith(missing)
 
 
+def test_a_picture_is_drawn_once(archive: Archive) -> None:
+    blobs = Watched(archive.blobs)
+    with web.client(replace(archive, blobs=blobs)) as client:
+        store(client, made.instance(side=64, frames=3))
+        paths = [f"{ONE}/rendered", f"{ONE}/frames/2/rendered?window=200,100", f"{ONE}/thumbnail", f"{SERIES}/thumbnail", f"{ONE}/rendered?accept=image/gif"]
+        first = [get(client, path).content for path in paths]
+        blobs.asked.clear()
+        assert [get(client, path).content for path in paths] == first
+        assert blobs.asked == []
+        assert get(client, f"{ONE}/frames/2/rendered?window=201,100").status_code == 200
+        assert blobs.asked != []
+
+
 def test_rendering_parameters_and_etags(client: TestClient) -> None:
     store(client, made.instance(side=64, frames=2))
     plain = get(client, f"{ONE}/frames/2/rendered?viewport=32,32&window=200,1&accept=image/png")
