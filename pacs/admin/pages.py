@@ -104,7 +104,14 @@ class Pages:
 
     def association(self, asked: Asked) -> dict[str, Any]:
         """One association, with everything that was proposed."""
-        return {"association": whole(self.index, asked.path["number"]), "name_of": reasons.name_of, "results": _RESULTS}
+        found = whole(self.index, asked.path["number"])
+        ours = {one.title for one in own_titles(self.index, self.calling)}
+        return {
+            "association": found,
+            "name_of": reasons.name_of,
+            "results": _RESULTS,
+            "wrongly_called": found.outcome == "refused" and found.called_ae and found.called_ae not in ours,
+        }
 
 
 # PS3.8 table 9-18, and what has had no answer.

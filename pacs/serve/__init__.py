@@ -110,6 +110,9 @@ def _tell(settings: Settings, listeners: Mapping[Kind, Listeners]) -> None:
         if listener is not None:
             host, port = reachable(listener)
             lines += [f"  {name}  AE title {settings.ae_title}, host {host}, port {port}"]
+    if (plain or tls) and settings.unknown_callers_now != "accept":
+        todo = {"ask": "they wait in /admin/", "refuse": "add them with pacs ae add"}[settings.unknown_callers_now]
+        lines += [f"  Callers that are not known are refused: {todo}."]
     if (hl7 := listeners.get(Kind.HL7, Listeners()).plain) is not None:
         host, port = reachable(hl7)
         lines += [f"  HL7        MLLP, host {host}, port {port}"]

@@ -41,11 +41,11 @@ def page(chromium: Browser, lightbox: Lightbox, request: pytest.FixtureRequest) 
     assert complaints.found == expected
 
 
-def send(server: Lightbox, calling: str) -> bool:
+def send(server: Lightbox, calling: str, called: str = "LIGHTBOX") -> bool:
     """storescu as that AE title; whether it was taken."""
     if not shutil.which("storescu", path=str(DCMTK)):
         pytest.skip("DCMTK's storescu is not installed: nothing is tested with it")
-    command = [str(DCMTK / "storescu"), "-aet", calling, "-aec", "LIGHTBOX", "127.0.0.1", str(server.dimse_port)]
+    command = [str(DCMTK / "storescu"), "-aet", calling, "-aec", called, "127.0.0.1", str(server.dimse_port)]
     done = subprocess.run([*command, str(server.data_folder.parent / "image.dcm")], capture_output=True, timeout=60, check=False)
     return done.returncode == 0
 
@@ -114,6 +114,18 @@ def test_the_log_is_live_and_says_why(page: Page, lightbox: Lightbox) -> None:
     page.get_by_label("AE title").fill("nobody")
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("Nothing is in the log for that.")).to_be_visible()
+
+
+def test_a_title_that_was_called_wrongly_is_answered_to_by_one_click(page: Page, lightbox: Lightbox) -> None:
+    httpx.put(f"{lightbox.url}/api/aes/CT5", json={}).raise_for_status()
+    assert not send(lightbox, "CT5", "PACS")
+    page.goto(f"{lightbox.url}/admin/associations?ae=CT5")
+    row = page.get_by_role("row").filter(has_text="wrong called AE title PACS")
+    row.get_by_role("link").click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Answer to PACS too").click()
+    expect(page.get_by_role("row", name="PACS whoever is known")).to_be_visible()
+    assert send(lightbox, "CT5", "PACS")
 
 
 @pytest.mark.refused("/api/aes/ITSELF")
