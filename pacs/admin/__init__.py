@@ -15,6 +15,7 @@ from pacs.admin import (
     pages,
     procedure_steps,
     quarantine,
+    searchable,
     worklist,
 )
 from pacs.admin.api import routes as _routes
@@ -48,6 +49,7 @@ def routes(
         *holds.operations(index),
         *worklist.operations(index),
         *quarantine.operations(archive),
+        *searchable.operations(index),
         *procedure_steps.operations(index),
     )
     return _routes(table, rule=rule, public_url=public_url)
