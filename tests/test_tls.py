@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -94,6 +95,16 @@ def test_an_ipv6_address(archive: Archive, papers: Papers) -> None:
         with TlsPeer(server.tls, client_context(papers, papers.client), "::1") as client:
             client.associate()
             assert client.echo() == 0
+
+
+def test_the_log_says_who_has_shown_what(papers: Papers, server: Secure) -> None:
+    with capture_logs() as logs, TlsPeer(server.tls, client_context(papers, papers.client)) as client:
+        client.associate()
+        assert client.echo() == 0
+    (accepted,) = (one for one in logs if one["event"] == "association.accepted")
+    assert accepted["tls"].startswith("TLSv1.3 TLS_")
+    assert accepted["certificate"] == "commonName=client"
+    assert accepted["fingerprint"] == hashlib.sha256(ssl.PEM_cert_to_DER_cert(papers.client.pem)).hexdigest()
 
 
 # Who is not let in, and what is said of it
@@ -210,6 +221,7 @@ def test_slow_handshakes_hold_nobody_up(archive: Archive, papers: Papers, sent: 
         server.told.wait("dropped", "crowded out")
         wait_until(lambda: server.server.waiting == 0, 5)
         server.told.wait("dropped", "too slow")
+        server.logged("it connected to the port for TLS and did not finish its handshake in time: does it speak TLS?")
 
 
 def test_a_handshake_by_the_byte_and_a_request_in_pieces(papers: Papers, server: Secure) -> None:

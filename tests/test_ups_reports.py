@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from tests.support.archive import close_archive, open_archive
 from tests.support.children import free_port
 from tests.support.dimse_server import serving
 from tests.support.indexes import ENGINES
+from tests.support.secure import Papers
 from tests.test_ups import OTHER, TRANSACTION, UID, scheduled
 
 WATCH = "1.2.840.10008.5.1.4.34.6.2"
@@ -60,21 +62,21 @@ class Subscriber:
         return self.status, None
 
     @contextmanager
-    def listening(self, sop_class: str = EVENT_SOP_CLASS) -> Iterator[None]:
+    def listening(self, sop_class: str = EVENT_SOP_CLASS, tls: ssl.SSLContext | None = None) -> Iterator[None]:
         entity: Any = ApplicationEntity
         entity = entity(ae_title="WATCHER")
         entity.add_supported_context(sop_class, scu_role=False, scp_role=True)
         handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self.reported)]
-        server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=tls)
         try:
             yield
         finally:
             server.shutdown()
 
-    def deliver(self) -> list[tuple[str, int]]:
+    def deliver(self, **settings: Any) -> list[tuple[str, int]]:
         """What the next round of the worker brings."""
         before = len(self.reports)
-        workitem_reports.deliver(Work(self.archive, Settings.model_construct(ae_title="LIGHTBOX")))
+        workitem_reports.deliver(Work(self.archive, Settings.model_construct(ae_title="LIGHTBOX", **settings)))
         return [report[:2] for report in self.reports[before:]]
 
 
@@ -123,6 +125,21 @@ def test_from_subscription_to_completion(archive: Archive, watcher: Subscriber, 
         assert act(4, UID, DeletionLock=None) == 0
         items.create(scheduled(), OTHER)
         assert watcher.deliver() == []
+
+
+def test_over_tls(archive: Archive, watcher: Subscriber, act: Any, papers: Papers) -> None:
+    """To pynetdicom, which asks for our certificate."""
+    add_ae_title(archive.index, AeTitle("WATCHER", "127.0.0.1", watcher.port, tls=True))
+    Workitems(archive.index).create(scheduled(), UID)
+    assert act(3, UID) == 0
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(papers.authority.file))
+    context.load_cert_chain(papers.server.certificate, papers.server.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ours = {"dimse_tls_certificate": papers.client.certificate, "dimse_tls_key": papers.client.key}
+    with watcher.listening(tls=context):
+        assert watcher.deliver(**ours, dimse_tls_ca=papers.foreign.file) == []
+        WorkitemReports(archive.index).told("WATCHER")
+        assert watcher.deliver(**ours, dimse_tls_ca=papers.authority.file) == [(UID, 1)]
 
 
 def test_all_workitems_a_filter_and_suspending(archive: Archive, watcher: Subscriber, act: Any) -> None:

@@ -143,7 +143,8 @@ class _Session:
         answer, contexts = negotiate(request, provider.settings.max_pdu_bytes, self._may, who.answer)
         transport.send(machine.accept(answer))
         provider.observer.association_accepted()
-        _log.info("association.accepted", contexts=len(contexts), proposed=len(request.contexts), **_named(peer))
+        told = {**_named(peer), **_secrecy(transport)}
+        _log.info("association.accepted", contexts=len(contexts), proposed=len(request.contexts), **told)
         self._entry = self._accepted(request, answer)
         association = Association(transport, machine, peer, contexts, provider.settings)
         association.assumed = verdict.quirks.charset
@@ -250,3 +251,12 @@ def _check_length(request: AssociateRequest) -> None:
 def _named(peer: Peer) -> dict[str, str]:
     named = {"calling_ae": peer.calling_ae, "called_ae": peer.called_ae, "address": peer.address}
     return {**named, "user": peer.user} if peer.user else named
+
+
+def _secrecy(transport: Transport) -> dict[str, str]:
+    """How TLS protects it, and whose certificate was shown."""
+    agreed = transport.secrecy
+    if agreed is None:
+        return {}
+    shown = {"certificate": agreed.subject, "fingerprint": agreed.fingerprint} if agreed.fingerprint else {}
+    return {"tls": f"{agreed.version} {agreed.suite}", **shown}
