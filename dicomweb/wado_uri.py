@@ -17,6 +17,7 @@ from dicomweb.media_types import DICOM, MediaType, parse_accept
 from dicomweb.negotiation import PICTURES
 from dicomweb.rendering.request import MAX_AREA, MAX_SIDE
 from storage.errors import BadRequest, NotAcceptable
+from storage.procedure_steps import is_uid
 from storage.transfer_syntaxes import Coding
 from storage.types import Blobs, Scope
 
@@ -59,6 +60,8 @@ class WadoUri:
         if unfit := sorted(_OF_PICTURES & given.keys()):
             raise BadRequest(f"{unfit[0]} is for pictures; leave it out, or ask for contentType=image/jpeg")
         syntax = given.get("transferSyntax", "")
+        if syntax not in ("", "*") and not is_uid(syntax):
+            raise BadRequest("transferSyntax is no UID; write that of a transfer syntax, or * for the instance as it is stored")
         accept = DICOM + (f"; transfer-syntax={syntax}" if syntax else "")
         return self._instance(replace(call, query=(("accept", accept),)))
 

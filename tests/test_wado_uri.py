@@ -121,6 +121,7 @@ def test_what_is_answered(
         ({"frameNumber": "0"}, 400, "frameNumber"),
         ({"frameNumber": "2"}, 404, "frame 2"),
         ({"transferSyntax": RLE}, 400, "transferSyntax"),
+        *(({"contentType": "application/dicom", "transferSyntax": odd}, 400, "no UID") for odd in ("1.2.3,*/*", '1.2";q=0', "1.2;q=0", "RLE")),
         ({"contentType": "application/dicom", "rows": "5"}, 400, "rows"),
         ({"contentType": "application/dicom", "transferSyntax": JPEG_LOSSY}, 406, ELE),
         ({"anonymize": "yes"}, 501, "de-identify"),
