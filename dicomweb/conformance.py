@@ -85,7 +85,7 @@ _RENDERING: dict[str, str] = {
     "quality": f"8.3.5.1.2: from 1 to 100, for JPEG; otherwise {QUALITY}",
     "viewport": f"8.3.5.1.3: `vw,vh` or `vw,vh,sx,sy,sw,sh`, negative `sw` or `sh` flip; at most {MAX_SIDE} a side",
     "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name of a preset (extension)",
-    "iccprofile": "8.3.5.1.5: checked, but no profile is applied or embedded; a Warning 299 says so",
+    "iccprofile": "8.3.5.1.5: yes embeds the profile of the image, or sRGB where it has none, in JPEG, PNG and WebP of colours; srgb where it has none; no colours are converted, and a Warning 299 says what was not done",
 }
 
 # Section of PS3.18, its title, whether it is there, and how.
@@ -204,7 +204,7 @@ def _rendering() -> str:
     return (
         "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else one made from its"
         " values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
-        " (regions of interest by their outline); no presentation states, no ICC profiles. Aspect ratio"
+        " (regions of interest by their outline); no presentation states. `iccprofile=yes` takes the image's ICC profile along in JPEG, PNG and WebP, or sRGB; colours are not converted. Aspect ratio"
         f" is kept. Presets: {names}."
     )
 

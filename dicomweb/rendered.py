@@ -83,7 +83,7 @@ class Rendered:
         etag = f'"{boundary_for(*known)}"'
         if unchanged(call, etag):
             return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
-        warning = _warning(call)
+        warning = _warning(call, instance, "" if moving else kind)
         if moving:
             body = self._once(known, lambda: draw_moving(instance, request))
             return respond(call, self._archive.blobs, Body((body,)), {"Content-Type": kind, **warning}, etag)
@@ -113,9 +113,9 @@ class Rendered:
         return drawn
 
 
-def _warning(call: Call) -> dict[str, str]:
+def _warning(call: Call, instance: Instance, kind: str) -> dict[str, str]:
     """Says that the picture is not all that was asked for (RFC 7234 5.5.7)."""
-    missing = rendering.not_applied(call.query)
+    missing = rendering.not_applied(call.query, instance.dataset, kind)
     return {"Warning": f"299 {call.root}: not applied to the picture: {', '.join(missing)}"} if missing else {}
 
 

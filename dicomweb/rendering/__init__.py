@@ -9,6 +9,7 @@ from dicomweb.rendering.animation import animated, frame_times
 from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.icons import icon
 from dicomweb.rendering.presets import Preset, presets, window_named
+from dicomweb.rendering.profiles import can_have
 from dicomweb.rendering.render import (
     Rendered,
     frame_picture,
@@ -19,7 +20,8 @@ from dicomweb.rendering.render import (
     steady_window,
     thumbnail,
 )
-from dicomweb.rendering.request import Function, RenderRequest, Viewport, Window, not_applied, parse
+from dicomweb.rendering.request import Function, RenderRequest, Viewport, Window, parse
+from storage.types import Dataset
 
 __all__ = (
     "MOVING",
@@ -44,6 +46,17 @@ __all__ = (
     "steady_window",
     "thumbnail",
 )
+
+
+def not_applied(query: Iterable[tuple[str, str]], dataset: Dataset, media_type: str) -> tuple[str, ...]:
+    """The parameters that ask for what a picture has not: text in it, and a profile that it cannot carry.
+
+    `media_type` is that of a picture that stands still, or empty.
+    """
+    given = dict(query)
+    profile = given.get("iccprofile", "no")
+    missing = {"annotation": bool(given.get("annotation")), "iccprofile": profile != "no" and not can_have(dataset, profile, media_type)}
+    return tuple(name for name, missed in missing.items() if missed)
 
 
 def parse_request(query: Iterable[tuple[str, str]], media_type: str = "image/jpeg") -> RenderRequest:

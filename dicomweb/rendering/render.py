@@ -11,6 +11,7 @@ from dicomweb.rendering.geometry import Picture, fitted, pixel_aspect
 from dicomweb.rendering.grey import show
 from dicomweb.rendering.icons import DAMAGED, icon, kind
 from dicomweb.rendering.overlays import drawn, embedded, of_bit, overlays
+from dicomweb.rendering.profiles import with_profile
 from dicomweb.rendering.request import THUMBNAIL_SIDE, RenderRequest, Viewport, Window
 from dicomweb.rendering.shutters import shuttered
 from dicomweb.rendering.values import Bulk
@@ -55,7 +56,8 @@ def render_frame(
     shown = placed(
         frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
     )
-    return Rendered(request.media_type, encode(shown, request.media_type, request.quality))
+    body = encode(shown, request.media_type, request.quality)
+    return Rendered(request.media_type, with_profile(body, dataset, request.icc_profile, request.media_type, bulk))
 
 
 def placed(

@@ -66,6 +66,8 @@ class RenderRequest:
     viewport: Viewport | None = None
     quality: int = QUALITY
     media_type: str = "image/jpeg"
+    # As the request has it: "no" where it has none.
+    icc_profile: str = "no"
 
 
 # A preset's name to its window, or None where there is no such preset.
@@ -83,20 +85,13 @@ def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -
             raise BadRequest(f"{name} is given more than once")
         given[name] = value
     _check_annotation(given)
-    _check_icc_profile(given)
     return RenderRequest(
         window=_window(given["window"], presets) if "window" in given else None,
         viewport=_viewport(given["viewport"]) if "viewport" in given else None,
         quality=_quality(given.get("quality", str(QUALITY))),
         media_type=media_type,
+        icc_profile=_icc_profile(given),
     )
-
-
-def not_applied(query: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """The parameters that ask for what no picture of ours has: text in it, or a profile of its colours."""
-    given = dict(query)
-    asked = {"annotation": given.get("annotation", ""), "iccprofile": given.get("iccprofile", "no").removeprefix("no")}
-    return tuple(name for name, value in asked.items() if value)
 
 
 PARAMETERS = frozenset({"annotation", "iccprofile", "quality", "viewport", "window"})
@@ -165,6 +160,8 @@ def _check_annotation(given: Mapping[str, str]) -> None:
         raise BadRequest("annotation is a list of patient, technique")
 
 
-def _check_icc_profile(given: Mapping[str, str]) -> None:
-    if given.get("iccprofile", "no") not in ("no", "yes", "srgb", "adobergb", "rommrgb"):
+def _icc_profile(given: Mapping[str, str]) -> str:
+    wanted = given.get("iccprofile", "no")
+    if wanted not in ("no", "yes", "srgb", "adobergb", "rommrgb"):
         raise BadRequest("iccprofile is one of no, yes, srgb, adobergb, rommrgb")
+    return wanted
