@@ -176,16 +176,14 @@ def test_plain_answer() -> None:
     assert (user.asynchronous_window, user.roles, user.extended, user.identity) == (None, (), (), None)
 
 
-def test_window_roles_and_identity() -> None:
+def test_window_and_roles() -> None:
     asked = UserInformation(
         asynchronous_window=(0, 8),
         roles=(Role(CT, scu=True, scp=True), Role(STUDY_ROOT, scu=False, scp=True)),
-        identity=UserIdentity(2, answer_wanted=True),
     )
     answer, _ = answered(ProposedContext(1, CT, (IMPLICIT,)), user=asked)
     assert answer.user.asynchronous_window == (16, 1)
     assert answer.user.roles == (Role(CT, scu=True, scp=False), Role(STUDY_ROOT, scu=False, scp=False))
-    assert answer.user.identity == UserIdentity(2, answer_wanted=True)
 
 
 GET = "1.2.840.10008.5.1.4.1.2.2.3"

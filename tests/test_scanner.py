@@ -125,6 +125,9 @@ def _values(element: dict[str, Any]) -> Any:
     """Empty values of several are null (PS3.18 F.2.5), and spaces that pad a value mean nothing (PS3.5 6.2)."""
     if "BulkDataURI" in element:
         return element["BulkDataURI"]
+    if element["vr"] in ("SV", "UV"):
+        # Beyond 53 bits ours are strings, as readers of JSON need them.
+        return [int(value) for value in element.get("Value", [])]
     values = [value.strip(" \0") if isinstance(value, str) else value for value in element.get("Value", [])]
     return [value or None if isinstance(value, str | dict) else value for value in values]
 
