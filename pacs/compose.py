@@ -175,12 +175,12 @@ def dimse_server(
     return DimseServer(archive, limits, sock=listener, tls=tls, observer=metrics, load=load)
 
 
-def hl7_listener(archive: Archive, listener: socket.socket) -> Listener:
+def hl7_listener(archive: Archive, metrics: Metrics, listener: socket.socket) -> Listener:
     """What takes HL7 orders on an open socket, not yet started."""
     from pacs.hl7.listener import Listener
     from pacs.hl7.receiving import Receiver
 
-    return Listener(Receiver(archive.index), listener)
+    return Listener(Receiver(archive.index, metrics), listener)
 
 
 def worker(settings: Settings, archive: Archive, metrics: Metrics) -> Worker:

@@ -43,7 +43,7 @@ _OVERVIEW: Final = (
     ("Storage commitment", "yes", "`pacs send --commit`", "push model; as SCU reports are taken on the same association only"),
     ("Unified procedure steps (PS3.4 annex CC)", "yes", "not yet", "UPS Push, Pull, Watch, Event and Query over the store of UPS-RS (see Worklist). A Receiving AE must be a node that can be called (else C308); events go out by N-EVENT-REPORT on an association of ours, in order, tried again with pauses of 5 s to 10 min for a week"),
     ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4); entries by `/api/worklist` and `pacs worklist`"),
-    ("HL7 v2 orders over MLLP", "yes, off by default", "no", "ORM^O01, OMI^O23, ADT^A08, A31, A40 become entries of the modality worklist (chapter 10)"),
+    ("HL7 v2 orders over MLLP", "yes, off by default", "no", "ORM^O01, OMG^O19, OMI^O23, ADT^A08, A31, A40 become entries of the modality worklist (chapter 10)"),
     ("Modality performed procedure step (MPPS)", "yes", "no", "N-CREATE, N-SET, and N-GET of the retrieve SOP class; no notification (F.9); `/api/procedure-steps`"),
     ("Instance availability notification (PS3.4 annex R)", "no", "yes", "to the nodes of `PACS_AVAILABILITY_NODES`, 15 s after a study has begun to change: all its instances, ONLINE or (deleted) UNAVAILABLE; tried three times"),
     ("Media creation, print", "no", "no", ""),
@@ -239,7 +239,7 @@ def _hl7() -> str:
     ends = ((f"`{control}`", state or "SCHEDULED; changed where it is there") for control, state in orders.CONTROLS.items())
     limits = HL7Limits()
     changed = ((f"`SC`, ORC-5 `{status}`", state) for status, state in orders.STATUSES.items())
-    return f"""After IHE Radiology, RAD-4. MLLP on `PACS_HL7_PORT`; none by default. Taken are {orders.TAKEN}; each is answered AA when what it asks
+    return f"""After IHE Radiology, RAD-4. MLLP on `PACS_HL7_PORT`; none by default. Taken are {', '.join(orders.TAKEN)}; each is answered AA when what it asks
 for is durable, with all orders of a message done or none. AE: such messages are taken, and this one lacks something; AR: they are not. The reason
 is in words in MSA-3 and ERR-8, its code (table 0357) in ERR-3. A message that comes again byte for byte is answered again and done once.
 Limits: {limits.message_bytes >> 10} KiB and {limits.message_seconds:g} s for a message, {limits.connections} connections, {limits.connections_per_address} of an address.

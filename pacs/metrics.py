@@ -73,6 +73,10 @@ class Metrics:
             "lightbox_job_seconds", "Time that jobs took, by kind and how they ended.",
             ["kind", "outcome"], buckets=_HTTP_BUCKETS, registry=own,
         )  # fmt: skip
+        self._orders = Histogram(
+            "lightbox_hl7_seconds", "Time to answer HL7 messages, by type and acknowledgement.",
+            ["message", "code"], buckets=_HTTP_BUCKETS, registry=own,
+        )  # fmt: skip
         self._store_errors = Counter(
             "lightbox_store_errors", "Failures of the object store.", ["operation", "error"], registry=own
         )
@@ -125,6 +129,10 @@ class Metrics:
     def worked(self, kind: str, outcome: str, seconds: float) -> None:
         """A worker has run a job (see `pacs.worker.Observer`)."""
         self._jobs.labels(kind, outcome).observe(seconds)
+
+    def acknowledged(self, message: str, code: str, seconds: float) -> None:
+        """An HL7 message was answered (see `pacs.hl7.receiving.Observer`)."""
+        self._orders.labels(message, code).observe(seconds)
 
     def store_failed(self, operation: str, error: BaseException) -> None:
         """An operation of the object store failed."""

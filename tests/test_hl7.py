@@ -207,6 +207,25 @@ def test_an_omi_order_has_an_entry_for_each_of_its_steps(index: Index) -> None:
     }
 
 
+def test_an_omg_order_is_as_an_orm_order() -> None:
+    general, older = (changes_of(Message(message(kind=kind))) for kind in ("OMG^O19^OMG_O19", "ORM^O01"))
+    assert general == older
+
+
+def test_what_is_answered_is_counted(archive: Archive) -> None:
+    counted: list[tuple[str, str]] = []
+
+    class Counting:
+        def acknowledged(self, message: str, code: str, seconds: float) -> None:
+            assert seconds > 0
+            counted.append((message, code))
+
+    receiver = Receiver(archive.index, Counting())
+    for raw in (message(), message(control="PA", control_id="M2"), message(kind="XYZ^Z99"), b"x"):
+        receiver.receive(raw)
+    assert counted == [("ORM^O01", "AA"), ("ORM^O01", "AE"), ("other", "AR"), ("other", "AR")]
+
+
 def test_two_orders_in_one_message_are_both_done_or_neither(index: Index) -> None:
     receiver = Receiver(index)
     second = [ORC.replace("PL1", "PL2").replace("FI1", "FI2"), OBR.replace("PL1", "PL2").replace("FI1", "FI2").replace("SPS1", "SPS2")]
@@ -316,6 +335,9 @@ def test_patients_are_changed_and_merged(index: Index) -> None:
     merged = message(PID.replace("4711", "5000"), "MRG|4711^^^HOSP", kind="ADT^A40", control_id="M5")
     assert answered(receiver.receive(merged))[0] == "AA"
     assert sorted(one["PatientID"] for one in entries(index)) == ["4712", "5000"]
+    several = [PID.replace("4711", "6000"), "MRG|5000^^^HOSP", PID.replace("4711^^^HOSP", "7000^^^ELSEWHERE"), "MRG|4712^^^ELSEWHERE"]
+    receiver.receive(message(*several, kind="ADT^A40", control_id="M6"))
+    assert sorted(one["PatientID"] for one in entries(index)) == ["6000", "7000"]
 
 
 # Refusals

@@ -171,6 +171,7 @@ def test_orders_come_by_hl7_where_that_is_wanted(tmp_path: Path) -> None:
         (entry,) = httpx.get(f"{served.url}/api/worklist").json()
         assert (entry["PatientID"], entry["AccessionNumber"]) == ("P1", "A1")
         assert len(served.pids("hl7")) == 1
+        assert 'lightbox_hl7_seconds_count{code="AA",message="ORM^O01"} 1.0' in httpx.get(f"{served.url}/metrics").text
     assert "DOE" not in served.output
     assert '"action":"hl7.received"' in served.output
 

@@ -1,6 +1,6 @@
 """What an HL7 message says about the worklist: the mapping of its fields as one table, and of its order control. Pure.
 
-After IHE Radiology TF-2, RAD-4 (procedure scheduled) and its appendix B. ORM^O01 and OMI^O23 schedule, change, cancel and
+After IHE Radiology TF-2, RAD-4 (procedure scheduled) and its appendix B. ORM^O01, OMG^O19 and OMI^O23 schedule, change, cancel and
 complete; ADT^A08 and A31 change the patient of what is scheduled, A40 merges one patient into another.
 """
 
@@ -201,10 +201,10 @@ STATUSES: Final[Mapping[str, StepState]] = {
     "CA": StepState.CANCELED,
     "DC": StepState.DISCONTINUED,
 }
-_ORDERS: Final = {("ORM", "O01"), ("OMI", "O23")}
+_ORDERS: Final = {("ORM", "O01"), ("OMG", "O19"), ("OMI", "O23")}
 _CHANGED: Final = {("ADT", "A08"), ("ADT", "A31")}
 _MERGED: Final = ("ADT", "A40")
-TAKEN: Final = ", ".join(f"{kind}^{event}" for kind, event in sorted({*_ORDERS, *_CHANGED, _MERGED}))
+TAKEN: Final = tuple(f"{kind}^{event}" for kind, event in sorted({*_ORDERS, *_CHANGED, _MERGED}))
 
 
 def changes_of(message: Message) -> list[OrderChange | PatientChange]:
@@ -214,18 +214,28 @@ def changes_of(message: Message) -> list[OrderChange | PatientChange]:
     if what in _ORDERS:
         return list(_orders(message))
     if what in _CHANGED:
-        return [_patient(message)]
+        return [_patient(message.segment("PID"))]
     if what == _MERGED:
-        prior = message.segment("MRG").get(1)
-        if not prior:
-            raise Rejected(101, "MRG-1 names no prior patient identifier", "MRG^1^1", application=True)
-        return [_patient(message, prior)]
+        return list(_merges(message))
     known = head.kind in {kind for kind, _ in (*_ORDERS, _MERGED)}
-    raise Rejected(201 if known else 200, f"such messages are not taken; send {TAKEN}", "MSH^1^9")
+    raise Rejected(201 if known else 200, f"such messages are not taken; send {', '.join(TAKEN)}", "MSH^1^9")
 
 
-def _patient(message: Message, prior: str = "") -> PatientChange:
-    fields = _fields(PATIENT, {"PID": message.segment("PID")})
+def _merges(message: Message) -> Iterator[PatientChange]:
+    """Each patient of a message, and the identifier that is given up for theirs in the MRG that follows."""
+    into, merges = message.segment("PID"), 0
+    for one in message.segments:
+        if one.name == "PID":
+            into = one
+        elif one.name == "MRG" and (prior := one.get(1)):
+            merges += 1
+            yield _patient(into, prior)
+    if not merges:
+        raise Rejected(101, "MRG-1 names no prior patient identifier", "MRG^1^1", application=True)
+
+
+def _patient(patient_segment: Segment, prior: str = "") -> PatientChange:
+    fields = _fields(PATIENT, {"PID": patient_segment})
     if not fields.get("PatientID"):
         raise Rejected(101, "PID-3 names no patient", "PID^1^3", application=True)
     patient, issuer = fields.pop("PatientID"), fields.pop("IssuerOfPatientID", None)

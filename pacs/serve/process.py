@@ -123,8 +123,9 @@ def _worker(chosen: Settings, ready: Ready) -> None:
 def _hl7(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: over.set())
-    with compose.opened(chosen, Metrics()) as found:
-        server = compose.hl7_listener(found.archive, listener)
+    metrics = Metrics()
+    with compose.opened(chosen, metrics) as found:
+        server = compose.hl7_listener(found.archive, metrics, listener)
         server.start()
         ready()
         over.wait()
