@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,8 @@ def test_refusals(web: TestClient, method: str, path: str, body: Any, status: in
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PACS_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("PACS_DATA_DIR", str(tmp_path / "data"))
 
     def pacs(*words: str) -> str:

@@ -19,7 +19,7 @@ from tests.support import dimse_peer as wire
 from tests.support.corpus import CorpusFile, corpus_files
 from tests.support.lightbox import Lightbox, multipart, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("corpus"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 # Files share SOP Instance UIDs: a transcoded sibling replaces its brother, unless it claims to be in another study.
@@ -106,6 +106,7 @@ def test_what_was_stored_is_described_and_shown(server: Lightbox, corpus: list[E
     """Metadata of everything; frames of every image; a picture or an icon of everything; no 5xx that is not explained."""
     wrong: list[tuple[object, ...]] = []
     with httpx.Client(base_url=server.url, timeout=60) as client:
+        assert client.get("/dicom-web/studies?limit=1").json(), "test_by_stow stores what is looked at here"
         for expected in corpus:
             if expected.found is None:
                 continue

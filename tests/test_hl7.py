@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import hl7
@@ -466,13 +466,15 @@ def test_limits_end_a_connection(archive: Archive, limits: dict[str, float], sen
 def test_connections_are_few(archive: Archive) -> None:
     with listening(archive, connections_per_address=2) as port:
         clients = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(3)]
-        assert clients[2].recv(1) == b"", "one too many"
+        with suppress(ConnectionError):
+            assert clients[2].recv(1) == b"", "one too many"
         clients[0].sendall(framed(message()))
         assert clients[0].recv(4096).startswith(b"\x0b")
         clients[1].close()
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            with closing(socket.create_connection(("127.0.0.1", port), 10)) as again:
+            # One too many is closed, perhaps with what it has sent unread.
+            with suppress(ConnectionError), closing(socket.create_connection(("127.0.0.1", port), 10)) as again:
                 again.sendall(framed(message(control_id="M2")))
                 if again.recv(4096):
                     break

@@ -25,7 +25,7 @@ PARTS = int(os.environ.get("PACS_TEST_STREAM_PARTS", "300"))
 CEILING = 64 << 20
 PIECE = bytes(1 << 20)
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("streaming"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 class Memory:

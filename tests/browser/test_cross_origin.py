@@ -19,7 +19,7 @@ from tests.browser.ohif import Ohif, detail
 from tests.support.corpus import corpus_file
 from tests.support.lightbox import Lightbox, running
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 MR = "transfer-syntaxes/wg04/MR2_J2KR.dcm"
 READ = """async ([url, options]) => {

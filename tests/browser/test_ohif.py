@@ -19,7 +19,7 @@ from tests.support.corpus import corpus_file
 from tests.support.lightbox import Lightbox, running
 
 # One worker runs all of these: one server and one Chromium are enough for two cores.
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 class Case(NamedTuple):
     """Something to open: a file or folder of the corpus, whether it is in colour, and whether it scrolls."""
