@@ -674,7 +674,11 @@ def test_events_on_a_websocket(served: str, archive: Archive) -> None:
         assert (told["00001002"]["Value"], told["00741236"]["Value"]) == ([Event.CANCEL_REQUESTED], ["BOSS"])
     others.change_state(UID, TRANSACTION, State.CANCELED)
     with connect(channel) as socket:
-        assert orjson.loads(socket.recv(10))["00741000"]["Value"] == ["CANCELED"]
+        told = orjson.loads(socket.recv(10))
+        if told["00001002"]["Value"] == [Event.CANCEL_REQUESTED]:
+            # The channel was closed before it was noted how far it had come: better twice than not at all.
+            told = orjson.loads(socket.recv(10))
+        assert told["00741000"]["Value"] == ["CANCELED"]
         with pytest.raises(TimeoutError):
             socket.recv(0.5)
 
