@@ -341,6 +341,15 @@ def test_metadata_of_every_level_in_a_useful_order(client: TestClient) -> None:
     assert found == {"studies/1.2.3": ["1.2.3.5.1", *series], SERIES: series, ONE: ["1.2.3.4.1"]}
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "ISO-8859-1", "no-such"])
+@pytest.mark.parametrize("path", [f"{SERIES}/metadata", "studies", f"{ONE}/rendered", f"{ONE}/frames/1"])
+def test_the_charset_parameter_changes_nothing(client: TestClient, path: str, charset: str) -> None:
+    """PS3.18 8.3.3.2: answers are in UTF-8, which 8.8.1 has as the default."""
+    store(client, made.instance(PatientName="Müller^Hans"))
+    plain, asked = get(client, path), get(client, f"{path}?charset={charset}")
+    assert (asked.status_code, asked.content) == (200, plain.content)
+
+
 def test_metadata_that_has_not_changed_is_not_sent_again(client: TestClient) -> None:
     store(client, made.instance(1))
     tag = get(client, f"{SERIES}/metadata").headers["etag"]
