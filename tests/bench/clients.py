@@ -133,8 +133,10 @@ def wrk(server: Server, paths: Sequence[str], connections: int, seconds: float, 
         options = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "60s", "-s", file.name]
         output = _run(["wrk", *options, server.url])
     found = re.search(r"RESULT (\d+) (\d+)", output)
-    if not found or int(found[2]) or not int(found[1]):
+    if not found:
         raise Trouble(f"wrk of {server.name}: {output[-500:]}")
+    if int(found[2]) or not int(found[1]):
+        raise Trouble(f"{found[2]} errors in {found[1]} answers" if int(found[1]) else f"no answer in {seconds:g} s")
     return int(found[1])
 
 
