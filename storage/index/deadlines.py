@@ -20,7 +20,7 @@ class Deadlines:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._until: dict[int, float] = {}
-        self._running = False
+        self._running = self._asleep = False
 
     @contextlib.contextmanager
     def within(self, descriptor: int, seconds: float) -> Iterator[None]:
@@ -30,6 +30,8 @@ class Deadlines:
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._watch, name="database-deadlines", daemon=True).start()
+            elif self._asleep:
+                self._condition.notify()
         try:
             yield
         finally:
@@ -38,14 +40,21 @@ class Deadlines:
 
     def _watch(self) -> None:
         with self._condition:
-            # Coarse on purpose: a tick costs nothing, and nobody has to wake this thread for each transaction.
-            while self._until or self._condition.wait(_IDLE_SECONDS) or self._until:
+            # Coarse on purpose: a tick costs nothing, and a busy server has to wake this thread for no transaction.
+            while self._until or self._woken():
                 now = time.monotonic()
                 for descriptor in [one for one, until in self._until.items() if until <= now]:
                     del self._until[descriptor]
                     _shut_down(descriptor)
                 self._condition.wait(_TICK_SECONDS)
             self._running = False
+
+    def _woken(self) -> bool:
+        """Sleep until there is a deadline to watch; False when there has been none for long."""
+        self._asleep = True
+        woken = self._condition.wait(_IDLE_SECONDS)
+        self._asleep = False
+        return woken or bool(self._until)
 
 
 _TICK_SECONDS = 0.5
