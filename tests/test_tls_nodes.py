@@ -162,7 +162,7 @@ def test_a_silent_handshake(papers: Papers) -> None:
         begun = time.monotonic()
         with pytest.raises(NotSecure, match="did not finish the TLS handshake within 0"):
             querying.echo(destination)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 10
 
 
 def test_a_handshake_by_the_byte_ends_in_time(papers: Papers) -> None:
@@ -186,7 +186,7 @@ def test_a_handshake_by_the_byte_ends_in_time(papers: Papers) -> None:
         begun = time.monotonic()
         with pytest.raises(NotSecure, match="did not finish"):
             querying.echo(destination)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 10
         thread.join(5)
 
 
