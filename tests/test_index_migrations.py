@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
@@ -19,6 +20,7 @@ from storage.errors import IndexUnavailable
 from storage.index import migrations, open_index
 from storage.index.clauses import _TRIGRAMS
 from storage.index.database import Database
+from storage.index.migrations.versions import v0014_joined_names
 from storage.index.tables import metadata
 from tests.support.entries import entry
 from tests.support.indexes import studies
@@ -120,6 +122,23 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
         assert inspect(connection).get_table_names() == []
     monkeypatch.undo()
     open_index(url).close()
+
+
+def test_names_of_an_older_schema_are_found_joined_too(url: str, database: Database) -> None:
+    index = open_index(url)
+    index.add([entry(PatientName="De la Cruz^María"), entry("1.2.4", PatientName="Doe^Jane")])
+    with database.write() as connection:
+        connection.execute(
+            text(
+                "UPDATE study SET patient_name_words = ' de la cruz maria ' WHERE patient_name LIKE 'de la%'"
+            )
+        )
+    assert studies(index, PatientName="delacruz", fuzzy=True) == []
+    with database.write() as connection, Operations.context(MigrationContext.configure(connection)):
+        v0014_joined_names.upgrade()
+    assert studies(index, PatientName="delacruz", fuzzy=True) == ["1.2.3"]
+    assert studies(index, PatientName="doe", fuzzy=True) == ["1.2.4"]
+    index.close()
 
 
 def test_sqlite_finds_names_by_trigrams(tmp_path: Path) -> None:

@@ -232,6 +232,18 @@ FUZZY_ROWS: list[tuple[str, str | None, bool]] = [
     ("o'brien", "OBrien^Pat", True),
     ("jones smith", "Smith-Jones^Ann", True),
     ("cruz maria", "de la Cruz^María", True),
+    ("delacruz", "DE LA CRUZ^MARIA", True),
+    ("maria delacruz", "de la Cruz^María", True),
+    ("vander berg", "van der Berg^Jan", True),
+    ("lacruz", "de la Cruz^María", False),
+    ("de la cruz", "Delacruz^Maria", True),
+    ("De La Cruz^Maria", "DELACRUZ^MARIA", True),
+    ("maria de la cruz", "DELACRUZ^MARIA", True),
+    ("van der berg", "Vanderberg^Jan", True),
+    ("von der berg", "Vanderberg^Jan", False),
+    ("muller-ludenscheidt", "Müllerlüdenscheidt^Karl", True),
+    ("smith john", "Smithjohn^Ann", True),
+    ("Smith^John", "Smithjohn^Ann", False),  # two components are two words
     ("lukasz", "Łukasz^Ø", True),
     ("山田", YAMADA, True),
     ("田", YAMADA, True),
@@ -541,7 +553,7 @@ def test_only_latin_words_have_a_sound() -> None:
 
 
 def test_fuzzy_keys_have_words_and_sounds_between_spaces() -> None:
-    assert fuzzy_key(name_keys("O'Brien-Łuk^Zoë")) == " obrien luk zoe O165 L200 S000 "
+    assert fuzzy_key(name_keys("O'Brien-Łuk^Zoë")) == " obrien luk zoe obrienluk O165 L200 S000 O165 "
     assert fuzzy_key(("", "", "")) == ""
     assert words("de la Cruz^María") == ["de", "la", "cruz", "maria"]
 

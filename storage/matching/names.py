@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
@@ -17,6 +17,9 @@ _PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t"}
 )
 _APOSTROPHES = str.maketrans("", "", "'’‘ʼ`´")
+_COMPONENTS = re.compile("[=^]")
+# The most words of a component that are also looked for as one.
+_MOST_JOINED = 5
 _WORD = re.compile(r"[^\W_]+")
 # Scripts written without spaces: a part of a name is looked for anywhere in it.
 _UNSPACED = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
@@ -97,13 +100,40 @@ def fuzzy_key(keys: tuple[str, str, str]) -> str:
         found += parts
         if any(unspaced(part) for part in parts):
             found.append("".join(parts))
+        # De la Cruz is also Delacruz.
+        found += [joined for component in key.split("^") for joined in _whole(words(component))]
     sounds = [code for word in found if (code := sound(word))]
     return f" {' '.join([*found, *sounds])} " if found else ""
 
 
-def fuzzy_needles(text: str) -> tuple[tuple[str, ...], ...]:
-    """For each word that was typed, the strings of which one must be in a name's `fuzzy_key`. Wildcards mean nothing."""
-    return tuple(tuple(_needles(word)) for word in words(text))
+def fuzzy_readings(text: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """The ways to read what was typed, of which one will do: its words as they are, then with neighbours joined.
+
+    A reading is, for each word, the strings of which one must be in a name's `fuzzy_key`. Wildcards mean nothing.
+    """
+    components = [found for one in _COMPONENTS.split(text) if (found := words(one))]
+    each = [tuple(_needles(word)) for component in components for word in component]
+    readings = [each] if each else []
+    at = 0
+    for component in components:
+        for begin, end in _runs(component):
+            needle = (f" {''.join(component[begin:end])}",)
+            readings.append([*each[: at + begin], needle, *each[at + end :]])
+        at += len(component)
+    return tuple(tuple(reading) for reading in readings)
+
+
+def _whole(parts: Sequence[str]) -> list[str]:
+    """All the words of a component written as one, where there is more than one."""
+    return ["".join(parts[begin:end]) for begin, end in _runs(parts) if end - begin == len(parts)]
+
+
+def _runs(parts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where neighbours might be one word: in as few words as names have, so that long texts do not multiply."""
+    if 1 < len(parts) <= _MOST_JOINED and not any(unspaced(part) for part in parts):
+        for begin in range(len(parts) - 1):
+            for end in range(begin + 2, len(parts) + 1):
+                yield begin, end
 
 
 def _needles(word: str) -> list[str]:

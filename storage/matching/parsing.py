@@ -25,7 +25,7 @@ from storage.matching.conditions import (
     Wild,
 )
 from storage.matching.keys import BINARY, DECIMAL, UNDIVIDED, WHOLE, WILD, Key, key_of, text_key
-from storage.matching.names import fuzzy_needles, group_key
+from storage.matching.names import fuzzy_readings, group_key
 from storage.matching.times import Moment, Span, date_key, moment, time_span
 
 # Bounds on what one condition may ask (RELIABILITY 16): clever patterns cost the square of their stars.
@@ -162,9 +162,7 @@ def _names(name: str, values: list[str]) -> Condition:
         if not any(groups):
             return Universal()
         literal.append(NameLike(patterns=groups[0]) if len(groups) == 1 else NameLike(groups=tuple(groups)))
-        words = fuzzy_needles(text)
-        if words:
-            fuzzy.append(NameFuzzy(words))
+        fuzzy.extend(NameFuzzy(words) for words in fuzzy_readings(text))
     return Names(tuple(literal), tuple(fuzzy))
 
 
