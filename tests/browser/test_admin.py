@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pydicom
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.ohif import Complaints
+from pacs.viewer import find
+from tests.browser.conftest import absent
+from tests.browser.ohif import Complaints, Ohif
+from tests.support.corpus import corpus_file
 from tests.support.lightbox import Lightbox, running
 from tests.support.made import instance
 
@@ -41,12 +45,14 @@ def page(chromium: Browser, lightbox: Lightbox, request: pytest.FixtureRequest) 
     assert complaints.found == expected
 
 
-def send(server: Lightbox, calling: str, called: str = "LIGHTBOX") -> bool:
-    """storescu as that AE title; whether it was taken."""
+def send(server: Lightbox, calling: str, called: str = "LIGHTBOX", what: Path | None = None) -> bool:
+    """storescu as that AE title, of a small image or of `what`; whether it was taken."""
     if not shutil.which("storescu", path=str(DCMTK)):
         pytest.skip("DCMTK's storescu is not installed: nothing is tested with it")
     command = [str(DCMTK / "storescu"), "-aet", calling, "-aec", called, "127.0.0.1", str(server.dimse_port)]
-    done = subprocess.run([*command, str(server.data_folder.parent / "image.dcm")], capture_output=True, timeout=60, check=False)
+    if what is None:
+        what = server.data_folder.parent / "image.dcm"
+    done = subprocess.run([*command, "+sd", str(what)] if what.is_dir() else [*command, str(what)], capture_output=True, timeout=60, check=False)
     return done.returncode == 0
 
 
@@ -71,6 +77,30 @@ def test_an_unknown_sender_is_let_in_by_one_click(page: Page, lightbox: Lightbox
     assert studies(lightbox) == 1
     page.reload()
     expect(page.get_by_role("row", name="CT1")).to_contain_text("127.0.0.1")
+
+
+def test_what_an_unknown_sender_sends_after_one_click_is_in_the_viewer(
+    page: Page, lightbox: Lightbox, chromium: Browser
+) -> None:
+    """The whole way of a new CT: refused, seen, allowed, sent again, found in OHIF's list and opened there."""
+    if find() is None:
+        absent("NO VIEWER: OHIF is not fetched (make viewer): nothing is tested in a browser")
+    series = corpus_file("series/ct-philips-phantom-54")
+    study = str(pydicom.dcmread(sorted(series.iterdir())[0], specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
+    page.goto(f"{lightbox.url}/admin/")
+    assert not send(lightbox, "CT9", what=series)
+    page.locator("[data-caller='CT9']").get_by_role("button", name="Allow CT9", exact=True).click()
+    expect(page.locator("#notice")).to_contain_text("CT9 is allowed")
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    viewer = Ohif(context, lightbox.url)
+    assert send(lightbox, "CT9", what=series)
+    viewer.open_list()
+    assert study in viewer.listed()
+    viewer.click_first_study_of(study)
+    viewer.changes(lambda: viewer.scroll(3), "scrolling")
+    complaints = viewer.complaints.found
+    context.close()
+    assert complaints == []
 
 
 def test_a_sender_is_blocked_and_unblocked(page: Page, lightbox: Lightbox) -> None:
