@@ -188,6 +188,62 @@ def test_decimal_strings_have_at_most_16_characters() -> None:
     assert found[-1] == "text as stored"
 
 
+ODD: list[tuple[str, Any]] = [
+    ("00280010", {"vr": "US", "Value": [70000]}),
+    ("00280010", {"vr": "US", "Value": ["wide"]}),
+    ("00280010", {"vr": "US", "Value": [-1]}),
+    ("00189073", {"vr": "FD", "Value": ["long"]}),
+    ("00280009", {"vr": "AT", "Value": ["Rows"]}),
+    ("00280009", {"vr": "AT", "Value": [7]}),
+    ("00400275", {"vr": "SQ", "Value": ["no item"]}),
+    ("00400275", {"vr": "SQ", "Value": [7]}),
+    ("00281201", {"vr": "OW", "InlineBinary": "AQI"}),
+    ("00281201", {"vr": "OW", "InlineBinary": 7}),
+    ("00080060", {"vr": "CS", "Value": 7}),
+    ("00081030", {"vr": "LO", "Value": ["half a \ud800 pair"]}),
+    ("00080090", {"vr": "PN", "Value": [{"Alphabetic": 7, "Ideographic": "x"}]}),
+    ("00081030", {"vr": "??", "Value": 7}),
+    ("00081030", {}),
+    ("00081030", "no element"),
+    ("no tag", {"vr": "LO", "Value": ["x"]}),
+]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize(("tag", "element"), ODD)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_value_that_cannot_be_said_costs_its_attribute_alone(tag: str, element: Any, syntax: str, nested: bool) -> None:
+    answer: Answer = {tag: element, "00100010": {"vr": "PN", "Value": [{"Alphabetic": "DOE^JANE"}]}}
+    answer = {"00081110": {"vr": "SQ", "Value": [answer]}} if nested else answer | {"0020000D": {"vr": "UI", "Value": ["1.2"]}}
+    encoder = Encoder(syntax)
+    found = read(encoder.encode(answer), syntax)
+    assert encoder.odd == {tag}
+    inside = found.ReferencedStudySequence[0] if nested else found
+    assert inside.PatientName == "DOE^JANE"
+    if tag != "no tag":
+        assert inside[int(tag, 16)].is_empty
+    assert nested or found.StudyInstanceUID == "1.2"
+
+
+@pytest.mark.parametrize(
+    ("element", "length"), [({"vr": "CS", "Value": ["X" * 70000]}, 70000), ({"vr": None}, 0)], ids=["too long", "no VR"]
+)
+def test_what_only_an_explicit_vr_cannot_say(element: Any, length: int) -> None:
+    """A length of two bytes; a VR that is none."""
+    answer: Answer = {"00080060": element}
+    explicit, implicit = Encoder(EXPLICIT), Encoder(IMPLICIT)
+    assert len(explicit.encode(answer)) == 8 + (4 if element["vr"] is None else 0)
+    assert explicit.odd == {"00080060"}
+    assert len(implicit.encode(answer)) == 8 + length
+    assert implicit.odd == set()
+
+
+def test_what_was_odd_in_one_answer_does_not_change_the_next() -> None:
+    encoder = Encoder(EXPLICIT)
+    encoder.encode({"00280010": {"vr": "US", "Value": ["wide"]}})
+    assert read(encoder.encode({"00280010": {"vr": "US", "Value": [512]}}), EXPLICIT).Rows == 512
+
+
 def test_a_whole_file_reads_back() -> None:
     """Not only the parts: pydicom reads what is written as a file."""
     data = Encoder(EXPLICIT).encode(ANSWER)

@@ -93,6 +93,8 @@ class _Search:
             self.answers += 1
             if pending.add(encoder.encode(one)):
                 return True
+        if encoder.odd:
+            _log.warning("find.values_left_empty", attributes=sorted(encoder.odd), calling_ae=self._association.peer.calling_ae)
         return pending.flush()
 
     def _tell(self, status: int, reason: str) -> None:

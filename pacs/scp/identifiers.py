@@ -6,6 +6,7 @@ Pure. Reading is the scanner's own bounded pass; writing is ours, because a quer
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,10 @@ _NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": 
 # VRs whose explicit length has four bytes (PS3.5 7.1.2).
 _LONG: Final = frozenset(vr for vr, is_long in EXPLICIT_VRS.values() if is_long)
 _LONGEST_DS: Final = 16
+_LAST_CODEC: Final = "utf-8"
+_TAG: Final = re.compile("[0-9A-Fa-f]{8}")
+# What Python raises for a value that is not as its VR says; base64's error is a ValueError, too deep a nesting is not.
+_UNSAYABLE: Final = (ValueError, TypeError, KeyError, AttributeError, LookupError, OverflowError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,9 @@ class Encoder:
 
     Text goes out as ASCII where it is, else in the request's own single-byte or Chinese character set where that can say
     it, else in UTF-8; (0008,0005) is set accordingly, and left out where it says nothing and was not asked for.
+
+    What was stored may be anything: a value that its VR cannot say (a number that is none, text where items belong, more
+    than a length can tell) leaves its attribute empty and is named in `odd`; the rest of the answer goes out.
     """
 
     def __init__(self, transfer_syntax_uid: str, asked: tuple[str, ...] = ()) -> None:
@@ -114,6 +122,8 @@ class Encoder:
         # What stands before an element's length, and how that is written; the same for every answer of a query.
         self._heads: dict[tuple[str, str], tuple[bytes, struct.Struct]] = {}
         self._asked = asked
+        # The tags of values that could not be written, in the answers so far.
+        self.odd: set[str] = set()
         # With code extensions (several values) we answer in UTF-8, which every reader of those has learnt since.
         term = asked[0] if len(asked) == 1 and not asked[0].startswith("ISO 2022") else ""
         self._codec = python_encoding.get(term, "") if term else ""
@@ -129,7 +139,7 @@ class Encoder:
                 return self._whole(dataset, self._codec, self._asked)
             except UnicodeEncodeError:
                 pass
-        return self._whole(dataset, "utf-8", (UTF_8,))
+        return self._whole(dataset, _LAST_CODEC, (UTF_8,))
 
     def _whole(self, dataset: Dataset, codec: str, character_set: tuple[str, ...]) -> bytes:
         if character_set:
@@ -140,10 +150,24 @@ class Encoder:
         return b"".join([self._element(tag, dataset[tag], codec) for tag in sorted(dataset)])
 
     def _element(self, tag: str, element: Mapping[str, Any], codec: str) -> bytes:
-        vr = element["vr"]
-        value = self._value(vr, element, codec)
-        head, length = self._heads.get((tag, vr)) or self._head(tag, vr)
-        return head + length.pack(len(value)) + value
+        try:
+            vr = element["vr"]
+            value = self._value(vr, element, codec)
+            head, length = self._heads.get((tag, vr)) or self._head(tag, vr)
+            return head + length.pack(len(value)) + value
+        except _UNSAYABLE as error:
+            if isinstance(error, UnicodeEncodeError) and codec != _LAST_CODEC:
+                raise  # the whole answer in another character set
+            return self._empty(tag, element)
+
+    def _empty(self, tag: str, element: Any) -> bytes:
+        """The attribute without a value; nothing at all where not even its tag is one."""
+        self.odd.add(tag)
+        vr = element.get("vr") if isinstance(element, Mapping) else None
+        if not _TAG.fullmatch(tag):
+            return b""
+        head, length = self._head(tag, vr if isinstance(vr, str) and vr.encode("ascii", "replace") in EXPLICIT_VRS else "UN")
+        return head + length.pack(0)
 
     def _head(self, tag: str, vr: str) -> tuple[bytes, struct.Struct]:
         head = struct.pack(self._order + "HH", int(tag[:4], 16), int(tag[4:], 16))

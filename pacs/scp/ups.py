@@ -157,6 +157,8 @@ def find(association: Association, message: Message, provider: Provider) -> None
                 break
         else:
             status = Status.CANCEL if pending.flush() else Status.SUCCESS
+        if encoder.odd:
+            _log.warning("find.values_left_empty", attributes=sorted(encoder.odd), calling_ae=association.peer.calling_ae)
         final = int(status)
     except Ended:
         raise
