@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from pacs.hl7.listener import Listener
+    from pacs.scp.journal import Journal
     from pacs.scp.server import DimseServer
     from pacs.scp.settings import Load
     from pacs.worker import Worker
@@ -183,12 +184,31 @@ def hl7_listener(archive: Archive, metrics: Metrics, listener: socket.socket) ->
     return Listener(Receiver(archive.index, metrics), listener)
 
 
-def worker(settings: Settings, archive: Archive, metrics: Metrics) -> Worker:
-    """What runs the jobs of the archive's queue, not yet started."""
+def journal_of(archive: Archive) -> Journal:
+    """What writes the log of associations, not yet started."""
+    from pacs.scp.journal import Journal
+    from storage.index import associations
+
+    return Journal(lambda entries: associations.write(archive.index, entries))
+
+
+@contextlib.contextmanager
+def journaled(archive: Archive) -> Iterator[Journal]:
+    """The same for the time of a command."""
+    journal = journal_of(archive)
+    journal.start()
+    try:
+        yield journal
+    finally:
+        journal.stop()
+
+
+def worker(settings: Settings, archive: Archive, metrics: Metrics, journal: Journal | None = None) -> Worker:
+    """What runs the jobs of the archive's queue, not yet started. `journal` is told of the associations that they ask for."""
     from pacs import processing
     from pacs.worker import Worker
 
-    work = processing.Work(archive, settings)
+    work = processing.Work(archive, settings, journal)
     return Worker(
         JobQueue(archive.index), processing.kinds(work), periodic=processing.periodic(work), observer=metrics
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,22 @@ from pydicom.dataset import Dataset
 from pynetdicom import build_role, evt
 from pynetdicom.ae import ApplicationEntity
 
+from pacs.scp.journal import Journal
 from pacs.scp.server import listening_socket
+from pacs.scu.delivery import Delivery
 from pacs.scu.nodes import destination_of
+from pacs.scu.sources import Stored
 from storage.archive import Archive
 from storage.index.ae import AeTitle, OwnAe, Quirks, Right, add_ae_title, add_own_ae, ae_titles
-from storage.index.associations import Entry, Outcome, Wanted, search
+from storage.index.associations import Direction, Entry, Outcome, Wanted, search, write
 from storage.index.callers import allow, allow_once, block, caller_named
 from storage.matching import parse
 from storage.types import Level, Query, Scope, Source
 from storage.upkeep import rebuild
 from tests.support import dimse_peer as peer
-from tests.support.archive import Store, close_archive, open_archive
+from tests.support import storage_scp
+from tests.support.archive import Store, close_archive, ingest, open_archive
+from tests.support.children import free_port
 from tests.support.dimse_peer import CT, EXPLICIT, STUDY_ROOT, VERIFICATION, Peer
 from tests.support.dimse_server import Serving, bare, serving, wait_until
 from tests.support.indexes import ENGINES
@@ -496,3 +502,62 @@ def test_a_change_holds_in_every_process_and_open_streams_do_not_hold_up_a_stop(
         begun = time.monotonic()
         served.child.stop(40)
         assert time.monotonic() - begun < 15, "the stream was waited for"
+
+
+# What we ask for
+
+
+def asked(archive: Archive, title: str, port: int) -> Entry:
+    """A C-STORE to a node, as `pacs send` does it, and what the log says of it."""
+    add_ae_title(archive.index, AeTitle(title, "127.0.0.1", port))
+    journal = Journal(partial(write, archive.index))
+    destination = destination_of(archive.index, title, calling_ae="LIGHTBOX", journal=journal)
+    assert destination is not None
+    with Delivery(Stored(archive), destination, archive.index.kinds(Scope("1.2.3"))) as delivery:
+        for one in archive.index.locate(Scope("1.2.3")):
+            delivery.send(one)
+    journal.flush()
+    return search(archive.index, Wanted(direction=Direction.OUT), limit=1)[0]
+
+
+def test_what_we_have_sent_is_told(archive: Archive) -> None:
+    ingest(archive, instance())
+    with storage_scp.node(title="WS1") as node:
+        entry = asked(archive, "WS1", node.port)
+    assert (entry.outcome, entry.how, entry.reason) == (Outcome.ACCEPTED, "released", "")
+    assert (entry.calling_ae, entry.called_ae, entry.address) == ("LIGHTBOX", "WS1", "127.0.0.1")
+    assert entry.operations == {"sent C-STORE 0000": 1}
+    assert entry.sent > 1000
+    assert entry.received > 100
+    taken = {one.syntaxes: one.accepted for one in entry.contexts if one.accepted}
+    assert taken == {(EXPLICIT,): EXPLICIT}
+    assert len(entry.contexts) > 1, "what was proposed and not taken is there too"
+    assert search(archive.index, Wanted(direction=Direction.IN)) == []
+
+
+def test_why_nobody_takes_it_is_told(archive: Archive) -> None:
+    ingest(archive, instance())
+    entry = asked(archive, "AWAY", free_port())
+    assert (entry.outcome, entry.how, entry.times) == (Outcome.DROPPED, "not reached", 3)
+    assert entry.reason == f"AWAY at 127.0.0.1 port {ae_titles(archive.index)[0].port} cannot be reached (Connection refused)"
+    with storage_scp.node(title="OTHER", require_called_aet=True) as node:
+        entry = asked(archive, "MINE", node.port)
+    assert entry.outcome is Outcome.REFUSED
+    assert "it is not called 'MINE'" in entry.reason
+    with storage_scp.node([(VERIFICATION, [EXPLICIT])], title="MR1") as node:
+        entry = asked(archive, "MR1", node.port)
+    assert entry.outcome is Outcome.ACCEPTED
+    assert entry.reason.startswith("MR1 does not take CT Image Storage: turn that on there")
+
+
+def test_a_destination_that_hangs_up_is_told_with_what_was_done(archive: Archive) -> None:
+    for number in (1, 2):
+        ingest(archive, instance(number))
+    with storage_scp.node(title="WS1") as node:
+        node.behave = lambda event, number: event.assoc.abort() or 0 if number > 1 else 0
+        entry = asked(archive, "WS1", node.port)
+    first = search(archive.index, Wanted(direction=Direction.OUT))[-1]
+    assert first.how in ("aborted by peer", "lost")
+    assert first.operations == {"sent C-STORE 0000": 1}
+    assert "its own log says why" in first.reason
+    assert entry.id != first.id, "it was tried once more"

@@ -233,7 +233,7 @@ def test_ae_titles(pacs: Pacs) -> None:
     ]
     pacs("ae", "remove", "CT1")
     node = {"title": "WS", "host": "10.0.0.7", "port": 11112, "description": "", "rights": list(Right)}
-    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": ""}, "tls": False, "tls_certificate": ""}]
+    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": ""}, "tls": False, "tls_certificate": "", "destinations": []}]
     assert (
         pacs("ae", "remove", "CT1", status=1)
         == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"

@@ -17,7 +17,7 @@ from pacs.admin.entities import PRINTABLE
 from pacs.scp import reasons
 from storage.errors import LightboxError, NotFound
 from storage.index import Index, associations
-from storage.index.associations import Entry, Outcome, Wanted
+from storage.index.associations import Direction, Entry, Outcome, Wanted
 from storage.problems import WebRefusal
 
 # How often it is looked for news, and how long a quiet stream says nothing.
@@ -31,6 +31,7 @@ class Association(BaseModel):
     """One association, or refusals for the same reason, `times` of them."""
 
     number: int
+    direction: Annotated[Direction, Field(description="in: another node has asked for it; out: this archive.")]
     outcome: Outcome
     calling_ae: str
     called_ae: str
@@ -77,11 +78,12 @@ class _Filter(BaseModel):
     ae: Annotated[str, Field(max_length=64, pattern=PRINTABLE, description="Part of the calling or called AE title.")] = ""
     address: Annotated[str, Field(max_length=64, pattern=PRINTABLE, description="How the address begins.")] = ""
     outcome: Outcome | None = None
+    direction: Direction | None = None
 
     @property
     def wanted(self) -> Wanted:
         """As the log is searched."""
-        return Wanted(self.ae, self.address, self.outcome)
+        return Wanted(self.ae, self.address, self.outcome, direction=self.direction)
 
 
 class AssociationFilter(_Filter):
@@ -95,7 +97,7 @@ class AssociationFilter(_Filter):
     @property
     def wanted(self) -> Wanted:
         """As the log is searched."""
-        return Wanted(self.ae, self.address, self.outcome, _seconds(self.since), _seconds(self.until))
+        return Wanted(self.ae, self.address, self.outcome, _seconds(self.since), _seconds(self.until), self.direction)
 
 
 class FeedFilter(_Filter):
@@ -194,6 +196,7 @@ def shown_of(one: Entry) -> Association:
     """An entry of the log as the API gives it."""
     return Association(
         number=one.pk,
+        direction=one.direction,
         outcome=one.outcome,
         calling_ae=one.calling_ae,
         called_ae=one.called_ae,

@@ -74,6 +74,7 @@ class Place(BaseModel):
         str,
         Field(max_length=100_000, description="PEM: the only certificate that it may show, or that of its authority; none: one that the settings trust."),
     ] = ""
+    destinations: Annotated[Words, Field(description="AE titles of nodes to which what it sends here is sent on.")] = []
 
 
 class Node(BaseModel):
@@ -89,6 +90,7 @@ class Node(BaseModel):
     quirks: NodeQuirks
     tls: bool
     tls_certificate: str
+    destinations: list[str]
 
 
 class OwnTitle(BaseModel):
@@ -198,6 +200,7 @@ def node_of(one: AeTitle) -> Node:
         quirks=NodeQuirks(character_set=one.quirks.character_set),
         tls=one.tls,
         tls_certificate=one.tls_certificate,
+        destinations=list(one.destinations),
     )
 
 
@@ -213,6 +216,7 @@ def _entity(title: str, body: Place) -> AeTitle:
         Quirks(body.quirks.character_set),
         tls=body.tls,
         tls_certificate=body.tls_certificate,
+        destinations=tuple(body.destinations),
     )
 
 

@@ -100,6 +100,7 @@ class Pages:
             "older": shown[-1].pk if len(found) > _ROWS else None,
             "query": query,
             "outcomes": list(associations.Outcome),
+            "directions": list(associations.Direction),
         }
 
     def association(self, asked: Asked) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class Pages:
             "association": found,
             "name_of": reasons.name_of,
             "results": _RESULTS,
-            "wrongly_called": found.outcome == "refused" and found.called_ae and found.called_ae not in ours,
+            "wrongly_called": found.direction == "in" and found.outcome == "refused" and found.called_ae and found.called_ae not in ours,
         }
 
 

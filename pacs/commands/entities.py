@@ -77,6 +77,9 @@ def add(
             " instead of PACS_DIMSE_TLS_CA; - for none."
         ),
     ] = None,
+    send_on: Annotated[
+        list[str] | None, typer.Option(help="AE title of a node to which what it sends here is sent on; or none, as for a new node.")
+    ] = None,
 ) -> None:
     """Add a node, or change of the one of this title what is given."""
     from pacs import compose
@@ -87,6 +90,7 @@ def add(
     given |= {"addresses": _several(address), "syntaxes": _several(syntax)}
     given |= {"quirks": None if character_set is None else Quirks("" if character_set == "-" else character_set)}
     given |= {"tls": tls, "tls_certificate": None if tls_certificate is None else _pem(tls_certificate)}
+    given |= {"destinations": _several(send_on, "none")}
     if host or port:
         given |= {"host": host, "port": port}
     with compose.opened(begin(), migrate=True) as found:
@@ -133,8 +137,8 @@ def _changed(rights: Rights, names: list[str]) -> Rights:
     return (rights | more) - less
 
 
-def _several(given: list[str] | None) -> tuple[str, ...] | None:
-    return None if not given else () if given == ["any"] else tuple(given)
+def _several(given: list[str] | None, nothing: str = "any") -> tuple[str, ...] | None:
+    return None if not given else () if given == [nothing] else tuple(given)
 
 
 def _pem(file: Path) -> str:

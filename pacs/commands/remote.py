@@ -16,6 +16,7 @@ from storage.errors import BadRequest, LightboxError, NotFound
 from storage.types import Dataset, Level, Located, Scope
 
 if TYPE_CHECKING:
+    from pacs.scp.journal import Journal
     from pacs.scu.associating import Destination
     from pacs.scu.sources import Source
     from pacs.scu.storing import Outcome
@@ -59,8 +60,8 @@ def send(
     if bool(paths) == bool(study):
         raise BadRequest("give either files or --study")
     settings = begin()
-    with compose.opened(settings, migrate=True) as found:
-        archive, destination = found.archive, _destination(settings, found.archive, title)
+    with compose.opened(settings, migrate=True) as found, compose.journaled(found.archive) as journal:
+        archive, destination = found.archive, _destination(settings, found.archive, title, journal)
         sent = _Sent(remember=commit)
         if paths:
             # Once to know what to ask for, and once to send.
@@ -93,18 +94,18 @@ def find(
 
     settings = begin()
     wanted = _keys([*_RETURNED[level], *(keys or [])])
-    with compose.opened(settings, migrate=True) as found:
-        destination = _destination(settings, found.archive, title)
-    matches = querying.find(destination, level, wanted, most=limit)
-    if as_json:
-        print_json(list(matches))
-        return
-    found_any = False
-    for match in matches:
-        found_any = True
-        say(escaped("  ".join(text for tag in wanted if (text := _text(match, tag)))))
-    if not found_any:
-        say("Nothing found.")
+    with compose.opened(settings, migrate=True) as found, compose.journaled(found.archive) as journal:
+        destination = _destination(settings, found.archive, title, journal)
+        matches = querying.find(destination, level, wanted, most=limit)
+        if as_json:
+            print_json(list(matches))
+            return
+        found_any = False
+        for match in matches:
+            found_any = True
+            say(escaped("  ".join(text for tag in wanted if (text := _text(match, tag)))))
+        if not found_any:
+            say("Nothing found.")
 
 
 def fetch(
@@ -125,8 +126,8 @@ def fetch(
     level = Level.SERIES if series else Level.STUDY
     uids = {"StudyInstanceUID": study, "SeriesInstanceUID": series or []}
     keys: Dataset = {tag: element for tag, element in _uids(uids).items() if element["Value"]}
-    with compose.opened(settings, migrate=True) as found, progress() as bar:
-        destination = _destination(settings, found.archive, title)
+    with compose.opened(settings, migrate=True) as found, compose.journaled(found.archive) as journal, progress() as bar:
+        destination = _destination(settings, found.archive, title, journal)
         task = bar.add_task(f"From {title}", total=None)
 
         def watch(now: querying.Progress) -> None:
@@ -195,11 +196,15 @@ class _Sent:
             say("  and more; --json has them")
 
 
-def _destination(settings: Settings, archive: Archive, title: str) -> Destination:
+def _destination(settings: Settings, archive: Archive, title: str, journal: Journal) -> Destination:
     from pacs.scu.nodes import destination_of
 
     found = destination_of(
-        archive.index, title, calling_ae=settings.ae_title, credentials=settings.tls_credentials
+        archive.index,
+        title,
+        calling_ae=settings.ae_title,
+        credentials=settings.tls_credentials,
+        journal=journal,
     )
     if found is None:
         raise NotFound(f"there is no node {title!r}: pacs ae add {title} HOST PORT")

@@ -26,6 +26,9 @@ from pacs.processing import (
     workitem_reports,
 )
 from pacs.scp import commitment
+from pacs.scp.journal import Journal
+from pacs.scu.associating import Destination
+from pacs.scu.nodes import destination_of
 from pacs.settings import Settings
 from pacs.worker import Periodic, Run
 from storage import commitment_requests as commitment_jobs
@@ -46,6 +49,19 @@ class Work:
 
     archive: Archive
     settings: Settings
+    # What is told of the associations that jobs ask for.
+    journal: Journal | None = None
+
+    def destination(self, title: str, *, answer_seconds: float = 60.0) -> Destination | None:
+        """The node `title` as it is called now; None when it is not known, or only calls. Raises TlsSettings."""
+        return destination_of(
+            self.archive.index,
+            title,
+            calling_ae=self.settings.ae_title,
+            credentials=self.settings.tls_credentials,
+            answer_seconds=answer_seconds,
+            journal=self.journal,
+        )
 
 
 # Kind of job -> what runs it.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pacs.scu.availability import notification, notify
-from pacs.scu.nodes import destination_of
 from storage import availability
 from storage.errors import NotFound
 
@@ -30,9 +29,7 @@ def tell(work: Work, payload: Mapping[str, Any]) -> None:
     title, settings = payload["node"], work.settings
     if title not in settings.availability_nodes:
         return
-    destination = destination_of(
-        work.archive.index, title, calling_ae=settings.ae_title, credentials=settings.tls_credentials
-    )
+    destination = work.destination(title)
     if destination is None:
         raise NotFound(f"{title} of PACS_AVAILABILITY_NODES is no node that can be called: pacs ae add {title} HOST PORT, then retry")
     found = availability.held(work.archive.index, payload["study"])

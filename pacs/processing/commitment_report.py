@@ -9,7 +9,6 @@ import structlog
 
 from pacs.scp.commitment import outcome
 from pacs.scu.committing import report_to
-from pacs.scu.nodes import destination_of
 from storage.errors import NotFound
 
 if TYPE_CHECKING:
@@ -21,10 +20,7 @@ _log = structlog.get_logger(__name__)
 def run(work: Work, payload: Mapping[str, Any]) -> None:
     """Verify now, and report to the requester. Raises NotFound when it is no known node, and what keeps it from being reached."""
     title = payload["requester"]
-    settings = work.settings
-    destination = destination_of(
-        work.archive.index, title, calling_ae=settings.ae_title, credentials=settings.tls_credentials
-    )
+    destination = work.destination(title)
     if destination is None:
         raise NotFound(f"a report of storage commitment for {title} cannot be sent: pacs ae add {title} HOST PORT, then retry")
     event, dataset = outcome(work.archive, payload, work.settings.ae_title)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pacs.scu.nodes import destination_of
 from pacs.scu.reporting import report_events
 from storage.errors import LightboxError, NotFound
 from storage.workitem_reports import WorkitemReports
@@ -42,14 +41,7 @@ def deliver(work: Work) -> None:
 
 
 def _tell(work: Work, title: str, reports: WorkitemReports) -> int:
-    settings = work.settings
-    destination = destination_of(
-        work.archive.index,
-        title,
-        calling_ae=settings.ae_title,
-        credentials=settings.tls_credentials,
-        answer_seconds=_ANSWER_SECONDS,
-    )
+    destination = work.destination(title, answer_seconds=_ANSWER_SECONDS)
     if destination is None:
         raise NotFound(f"{title} subscribes to workitems, and is no node that can be called: pacs ae add {title} HOST PORT")
     workitems, number = Workitems(work.archive.index), 0

@@ -5,6 +5,8 @@ How to tell, from anywhere that has a `Provider`:
     provider.journal.dropped(address, "TLS handshake failed: the certificate of CT1 ended on 2026-01-31; renew it there")
     provider.journal.refused(address, reason, calling_ae="CT1", called_ae="LIGHTBOX")
 
+Associations that we ask for are told by `pacs.scu.associating`, for destinations that have a journal.
+
 A reason is a sentence that says what was wrong and what to do; it holds no patient data and nothing secret. Nothing here
 waits or raises: a call takes a lock for microseconds. Refusals for the same reason are one row that counts, and so is what
 comes too thick: from one address at most `KEYS_PER_ADDRESS` rows in `WINDOW_SECONDS` and from all `MOST_KEYS`, and of
@@ -26,7 +28,7 @@ from typing import Final
 import structlog
 
 from storage.index.ae import EVERY_RIGHT, Rights
-from storage.index.associations import Entry, Outcome, Proposed
+from storage.index.associations import Direction, Entry, Outcome, Proposed
 
 _log = structlog.get_logger(__name__)
 WRITE_SECONDS: Final = 0.5
@@ -84,9 +86,19 @@ class Journal:
 
     # What happened
 
-    def dropped(self, address: str, reason: str, *, how: str = "") -> bool:
-        """A connection came to no association: closed, too slow, no DICOM, a TLS handshake that failed."""
-        return self._grouped(Entry(self._id(), Outcome.DROPPED, address, reason=reason, how=how))
+    def dropped(
+        self,
+        address: str,
+        reason: str,
+        *,
+        how: str = "",
+        calling_ae: str = "",
+        called_ae: str = "",
+        direction: Direction = Direction.IN,
+    ) -> bool:
+        """A connection came to no association: closed, too slow, no DICOM, a TLS handshake that failed; or to no connection."""
+        entry = Entry(self._id(), Outcome.DROPPED, address, calling_ae, called_ae, reason, how, direction=direction)
+        return self._grouped(entry)
 
     def refused(
         self,
@@ -98,20 +110,29 @@ class Journal:
         contexts: tuple[Proposed, ...] = (),
         asks: bool = False,
         rights: Rights = EVERY_RIGHT,
+        direction: Direction = Direction.IN,
     ) -> bool:
         """A request for an association was rejected. `asks`: an administrator may let it in, with `rights`."""
         entry = Entry(self._id(), Outcome.REFUSED, address, calling_ae, called_ae, reason, contexts=contexts)
-        entry.asks, entry.rights = asks, rights
+        entry.asks, entry.rights, entry.direction = asks, rights, direction
         return self._grouped(entry)
 
     def accepted(
-        self, address: str, reason: str, *, calling_ae: str, called_ae: str, contexts: tuple[Proposed, ...]
+        self,
+        address: str,
+        reason: str,
+        *,
+        calling_ae: str,
+        called_ae: str,
+        contexts: tuple[Proposed, ...],
+        direction: Direction = Direction.IN,
     ) -> Entry:
         """An association begins; `reason` says what of it was not accepted, and why. To be given to `ended`.
 
         Whoever serves it keeps `operations`, `received` and `sent` of the entry up to date as it likes.
         """
         entry = Entry(self._id(), Outcome.ACCEPTED, address, calling_ae, called_ae, reason, contexts=contexts)
+        entry.direction = direction
         with self._lock:
             if self._has_room():
                 self._open[entry.id] = self._pending[entry.id] = entry
@@ -164,16 +185,16 @@ class Journal:
 
     def _key(self, entry: Entry) -> _Key:
         """What makes it a row of its own; where there are too many, it loses what tells it apart."""
-        told = (entry.outcome, entry.address, entry.calling_ae, entry.called_ae, entry.how, entry.reason)
+        told = (entry.direction, entry.outcome, entry.address, entry.calling_ae, entry.called_ae, entry.how, entry.reason)
         if told in self._groups or self._distinct(entry.address):
             return told
         entry.calling_ae = entry.called_ae = entry.how = ""
         entry.contexts, entry.asks, entry.reason = (), False, _TOO_MANY
         if entry.outcome is Outcome.ACCEPTED:
             entry.reason = _TOO_THICK
-        if (entry.outcome, entry.address) not in self._groups and len(self._groups) >= 2 * MOST_KEYS:
+        if (entry.direction, entry.outcome, entry.address) not in self._groups and len(self._groups) >= 2 * MOST_KEYS:
             entry.address = ""
-        return (entry.outcome, entry.address)
+        return (entry.direction, entry.outcome, entry.address)
 
     def _distinct(self, address: str) -> bool:
         return self._per_address[address] < KEYS_PER_ADDRESS and len(self._groups) < MOST_KEYS

@@ -73,6 +73,7 @@ class _Move(Retrieve):
             calling_ae=settings.ae_title,
             credentials=settings.credentials,
             answer_seconds=settings.answer_seconds,
+            journal=self.provider.journal,
         )
         if found is None:
             text = f"unknown AE {title}: register it with pacs ae add"

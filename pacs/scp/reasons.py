@@ -44,6 +44,13 @@ DROPPED: Final[dict[str, str]] = {
     "error": "an error of ours, which the server's log describes",
 }
 
+_REQUESTED_ENDS: Final[dict[str, str]] = {
+    "idle": "{text}: it was too slow to answer; look whether it is overloaded or waits for something",
+    "lost": "{text}: it hung up, or the network between broke; its own log says why",
+    "aborted by peer": "it gave up: {text}; its own log says why",
+    "violation": "protocol violation of it: {text}",
+    "stopped": "this server was stopped",
+}
 _ENDS: Final[dict[str, str]] = {
     "released": "",
     "idle": "{text}: the sender's timeout is longer than ours, which PACS_DIMSE_IDLE_SECONDS and PACS_DIMSE_MESSAGE_SECONDS set",
@@ -69,6 +76,20 @@ def name_of(uid: str) -> str:
     # Whatever a peer has sent as one.
     name = UID(uid, IGNORE).name
     return name if name and name != uid else uid
+
+
+def requested_end(how: str, text: str) -> str:
+    """The same of an association that we have asked for."""
+    return _REQUESTED_ENDS.get(how, "{text}").format(text=text)
+
+
+def not_taken(title: str, contexts: Iterable[tuple[str, int]]) -> str:
+    """What the node `title` does not take of the SOP classes that we have proposed, each with its result; empty when something
+    of each was accepted."""
+    proposed = list(contexts)
+    accepted = {sop_class for sop_class, result in proposed if result == ACCEPTED}
+    missing = list(dict.fromkeys(sop_class for sop_class, _ in proposed if sop_class not in accepted))
+    return f"{title} does not take {_names(missing)}: turn that on there, or do not send it there" if missing else ""
 
 
 def refused_contexts(request: AssociateRequest, answered: Sequence[AnsweredContext], missing: Sequence[str]) -> str:

@@ -11,7 +11,9 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from pacs.scp import reasons
 from pacs.scp.association import LEAST_LENGTH, Association, Peer
+from pacs.scp.journal import Journal
 from pacs.scp.negotiation import ACCEPTED, APPLICATION_CONTEXT, Context
 from pacs.scp.secured import Channel, Secured
 from pacs.scp.settings import DimseSettings
@@ -40,6 +42,7 @@ from pacs.upper_layer import (
     Violation,
 )
 from storage.errors import LightboxError, Refused, Unavailable
+from storage.index.associations import Direction, Entry, Proposed
 from storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _log = structlog.get_logger(__name__)
@@ -62,6 +65,8 @@ class Destination:
     answer_seconds: float = 60.0
     # What makes it TLS, and says whose certificate is accepted (`pacs.tls.client_context`).
     tls: ssl.SSLContext | None = None
+    # What is told of the associations with it.
+    journal: Journal | None = None
 
     @property
     def named(self) -> str:
@@ -116,8 +121,25 @@ REJECTIONS: Final = {
 class Requested(Association):
     """An association that we have asked for. Use as a context manager: released at the end, aborted after an error."""
 
+    # Where the end is told, and of what.
+    _told: tuple[Journal, Entry] | None = None
+
+    def tell(self, journal: Journal, entry: Entry) -> None:
+        """Have the end told, and what was done until then."""
+        self._told = journal, entry
+        entry.operations = self.operations
+
+    def _tell_end(self, how: str, reason: str = "") -> None:
+        if self._told is None:
+            return
+        journal, entry = self._told
+        self._told = None
+        entry.received, entry.sent, entry.operations = self.received, self.sent, self.operations
+        journal.ended(entry, how, reason)
+
     def release(self) -> None:
         """End it in good order; whatever the peer makes of that, it is over afterwards."""
+        self._tell_end("released")
         machine, transport = self._machine, self._transport
         assert isinstance(machine, Requestor)
         if machine.state is not State.DATA_TRANSFER:
@@ -135,8 +157,12 @@ class Requested(Association):
         finally:
             transport.close()
 
-    def abandon(self) -> None:
-        """Abort it, where there is still somebody to be told, and close."""
+    def abandon(self, why: BaseException | None = None) -> None:
+        """Abort it, where there is still somebody to be told, and close. `why` is for the log of associations."""
+        if isinstance(why, Ended):
+            self._tell_end(why.how, reasons.requested_end(why.how, str(why)))
+        else:
+            self._tell_end("error", str(why) if isinstance(why, LightboxError) else "an error of ours, which the server's log describes")
         self.aborted("error", "given up")
         self._transport.close()
 
@@ -156,7 +182,7 @@ class Requested(Association):
         if error is None:
             self.release()
         else:
-            self.abandon()
+            self.abandon(error)
 
 
 def associate(
@@ -171,7 +197,11 @@ def associate(
 
     Raises NotReached, Rejection, and NothingAccepted where no context was accepted at all.
     """
-    channel = secure(reach(destination), destination)
+    try:
+        channel = secure(reach(destination), destination)
+    except NotReached as error:
+        _tell_failure(destination, proposals, error)
+        raise
     return associate_on(channel, destination, proposals, roles=roles, extended=extended, stopping=stopping)
 
 
@@ -186,11 +216,26 @@ def associate_on(
 ) -> Requested:
     """The same on a connection that is there, of which it takes possession."""
     assert len(proposals) <= MOST_CONTEXTS
+    try:
+        return _associated(channel, destination, proposals, tuple(roles), tuple(extended), stopping or Stopping())
+    except LightboxError as error:
+        _tell_failure(destination, proposals, error)
+        raise
+
+
+def _associated(
+    channel: Channel,
+    destination: Destination,
+    proposals: Sequence[Proposal],
+    roles: tuple[Role, ...],
+    extended: tuple[tuple[str, bytes], ...],
+    stopping: Stopping,
+) -> Requested:
     settings = destination.settings
     machine = Requestor(max_length=settings.max_pdu_bytes, buffer_size=settings.read_bytes)
     try:
-        transport = Transport(channel, settings, stopping or Stopping())
-        request = _request(destination, proposals, tuple(roles), tuple(extended), settings)
+        transport = Transport(channel, settings, stopping)
+        request = _request(destination, proposals, roles, extended, settings)
         transport.send(machine.request(request))
         answer = _answer(machine, transport, destination)
         return _established(transport, machine, destination, request, answer, settings)
@@ -300,11 +345,48 @@ def _established(
     longest = answer.user.maximum_length
     peer = Peer(destination.calling_ae, destination.title, destination.host, longest)
     association = Requested(transport, machine, peer, contexts, settings)
+    if destination.journal is not None:
+        association.tell(destination.journal, _accepted(destination, destination.journal, request, answer))
     if not contexts or 0 < longest < LEAST_LENGTH:
-        association.abandon()
         wanted = ", ".join(sorted({one.abstract_syntax for one in request.contexts})[:3])
-        raise NothingAccepted(f"{destination.title} accepts no presentation context; asked for: {wanted}")
+        error = NothingAccepted(f"{destination.title} accepts no presentation context; asked for: {wanted}")
+        association.abandon(error)
+        raise error
     return association
+
+
+def _accepted(destination: Destination, journal: Journal, request: AssociateRequest, answer: AssociateAnswer) -> Entry:
+    answers = {one.id: one for one in answer.contexts}
+    contexts = []
+    for one in request.contexts:
+        given = answers.get(one.id)
+        taken = given.transfer_syntax if given is not None and given.result == ACCEPTED else ""
+        contexts.append(Proposed(one.abstract_syntax, one.transfer_syntaxes, -1 if given is None else given.result, taken))
+    return journal.accepted(
+        destination.host,
+        reasons.not_taken(destination.title, ((one.sop_class, one.result) for one in contexts)),
+        calling_ae=destination.calling_ae,
+        called_ae=destination.title,
+        contexts=tuple(contexts),
+        direction=Direction.OUT,
+    )
+
+
+def _tell_failure(destination: Destination, proposals: Sequence[Proposal], error: LightboxError) -> None:
+    journal, ours, theirs = destination.journal, destination.calling_ae, destination.title
+    if journal is None or isinstance(error, NothingAccepted):
+        # That was an association, and is told as one.
+        return
+    if isinstance(error, Rejection):
+        contexts = tuple(Proposed(one.abstract_syntax, one.transfer_syntaxes, -1) for one in proposals)
+        journal.refused(
+            destination.host, str(error), calling_ae=ours, called_ae=theirs, contexts=contexts, direction=Direction.OUT
+        )
+    else:
+        how = "TLS" if isinstance(error, NotSecure) else "not reached"
+        journal.dropped(
+            destination.host, str(error), how=how, calling_ae=ours, called_ae=theirs, direction=Direction.OUT
+        )
 
 
 def _context(proposed: ProposedContext, syntax: str, role: Role | None) -> Context:

@@ -146,7 +146,7 @@ class Delivery:
 
     def _broken(self, place: int, error: Ended) -> None:
         association, _ = self._open.pop(place)
-        association.abandon()
+        association.abandon(error)
         _log.warning("delivery.broken", to=self._destination.title, how=error.how, reason=str(error))
         self._breaks += 1
         if self._breaks >= MOST_BREAKS or (self._stopping is not None and self._stopping.over):

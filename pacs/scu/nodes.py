@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
+from pacs.scp.journal import Journal
 from pacs.scu.associating import Destination
 from pacs.tls import Credentials, client_context
 from storage.index import Index
@@ -14,11 +15,17 @@ _NOBODY: Final = Credentials()
 
 
 def destination_of(
-    index: Index, title: str, *, calling_ae: str, credentials: Credentials = _NOBODY, answer_seconds: float = 60.0
+    index: Index,
+    title: str,
+    *,
+    calling_ae: str,
+    credentials: Credentials = _NOBODY,
+    answer_seconds: float = 60.0,
+    journal: Journal | None = None,
 ) -> Destination | None:
     """The node `title`, called as `calling_ae`; None when it is not known, or only calls. Read anew each time.
 
-    `credentials` are ours, for a node that speaks TLS. Raises TlsSettings when they cannot be used.
+    `credentials` are ours, for a node that speaks TLS; `journal` is told of associations with it. Raises TlsSettings when they cannot be used.
     """
     known = ae_title_of(index, title)
     if known is None or not known.port:
@@ -31,6 +38,7 @@ def destination_of(
         known.syntaxes,
         answer_seconds=answer_seconds,
         tls=tls_of(known, credentials),
+        journal=journal,
     )
 
 

@@ -113,11 +113,14 @@ def _worker(chosen: Settings, ready: Ready) -> None:
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: over.set())
     with compose.opened(chosen, metrics) as found:
-        worker = compose.worker(chosen, found.archive, metrics)
+        journal = compose.journal_of(found.archive)
+        worker = compose.worker(chosen, found.archive, metrics, journal)
+        journal.start()
         worker.start()
         ready()
         over.wait()
         worker.stop(chosen.stop_seconds)
+        journal.stop()
 
 
 def _hl7(chosen: Settings, listener: socket.socket, ready: Ready) -> None:

@@ -87,7 +87,8 @@ class AeTitle:
 
     Without host and port it only calls us. `addresses` are addresses or networks (CIDR) from which it may call, any where
     there are none. `syntaxes` are the transfer syntaxes that it likes best to be sent, the best first. `tls`: it is called
-    over TLS, and must show `tls_certificate` (PEM), or one that that has signed; where there is none, one that the settings trust.
+    over TLS, and must show `tls_certificate` (PEM), or one that that has signed; where there is none, one that the settings trust. `destinations`
+    are the nodes to which what it sends here is sent on.
     """
 
     title: str
@@ -100,6 +101,7 @@ class AeTitle:
     quirks: Quirks = NO_QUIRKS
     tls: bool = False
     tls_certificate: str = ""
+    destinations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,7 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
         "quirks": orjson.dumps({name: value for name, value in asdict(entity.quirks).items() if value}),
         "tls": entity.tls,
         "tls_certificate": entity.tls_certificate,
+        "destinations": _titles(entity.destinations),
     }
 
 
@@ -234,6 +237,7 @@ def _node(row: Row[Any]) -> AeTitle:
         _quirks(row.quirks),
         row.tls,
         row.tls_certificate,
+        _known_titles(row.destinations),
     )
 
 
@@ -250,11 +254,10 @@ def known_rights(words: str) -> Rights:
 
 def add_own_ae(index: Index, own: OwnAe) -> None:
     """Add an AE title of our own, or replace it. Raises BadRequest for what cannot be one."""
-    callers = " ".join(sorted({_quoted(title_of(one)) for one in own.callers}))
     values = {
         "title": title_of(own.title),
         "description": own.description,
-        "callers": callers,
+        "callers": _titles(own.callers),
         "unknown_callers": own.unknown_callers or "",
     }
     with index.database.write() as connection:
@@ -274,14 +277,17 @@ def own_aes(index: Index) -> list[OwnAe]:
 
 
 def _own(row: Row[Any]) -> OwnAe:
-    callers = tuple(one.replace("\\", " ") for one in row.callers.split())
     unknown = UnknownCallers(row.unknown_callers) if row.unknown_callers else None
-    return OwnAe(row.title, row.description, callers, unknown)
+    return OwnAe(row.title, row.description, _known_titles(row.callers), unknown)
 
 
-def _quoted(title: str) -> str:
-    """An AE title may have spaces inside, and never a backslash (PS3.5 6.2)."""
-    return title.replace(" ", "\\")
+def _titles(titles: Iterable[str]) -> str:
+    """AE titles as they are stored: they may have spaces inside, and never a backslash (PS3.5 6.2)."""
+    return " ".join(sorted({title_of(one).replace(" ", "\\") for one in titles}))
+
+
+def _known_titles(stored: str) -> tuple[str, ...]:
+    return tuple(one.replace("\\", " ") for one in stored.split())
 
 
 def revision(index: Index) -> int:

@@ -37,6 +37,13 @@ class Outcome(StrEnum):
     DROPPED = "dropped"
 
 
+class Direction(StrEnum):
+    """Who has asked for an association: the other node, or this archive."""
+
+    IN = "in"
+    OUT = "out"
+
+
 @dataclass(frozen=True, slots=True)
 class Proposed:
     """One presentation context: what was proposed, the result (PS3.8 table 9-18), and the transfer syntax that was taken."""
@@ -75,6 +82,7 @@ class Entry:
     asks: bool = False
     rights: Rights = EVERY_RIGHT
     untold: int = 1
+    direction: Direction = Direction.IN
     pk: int = 0
     sequence: int = 0
 
@@ -88,6 +96,7 @@ class Wanted:
     outcome: Outcome | None = None
     since: float | None = None
     until: float | None = None
+    direction: Direction | None = None
 
 
 def write(index: Index, entries: Sequence[Entry]) -> None:
@@ -121,6 +130,7 @@ def _values(one: Entry, sequence: int) -> dict[str, Any]:
     return {
         "id": one.id,
         "outcome": one.outcome.value,
+        "direction": one.direction.value,
         "address": one.address,
         "calling_ae": one.calling_ae,
         "called_ae": one.called_ae,
@@ -179,6 +189,8 @@ def _conditions(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
         yield table.address.startswith(wanted.address, autoescape=True)
     if wanted.outcome is not None:
         yield table.outcome == wanted.outcome.value
+    if wanted.direction is not None:
+        yield table.direction == wanted.direction.value
     if wanted.since is not None:
         yield table.last_at >= round(wanted.since * 1e6)
     if wanted.until is not None:
@@ -238,6 +250,7 @@ def _entry(row: Row[Any]) -> Entry:
         row.last_at / 1e6,
         row.seconds,
         row.times,
+        direction=Direction(row.direction),
         pk=row.pk,
         sequence=row.sequence,
     )

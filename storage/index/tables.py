@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from storage.attributes import Attribute, indexed_at
-from storage.index import columns, deletion_tables  # noqa: F401 - registers its tables
+from storage.index import columns, deletion_tables, transfer_tables  # noqa: F401 - registers their tables
 from storage.index.columns import Key, Plain, partition_column, primary_key, text_column, uid_columns
 from storage.matching.keys import WHOLE
 from storage.types import Level
@@ -397,7 +397,7 @@ performed_step_schedule = Table(
     Index("ix_performed_step_schedule_entry", "entry"),
 )
 
-# Nodes that may call us and that we call. `rights` and `addresses` are words; `quirks` is JSON.
+# Nodes that may call us and that we call. `rights`, `addresses` and `destinations` are words; `quirks` is JSON.
 ae_title = Table(
     "ae_title",
     metadata,
@@ -405,7 +405,7 @@ ae_title = Table(
     Column("host", Plain, nullable=False),
     Column("port", Integer, nullable=False),
     Column("description", Text, nullable=False),
-    *(text_column(name) for name in ("rights", "addresses", "syntaxes")),
+    *(text_column(name) for name in ("rights", "addresses", "syntaxes", "destinations")),
     Column("quirks", LargeBinary, nullable=False),
     Column("tls", Boolean, nullable=False),
     Column("tls_certificate", Text, nullable=False),
@@ -438,7 +438,7 @@ association = Table(
     "association",
     metadata,
     primary_key(),
-    *(text_column(name) for name in ("id", "calling_ae", "called_ae", "address", "outcome", "how")),
+    *(text_column(name) for name in ("id", "calling_ae", "called_ae", "address", "outcome", "how", "direction")),
     Column("reason", Text, nullable=False),
     *(Column(name, LargeBinary, nullable=False) for name in ("contexts", "operations")),
     *(
