@@ -92,8 +92,12 @@ class Verdict:
     own_ae: str = ""
 
 
-def judge(policy: Policy, calling: str, called: str, address: str) -> Verdict:
-    """Whether `calling` at `address` may have an association with us as `called` (PS3.8 table 9-21)."""
+def judge(policy: Policy, calling: str, called: str, address: str, certificate: str | None = None) -> Verdict:
+    """Whether `calling` at `address` may have an association with us as `called` (PS3.8 table 9-21).
+
+    `certificate` is the fingerprint of what it has shown, empty where it calls over TLS and shows none, and None where it
+    calls without TLS.
+    """
     own = policy.own.get(called)
     if own is None and not policy.any_called_ae:
         return Verdict(reject=CALLED_AE_NOT_RECOGNIZED, reason=_wrong_called(called, policy.own))
@@ -104,12 +108,12 @@ def judge(policy: Policy, calling: str, called: str, address: str) -> Verdict:
         text = f"{called} takes calls from {', '.join(own.callers)} alone: add {calling} to its callers, or have it call another"
         return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text)
     node = policy.nodes.get(calling)
-    if node is not None and _allowed(address, node.addresses):
+    if node is not None and _allowed(address, node.addresses) and _proven(node, certificate):
         return Verdict(node.rights, quirks=node.quirks)
     if (calling, address) in policy.once:
         return Verdict(once=True)
     if node is not None:
-        return _elsewhere(node, address)
+        return _elsewhere(node, address) if not _allowed(address, node.addresses) else _unproven(node, certificate)
     return _unknown(_unknown_callers(policy, own), calling, address)
 
 
@@ -134,6 +138,27 @@ def _elsewhere(node: AeTitle, address: str) -> Verdict:
         " 'wants to connect' in /admin/ or with pacs ae allow, or give the other device a title of its own"
     )
     return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text, asks=True)
+
+
+def _proven(node: AeTitle, certificate: str | None) -> bool:
+    """Whether it calls over TLS, and shows one of its certificates, as far as it must."""
+    if node.certificates:
+        return bool(certificate) and certificate in node.certificates
+    return certificate is not None or not node.tls_only
+
+
+def _unproven(node: AeTitle, certificate: str | None) -> Verdict:
+    title = node.title
+    if certificate is None:
+        text = f"{title} may call over TLS alone: turn TLS on there and call the TLS port, or allow it without (pacs ae add {_word(title)} --any-transport)"
+    elif not certificate:
+        text = f"{title} must show its certificate and shows none: give it to the device, or let {title} call without (pacs ae add {_word(title)} --certificate any)"
+    else:
+        text = (
+            f"{title} shows another certificate than is kept for it (SHA-256 {certificate}): if it was renewed, accept it under"
+            " 'wants to connect' in /admin/ or with pacs ae allow; if not, somebody else uses this title"
+        )
+    return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text, asks=bool(certificate))
 
 
 def _wrong_called(called: str, own: Iterable[str]) -> str:
@@ -195,16 +220,16 @@ class Registry:
         self._looked = float("-inf")
         self._looking = threading.Lock()
 
-    def judge(self, calling: str, called: str, address: str) -> Verdict:
+    def judge(self, calling: str, called: str, address: str, certificate: str | None = None) -> Verdict:
         """Whether `calling` at `address` may have an association with us as `called`, by what is registered now."""
-        verdict = judge(self._current(FRESH_SECONDS), calling, called, address)
+        verdict = judge(self._current(FRESH_SECONDS), calling, called, address, certificate)
         if verdict.reject:
-            verdict = judge(self._current(_REFUSING_SECONDS), calling, called, address)
+            verdict = judge(self._current(_REFUSING_SECONDS), calling, called, address, certificate)
         if verdict.once:
-            verdict = self._once(calling, called, address)
+            verdict = self._once(calling, called, address, certificate)
         return replace(verdict, own_ae=called if called in self._policy.own else "")
 
-    def _once(self, calling: str, called: str, address: str) -> Verdict:
+    def _once(self, calling: str, called: str, address: str, certificate: str | None) -> Verdict:
         try:
             rights = take_once(self._index, calling, address)
         except (LightboxError, Rerun) as error:
@@ -214,7 +239,7 @@ class Registry:
             return Verdict(rights)
         # Another association was faster.
         left = self._policy.once - {(calling, address)}
-        return judge(replace(self._policy, once=left), calling, called, address)
+        return judge(replace(self._policy, once=left), calling, called, address, certificate)
 
     def _current(self, seconds: float) -> Policy:
         """The policy, looked at again when it is older than `seconds`; by one thread, while others take what there is."""

@@ -95,7 +95,9 @@ DIMSE over TLS on a port of its own (`PACS_DIMSE_TLS_PORT`; 2762 is registered),
 
 TLS 1.3 is taken where both speak it; there is no renegotiation, compression or session ticket, and certificates need RSA keys of 2048
 bits or elliptic ones, and SHA-256. Client certificates are required, or optional by setting, and must come from an authority, or
-be one of the certificates, in `PACS_DIMSE_TLS_CA`. Certificate revocation is not checked.
+be one of the certificates, in `PACS_DIMSE_TLS_CA`. A calling AE title can be bound to TLS (`pacs ae add … --tls-only`) and to
+certificates of its own (`--certificate`, by their SHA-256): with another one, or none, its association is rejected as of a calling AE
+title that is not recognized, and the administrator is asked. Certificate revocation is not checked.
 
 There is no TLS for HTTP, no authentication of users, and no audit trail (PS3.15 A.5). Both services listen on loopback only unless the administrator says that the network itself lets only the right
 people in; a proxy can add TLS and authentication to HTTP. On loopback, requests whose Host is not this machine's are

@@ -47,7 +47,7 @@ def _problem(answer: Any) -> dict[str, Any]:
 
 
 def test_a_node_is_added_changed_listed_and_removed(web: TestClient, archive: Archive) -> None:
-    node = {"title": "CT1", **PLACE, "rights": list(Right), "addresses": [], "transfer_syntaxes": [], "quirks": {"character_set": ""}, "tls": False, "tls_certificate": "", "destinations": []}
+    node = {"title": "CT1", **PLACE, "rights": list(Right), "addresses": [], "transfer_syntaxes": [], "quirks": {"character_set": ""}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": []}
     assert web.get("/api/aes").json() == []
     added = web.put("/api/aes/CT1", json=PLACE)
     assert (added.status_code, added.json()) == (200, node)
@@ -100,6 +100,7 @@ def test_options_say_what_there_is_and_where_it_is_described(web: TestClient, pa
         ("PUT", "/api/aes/CT1", {**PLACE, "quirks": {"issuer": "X"}}, 400, "quirks.issuer:"),
         ("PUT", "/api/aes/CT1", {**PLACE, "ssl": True}, 400, "ssl:"),
         ("PUT", "/api/aes/CT1", {**PLACE, "tls": True, "tls_certificate": "none"}, 400, "in PEM form"),
+        ("PUT", "/api/aes/CT1", {**PLACE, "certificates": ["none"]}, 400, "SHA-256 fingerprint of 64"),
         ("PUT", "/api/aes/CT1", [], 400, "the body:"),
         ("PATCH", "/api/aes/CT1", {}, 405, "PATCH"),
         ("POST", "/api/aes", {}, 405, "POST"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pacs.ae_titles import Policy, Registry, judge
 from pacs.upper_layer import CALLED_AE_NOT_RECOGNIZED, CALLING_AE_NOT_RECOGNIZED, Reject
@@ -24,6 +28,7 @@ from storage.index.ae import (
     add_own_ae,
     address_of,
     ae_title_of,
+    fingerprint_of,
     own_aes,
     remove_own_ae,
     rights_of,
@@ -43,8 +48,12 @@ from storage.index.callers import (
     take_once,
     tidy,
 )
+from tests.support.certificates import Authority
 
 CT = AeTitle("CT1", "10.0.0.5", 104, rights=frozenset({Right.ECHO, Right.STORE}), addresses=("10.0.0.5", "10.1.0.0/16"))
+SHOWN, OTHER = "a1" * 32, "b2" * 32
+TIED = AeTitle("TIED", "", 0, certificates=(SHOWN, "c3" * 32))
+TLS = AeTitle("TLS1", "", 0, addresses=("10.0.0.5",), tls_only=True)
 WS = AeTitle("WS1", "", 0)
 V6 = AeTitle("V6", "", 0, addresses=("2001:db8::/32",))
 OWN = {
@@ -54,7 +63,7 @@ OWN = {
     "CLOSED": OwnAe("CLOSED", unknown_callers=UnknownCallers.REFUSE),
 }
 POLICY = Policy(
-    nodes={one.title: one for one in (CT, WS, V6)},
+    nodes={one.title: one for one in (CT, WS, V6, TIED, TLS)},
     own=OWN,
     blocked=frozenset({("BAD", "10.0.0.9"), ("WORSE", ""), ("", "10.6.6.6")}),
     once=frozenset({("GUEST", "10.0.0.7")}),
@@ -103,6 +112,61 @@ def test_verdicts(policy: Policy, calling: str, called: str, address: str, rejec
     assert verdict.reject == reject
     assert says in verdict.reason
     assert bool(verdict.reason) == (reject is not None)
+
+
+@pytest.mark.parametrize(
+    ("calling", "address", "certificate", "says", "asks"),
+    [
+        ("TIED", "10.0.0.5", SHOWN, "", False),
+        ("TIED", "10.9.9.9", "c3" * 32, "", False),
+        ("TIED", "10.0.0.5", OTHER, f"shows another certificate than is kept for it (SHA-256 {OTHER})", True),
+        ("TIED", "10.0.0.5", "", "must show its certificate and shows none", False),
+        ("TIED", "10.0.0.5", None, "TIED may call over TLS alone", False),
+        ("TLS1", "10.0.0.5", None, "TLS1 may call over TLS alone", False),
+        ("TLS1", "10.0.0.5", "", "", False),
+        ("TLS1", "10.0.0.5", SHOWN, "", False),
+        ("TLS1", "10.0.0.6", None, "may call from 10.0.0.5, and calls from 10.0.0.6", True),
+        ("CT1", "10.0.0.5", OTHER, "", False),
+        ("NEW", "10.0.0.5", SHOWN, "unknown calling AE title", True),
+    ],
+)
+def test_titles_tied_to_tls(calling: str, address: str, certificate: str | None, says: str, asks: bool) -> None:
+    verdict = judge(POLICY, calling, "LIGHTBOX", address, certificate)
+    assert (verdict.reject is not None, verdict.asks) == (bool(says), asks)
+    assert says in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        SHOWN,
+        SHOWN.upper(),
+        ":".join([SHOWN[:2].upper()] * 32),
+        f"sha256 Fingerprint={':'.join([SHOWN[:2].upper()] * 32)}\n",
+    ],
+)
+def test_fingerprints_as_tools_print_them(index: Index, given: str) -> None:
+    add_ae_title(index, AeTitle("CT1", "", 0, certificates=(given, SHOWN)))
+    known = ae_title_of(index, "CT1")
+    assert known is not None
+    assert known.certificates == (SHOWN,)
+
+
+def test_certificates_are_kept_as_fingerprints(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own = authority.sign("ct").pem
+    known = hashlib.sha256(x509.load_pem_x509_certificate(own.encode()).public_bytes(Encoding.DER)).hexdigest()
+    assert fingerprint_of(own) == known
+    assert fingerprint_of(f"subject=CT1\n{own}{authority.file.read_text()}") == known
+
+
+NO_PEM = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("given", ["", "abc", SHOWN[:-1], SHOWN + "0", "g" * 64, NO_PEM, NO_PEM + "-----BEGIN PRIVATE KEY-----"])
+def test_what_is_no_certificate_is_refused(index: Index, given: str) -> None:
+    with pytest.raises(BadRequest, match="certificate"):
+        add_ae_title(index, AeTitle("CT1", "", 0, certificates=(given,)))
 
 
 @pytest.mark.parametrize(
@@ -202,9 +266,12 @@ def registry(index: Index, what: UnknownCallers = UnknownCallers.ASK) -> Registr
     return Registry(index, "LIGHTBOX", unknown_callers=what)
 
 
-def asked(index: Index, calling: str = "NEW", address: str = "10.0.0.7", times: int = 1, at: float | None = None) -> Caller:
+def asked(
+    index: Index, calling: str = "NEW", address: str = "10.0.0.7", times: int = 1, at: float | None = None, certificate: str = ""
+) -> Caller:
     """Somebody that wants to connect."""
-    one = Asking(calling, address, "LIGHTBOX", frozenset({Right.ECHO, Right.STORE}), "unknown", times, at or time.time())
+    rights = frozenset({Right.ECHO, Right.STORE})
+    one = Asking(calling, address, "LIGHTBOX", rights, "unknown", times, at or time.time(), certificate)
     with index.database.write() as connection:
         remember(connection, [one], sqlite=index.database.sqlite)
     return caller_named(index, calling, address)
@@ -234,6 +301,28 @@ def test_a_known_node_is_let_in_from_a_further_address_with_further_rights(index
     assert allow(index, asked(index), anywhere=True).addresses == ()
     # From anywhere it stays.
     assert allow(index, asked(index)).addresses == ()
+
+
+def test_who_is_let_in_with_its_certificate_must_show_it(index: Index) -> None:
+    assert allow(index, asked(index, certificate=SHOWN)).certificates == ()
+    assert allow(index, asked(index, certificate=SHOWN), tied=True).certificates == (SHOWN,)
+    one = registry(index, UnknownCallers.ACCEPT)
+    assert not one.judge("NEW", "LIGHTBOX", "10.0.0.7", SHOWN).reject
+    assert one.judge("NEW", "LIGHTBOX", "10.0.0.7", OTHER).asks
+    assert one.judge("NEW", "LIGHTBOX", "10.0.0.7").reject
+
+
+def test_a_renewed_certificate_is_accepted_by_letting_it_in(index: Index) -> None:
+    add_ae_title(index, replace(TIED, title="NEW"))
+    assert allow(index, asked(index, certificate=OTHER)).certificates == (*TIED.certificates, OTHER)
+    # From another address without TLS: that is no proof, and nothing is added.
+    assert allow(index, asked(index)).certificates == (*TIED.certificates, OTHER)
+
+
+def test_nobody_is_tied_to_a_certificate_that_it_has_not_shown(index: Index) -> None:
+    with pytest.raises(BadRequest, match="has shown no certificate"):
+        allow(index, asked(index), tied=True)
+    assert caller_named(index, "NEW").state is State.ASKS
 
 
 def test_once_is_once_for_all_processes(index: Index) -> None:

@@ -21,9 +21,10 @@ from pacs.scp.server import DimseServer
 from pacs.scp.settings import DimseSettings
 from storage.archive import Archive
 from storage.index import open_index
-from storage.index.ae import Right
+from storage.index.ae import Right, fingerprint_of
 from storage.index.associations import Entry, Outcome, write
 from tests.support import made
+from tests.support.certificates import Authority
 from tests.support.secure import Papers, secured
 
 RUNNER = CliRunner()
@@ -233,7 +234,7 @@ def test_ae_titles(pacs: Pacs) -> None:
     ]
     pacs("ae", "remove", "CT1")
     node = {"title": "WS", "host": "10.0.0.7", "port": 11112, "description": "", "rights": list(Right)}
-    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": ""}, "tls": False, "tls_certificate": "", "destinations": []}]
+    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": ""}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": []}]
     assert (
         pacs("ae", "remove", "CT1", status=1)
         == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"
@@ -269,6 +270,26 @@ def test_our_own_titles(pacs: Pacs) -> None:
     assert "one of accept, ask, refuse" in pacs("ae", "own-add", "X", "--unknown-callers", "maybe", status=1)
     pacs("ae", "own-remove", "RESEARCH")
     assert "was not added" in pacs("ae", "own-remove", "RESEARCH", status=1)
+
+
+def test_titles_tied_to_tls(pacs: Pacs, tmp_path: Path) -> None:
+    pacs("ae", "add", "CT1", "--tls-only")
+    assert pacs("ae", "list") == "CT1               only calls  all, over TLS\n"
+    pair = Authority(tmp_path).sign("ct")
+    pacs("ae", "add", "CT1", "--any-transport", "--certificate", str(pair.certificate), "--certificate", "A1" * 32)
+    assert pacs("ae", "list") == "CT1               only calls  all, with its certificate\n"
+    (node,) = pacs.json("ae", "list")  # type: ignore[misc]
+    assert node["certificates"] == [fingerprint_of(pair.pem), "a1" * 32]  # type: ignore[has-type]
+    assert "holds a private key" in pacs("ae", "add", "CT1", "--certificate", str(pair.key), status=1)
+    pacs("ae", "add", "CT1", "--certificate", "any")
+    assert pacs("ae", "list") == "CT1               only calls  all\n"
+    index = open_index(f"sqlite:///{pacs.folder / 'index.sqlite'}")
+    for number, shown in enumerate(("", "b2" * 32)):
+        write(index, [Entry(f"a{number}", Outcome.REFUSED, f"10.0.0.{number}", "NEW", "LIGHTBOX", "unknown", asks=True, certificate=shown)])
+    index.close()
+    assert "has shown no certificate" in pacs("ae", "allow", "NEW", "--address", "10.0.0.0", "--tied", status=1)
+    assert "leave out --anywhere and --tied" in pacs("ae", "allow", "NEW", "--once", "--tied", status=1)
+    assert pacs("ae", "allow", "NEW", "--address", "10.0.0.1", "--tied") == "NEW may all from 10.0.0.1, with its certificate alone\n"
 
 
 def test_callers_and_the_log(pacs: Pacs) -> None:

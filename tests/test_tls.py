@@ -21,6 +21,8 @@ from structlog.testing import capture_logs
 from pacs.scp.server import listening_socket
 from pacs.tls import Profile, TlsSettings, server_context
 from storage.archive import Archive
+from storage.index.ae import AeTitle, add_ae_title, fingerprint_of
+from storage.index.callers import allow, callers
 from tests.support import dimse_peer as peer
 from tests.support.certificates import Pair
 from tests.support.dimse_peer import Peer
@@ -135,6 +137,27 @@ def test_wrong_client_certificates(
     if pair:
         refused = dcmtk("echoscu", server.tls, papers, pair=pair)
         assert refused.returncode != 0
+
+
+def test_a_title_is_tied_to_its_certificate(archive: Archive, papers: Papers, server: Secure) -> None:
+    """DCMTK with its certificate, with another one of the same authority, and without TLS; then the other is accepted."""
+    add_ae_title(archive.index, AeTitle("ECHOSCU", "", 0, certificates=(papers.client.pem,)))
+    assert dcmtk("echoscu", server.tls, papers).returncode == 0
+    other = papers.authority.sign("renewed")
+    assert dcmtk("echoscu", server.tls, papers, pair=other).returncode != 0
+    wait_until(lambda: [one.certificate for one in callers(archive.index)] == [fingerprint_of(other.pem)])
+    (asking,) = callers(archive.index)
+    assert f"another certificate than is kept for it (SHA-256 {asking.certificate})" in asking.reason
+    with Peer(server.plain) as plain:
+        plain.send(peer.associate(calling="ECHOSCU"))
+        assert plain.pdu()[0] == 3
+    server.logged(
+        "ECHOSCU may call over TLS alone: turn TLS on there and call the TLS port, or allow it without (pacs ae add ECHOSCU --any-transport)"
+    )
+    allow(archive.index, asking)
+    time.sleep(0.15)  # before a refusal the registry is looked at again, when what is known is so old
+    for pair in (papers.client, other):
+        assert dcmtk("echoscu", server.tls, papers, pair=pair).returncode == 0
 
 
 def test_a_client_that_does_not_trust_us(papers: Papers, server: Secure) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pacs.admin.api import Asked, Operation
 from pacs.admin.entities import Node, RightName, node_of, sorted_rights
 from pacs.ae_titles import blockable
-from storage.errors import NotFound
+from storage.errors import BadRequest, NotFound
 from storage.index import Index
 from storage.index import callers as registry
 from storage.index.ae import Right
@@ -33,6 +33,7 @@ class Wanting(BaseModel):
     first_at: datetime
     last_at: datetime
     until: Annotated[datetime | None, Field(description="Until when it may have one association.")]
+    certificate: Annotated[str, Field(description="SHA-256 of the certificate that it has shown; empty: none.")]
 
 
 class CallerFilter(BaseModel):
@@ -50,6 +51,7 @@ class Allowing(BaseModel):
 
     rights: Annotated[list[RightName] | None, Field(description="null: those that what it asked for needs.")] = None
     anywhere: Annotated[bool, Field(description="From any address, not only the one it called from.")] = False
+    tied: Annotated[bool, Field(description="With the certificate that it has shown, and no other.")] = False
 
 
 class Blocking(BaseModel):
@@ -68,9 +70,12 @@ def operations(index: Index) -> tuple[Operation, ...]:
         return [_wanting(one) for one in registry.callers(index, asked.query.state)]
 
     def allow(asked: Asked) -> Node:
-        return node_of(registry.allow(index, _caller(index, asked), _rights(asked), anywhere=asked.body.anywhere))
+        body = asked.body
+        return node_of(registry.allow(index, _caller(index, asked), _rights(asked), anywhere=body.anywhere, tied=body.tied))
 
     def allow_once(asked: Asked) -> Wanting:
+        if asked.body.anywhere or asked.body.tied:
+            raise BadRequest("once is from the address that it called from: leave out anywhere and tied")
         one = _caller(index, asked)
         registry.allow_once(index, one, _rights(asked))
         return _wanting(registry.caller_of(index, one.id))
@@ -123,4 +128,5 @@ def _wanting(one: Caller) -> Wanting:
         first_at=one.first_at,
         last_at=one.last_at,
         until=one.until,
+        certificate=one.certificate,
     )

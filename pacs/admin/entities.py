@@ -75,6 +75,11 @@ class Place(BaseModel):
         Field(max_length=100_000, description="PEM: the only certificate that it may show, or that of its authority; none: one that the settings trust."),
     ] = ""
     destinations: Annotated[Words, Field(description="AE titles of nodes to which what it sends here is sent on.")] = []
+    tls_only: Annotated[bool, Field(description="Whether it may call over TLS alone.")] = False
+    certificates: Annotated[
+        list[Annotated[str, Field(max_length=20_000)]],
+        Field(max_length=16, description="With which it may call, as SHA-256 fingerprints or PEM; none: any that TLS accepts."),
+    ] = []
 
 
 class Node(BaseModel):
@@ -91,6 +96,8 @@ class Node(BaseModel):
     tls: bool
     tls_certificate: str
     destinations: list[str]
+    tls_only: bool
+    certificates: Annotated[list[str], Field(description="SHA-256 of their DER form.")]
 
 
 class OwnTitle(BaseModel):
@@ -201,6 +208,8 @@ def node_of(one: AeTitle) -> Node:
         tls=one.tls,
         tls_certificate=one.tls_certificate,
         destinations=list(one.destinations),
+        tls_only=one.tls_only,
+        certificates=list(one.certificates),
     )
 
 
@@ -217,6 +226,8 @@ def _entity(title: str, body: Place) -> AeTitle:
         tls=body.tls,
         tls_certificate=body.tls_certificate,
         destinations=tuple(body.destinations),
+        tls_only=body.tls_only,
+        certificates=tuple(body.certificates),
     )
 
 

@@ -47,6 +47,9 @@ def allow_caller(
         str, typer.Option(help="What it may do, separated by commas; what it has asked for where none is given.")
     ] = "",
     anywhere: Annotated[bool, typer.Option("--anywhere", help="From any address, not only the one it called from.")] = False,
+    tied: Annotated[
+        bool, typer.Option("--tied", help="With the TLS certificate that it has shown, and no other.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="For one association, within the next hour.")] = False,
 ) -> None:
     """Let in who wants to connect: as a node from now on, or once."""
@@ -55,8 +58,8 @@ def allow_caller(
     from storage.index.callers import allow, allow_once, caller_named
 
     given = rights_of(rights.replace(",", " ").split()) if rights else None
-    if once and anywhere:
-        raise BadRequest("once is from the address that it called from: leave out --anywhere")
+    if once and (anywhere or tied):
+        raise BadRequest("once is from the address that it called from: leave out --anywhere and --tied")
     with compose.opened(begin(), migrate=True) as found:
         index = found.archive.index
         one = caller_named(index, title, address)
@@ -64,8 +67,9 @@ def allow_caller(
             allow_once(index, one, given)
             say(f"{title} at {one.address} may have one association within the next hour")
             return
-        node = allow(index, one, given, anywhere=anywhere)
-    say(f"{title} may {words_of(node.rights)} from {', '.join(node.addresses) or 'anywhere'}")
+        node = allow(index, one, given, anywhere=anywhere, tied=tied)
+    proof = ", with its certificate alone" if node.certificates else ""
+    say(f"{title} may {words_of(node.rights)} from {', '.join(node.addresses) or 'anywhere'}{proof}")
 
 
 def block_caller(

@@ -46,6 +46,7 @@ def list_(as_json: AsJson = False) -> None:
     for entity in entities:
         where = f"{entity.host}:{entity.port}{' with TLS' if entity.tls else ''}" if entity.port else "only calls"
         what = [words_of(entity.rights) or "nothing", *(f"from {one}" for one in entity.addresses)]
+        what += ["with its certificate"] if entity.certificates else ["over TLS"] if entity.tls_only else []
         say(f"{entity.title:16}  {where}  {', '.join(what)}  {escaped(entity.description)}".rstrip())
     if not entities:
         say("No nodes yet: pacs ae add TITLE HOST PORT")
@@ -80,6 +81,13 @@ def add(
     send_on: Annotated[
         list[str] | None, typer.Option(help="AE title of a node to which what it sends here is sent on; or none, as for a new node.")
     ] = None,
+    tls_only: Annotated[
+        bool | None, typer.Option("--tls-only/--any-transport", help="Whether it may call over TLS alone.")
+    ] = None,
+    certificate: Annotated[
+        list[str] | None,
+        typer.Option(help="With which it may call over TLS, and with no other: a PEM file or a SHA-256 fingerprint; or any."),
+    ] = None,
 ) -> None:
     """Add a node, or change of the one of this title what is given."""
     from pacs import compose
@@ -91,6 +99,7 @@ def add(
     given |= {"quirks": None if character_set is None else Quirks("" if character_set == "-" else character_set)}
     given |= {"tls": tls, "tls_certificate": None if tls_certificate is None else _pem(tls_certificate)}
     given |= {"destinations": _several(send_on, "none")}
+    given |= {"tls_only": tls_only, "certificates": _certificates(certificate)}
     if host or port:
         given |= {"host": host, "port": port}
     with compose.opened(begin(), migrate=True) as found:
@@ -149,6 +158,12 @@ def _pem(file: Path) -> str:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a PEM file"
         raise BadRequest(f"the certificate {file} cannot be read: {reason}") from error
+
+
+def _certificates(given: list[str] | None) -> tuple[str, ...] | None:
+    """Each as a fingerprint or as what is in its file; `add_ae_title` makes fingerprints of both."""
+    found = _several(given)
+    return found and tuple(_pem(Path(one)) if Path(one).is_file() else one for one in found)
 
 
 def _split(words: str) -> list[str]:

@@ -111,10 +111,13 @@ class Journal:
         asks: bool = False,
         rights: Rights = EVERY_RIGHT,
         direction: Direction = Direction.IN,
+        certificate: str = "",
     ) -> bool:
-        """A request for an association was rejected. `asks`: an administrator may let it in, with `rights`."""
+        """A request for an association was rejected. `asks`: an administrator may let it in, with `rights`; `certificate` is
+        the fingerprint of what it has shown."""
         entry = Entry(self._id(), Outcome.REFUSED, address, calling_ae, called_ae, reason, contexts=contexts)
         entry.asks, entry.rights, entry.direction = asks, rights, direction
+        entry.certificate = certificate
         return self._grouped(entry)
 
     def accepted(
@@ -185,7 +188,9 @@ class Journal:
 
     def _key(self, entry: Entry) -> _Key:
         """What makes it a row of its own; where there are too many, it loses what tells it apart."""
-        told = (entry.direction, entry.outcome, entry.address, entry.calling_ae, entry.called_ae, entry.how, entry.reason)
+        told = (
+            entry.direction, entry.outcome, entry.address, entry.calling_ae, entry.called_ae, entry.how, entry.reason, entry.certificate
+        )  # fmt: skip
         if told in self._groups or self._distinct(entry.address):
             return told
         entry.calling_ae = entry.called_ae = entry.how = ""

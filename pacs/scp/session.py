@@ -157,7 +157,9 @@ class _Session:
             return Verdict(reject=why, reason=reasons.REJECTIONS[why])
         if self._who.refused:
             return Verdict(reject=IDENTITY_NOT_ACCEPTED, reason=self._who.refused)
-        return self._provider.registry.judge(request.calling_ae, request.called_ae, self._address)
+        agreed = self._transport.secrecy
+        shown = None if agreed is None else agreed.fingerprint
+        return self._provider.registry.judge(request.calling_ae, request.called_ae, self._address, shown)
 
     def _may(self, kind: Kind) -> bool:
         return RIGHT_OF[kind] in self._rights
@@ -168,6 +170,7 @@ class _Session:
         word = REJECTED[verdict.reject]
         self._provider.observer.association_rejected(word)
         peer = Peer(request.calling_ae, request.called_ae, self._address)
+        agreed = self._transport.secrecy
         first = self._provider.journal.refused(
             self._address,
             verdict.reason,
@@ -176,6 +179,7 @@ class _Session:
             contexts=tuple(Proposed(one.abstract_syntax, one.transfer_syntaxes, -1) for one in request.contexts),
             asks=verdict.asks,
             rights=frozenset(RIGHT_OF[kind] for kind in reasons.kinds_of(request)),
+            certificate=agreed.fingerprint if agreed else "",
         )
         tell = _log.warning if first else _log.debug
         tell("association.rejected", reason=word, text=verdict.reason, **_named(peer))

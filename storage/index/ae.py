@@ -6,8 +6,10 @@ know whether it is still true.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
@@ -27,6 +29,8 @@ from storage.index.tables import ae_title, counter, own_ae
 _TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")
 _UID = re.compile(r"[0-9.]{1,64}")
 _PEM = re.compile("-----BEGIN CERTIFICATE-----.+-----END CERTIFICATE-----", re.DOTALL)
+_END: Final = "-----END CERTIFICATE-----"
+_SHA_256 = re.compile("[0-9a-f]{64}")
 _PRIVATE: Final = "PRIVATE KEY-----"
 _COUNTER: Final = "ae title"
 _ALL: Final = "all"
@@ -87,8 +91,10 @@ class AeTitle:
 
     Without host and port it only calls us. `addresses` are addresses or networks (CIDR) from which it may call, any where
     there are none. `syntaxes` are the transfer syntaxes that it likes best to be sent, the best first. `tls`: it is called
-    over TLS, and must show `tls_certificate` (PEM), or one that that has signed; where there is none, one that the settings trust. `destinations`
-    are the nodes to which what it sends here is sent on.
+    over TLS, and must show `tls_certificate` (PEM), or one that that has signed; where there is none, one that the settings trust.
+    `tls_only`: it may call over TLS alone. `certificates` are those with which it may call, by the SHA-256 of their DER form in
+    hexadecimal (`fingerprint_of`); where there are any, it must show one of them. Both are about who calls under this title.
+    `destinations` are the nodes to which what it sends here is sent on.
     """
 
     title: str
@@ -102,6 +108,8 @@ class AeTitle:
     tls: bool = False
     tls_certificate: str = ""
     destinations: tuple[str, ...] = ()
+    tls_only: bool = False
+    certificates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +183,31 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
         "tls": entity.tls,
         "tls_certificate": entity.tls_certificate,
         "destinations": _titles(entity.destinations),
+        "tls_only": entity.tls_only,
+        "certificates": " ".join(dict.fromkeys(fingerprint_of(one) for one in entity.certificates)),
     }
+
+
+def fingerprint_of(text: str) -> str:
+    """The fingerprint of a certificate as it is kept, from the certificate in PEM form or from its SHA-256 as tools print it.
+
+    Raises BadRequest.
+    """
+    if _PRIVATE in text:
+        raise BadRequest("give the certificate alone: the file holds a private key")
+    found = _PEM.search(text)
+    if found:
+        # Of a chain the first is the holder's own.
+        one = found.group().partition(_END)[0] + _END
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=one)
+            return hashlib.sha256(ssl.PEM_cert_to_DER_cert(one)).hexdigest()
+        except (ssl.SSLError, ValueError):
+            raise BadRequest("the certificate cannot be read: give it in PEM form") from None
+    digits = text.rpartition("=")[2].replace(":", "").strip().lower()
+    if not _SHA_256.fullmatch(digits):
+        raise BadRequest("give a certificate in PEM form, or its SHA-256 fingerprint of 64 hexadecimal digits")
+    return digits
 
 
 def network_of(text: str) -> str:
@@ -238,6 +270,8 @@ def _node(row: Row[Any]) -> AeTitle:
         row.tls,
         row.tls_certificate,
         _known_titles(row.destinations),
+        tls_only=row.tls_only,
+        certificates=tuple(row.certificates.split()),
     )
 
 

@@ -78,9 +78,11 @@ class Entry:
     last_at: float = 0.0
     seconds: float | None = None
     times: int = 1
-    # Whether it can be let in, and the rights that what it proposed needs; `untold` of its times are not written yet.
+    # Whether it can be let in, the rights that what it proposed needs, and the fingerprint of the certificate that it has
+    # shown; `untold` of its times are not written yet.
     asks: bool = False
     rights: Rights = EVERY_RIGHT
+    certificate: str = ""
     untold: int = 1
     direction: Direction = Direction.IN
     pk: int = 0
@@ -122,7 +124,7 @@ def _numbers(connection: Connection, number: int) -> int:
 
 def _asking(one: Entry) -> Asking:
     last = one.last_at or one.at
-    return Asking(one.calling_ae, one.address, one.called_ae, one.rights, one.reason, one.untold, last)
+    return Asking(one.calling_ae, one.address, one.called_ae, one.rights, one.reason, one.untold, last, one.certificate)
 
 
 def _values(one: Entry, sequence: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from storage.errors import NotFound
+from storage.errors import BadRequest, NotFound
 from storage.index import Index
 from storage.index.ae import AeTitle, Rights, changed, known_rights, node_in, put_node, words_of
 from storage.index.rows import moment
@@ -50,6 +50,8 @@ class Caller:
     last_at: datetime
     # Until when it may come once.
     until: datetime | None
+    # The fingerprint of the certificate that it has shown; empty where there was none.
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Asking:
     reason: str
     times: int
     last_at: float
+    certificate: str = ""
 
 
 def remember(connection: Connection, asking: Iterable[Asking], *, sqlite: bool) -> None:
@@ -71,6 +74,7 @@ def remember(connection: Connection, asking: Iterable[Asking], *, sqlite: bool) 
     for one in sorted(asking, key=lambda one: (one.calling_ae, one.address)):
         at = round(one.last_at * 1e6)
         told = {"called_ae": one.called_ae, "rights": words_of(one.rights), "reason": one.reason, "last_at": at}
+        told["certificate"] = one.certificate
         key = {"calling_ae": one.calling_ae, "address": one.address}
         values = {**key, **told, "state": State.ASKS.value, "times": one.times, "first_at": at, "until": 0}
         statement = insert(caller).values(values)
@@ -103,21 +107,29 @@ def caller_named(index: Index, calling_ae: str, address: str = "") -> Caller:
         return _found(connection, and_(same, caller.c.address == address) if address else same)
 
 
-def allow(index: Index, one: Caller, rights: Rights | None = None, *, anywhere: bool = False) -> AeTitle:
+def allow(
+    index: Index, one: Caller, rights: Rights | None = None, *, anywhere: bool = False, tied: bool = False
+) -> AeTitle:
     """Make it a node with `rights` (None: what it has asked for), from its address or from `anywhere`; gives the node.
 
-    A node of its title keeps its rights and gets these, and its address, in addition.
+    A node of its title keeps its rights and gets these, its address, and, where it is tied to certificates, the one that was
+    shown, in addition. `tied`: from now on it must show that certificate. Raises BadRequest where none was shown.
     """
+    if tied and not one.certificate:
+        raise BadRequest(f"{one.calling_ae} has shown no certificate: let it call over TLS with one, then allow it")
     given = one.rights if rights is None else rights
     with index.database.write() as connection:
         known = node_in(connection, one.calling_ae)
         here = (one.address,) if one.address and not anywhere else ()
         if known is None:
-            node = AeTitle(one.calling_ae, "", 0, rights=given, addresses=here)
+            shown = (one.certificate,) if tied else ()
+            node = AeTitle(one.calling_ae, "", 0, rights=given, addresses=here, certificates=shown)
         else:
             # One that may call from anywhere keeps that.
             addresses = tuple(dict.fromkeys((*known.addresses, *here))) if here and known.addresses else ()
-            node = replace(known, rights=known.rights | given, addresses=addresses)
+            shown = (one.certificate,) if one.certificate and (tied or known.certificates) else ()
+            certificates = tuple(dict.fromkeys((*known.certificates, *shown)))
+            node = replace(known, rights=known.rights | given, addresses=addresses, certificates=certificates)
         connection.execute(delete(caller).where(_same(one)))
         # The revision's counter comes last in every transaction, so that no two wait for each other.
         put_node(connection, index, node)
@@ -150,7 +162,7 @@ def block(index: Index, calling_ae: str, address: str = "") -> None:
     now = time.time_ns() // 1000
     insert: Any = sqlite_insert if index.database.sqlite else postgresql_insert
     values = {"calling_ae": calling_ae, "address": address, "called_ae": "", "rights": "", "reason": "", "times": 0}
-    values |= {"first_at": now, "last_at": now, "until": 0, "state": State.BLOCKED.value}
+    values |= {"first_at": now, "last_at": now, "until": 0, "state": State.BLOCKED.value, "certificate": ""}
     statement = insert(caller).values(values)
     state = {"state": State.BLOCKED.value, "until": 0}
     with index.database.write() as connection:
@@ -209,4 +221,5 @@ def _caller(row: Row[Any]) -> Caller:
         moment(row.first_at),
         moment(row.last_at),
         moment(row.until) if row.until else None,
+        row.certificate,
     )

@@ -409,6 +409,8 @@ ae_title = Table(
     Column("quirks", LargeBinary, nullable=False),
     Column("tls", Boolean, nullable=False),
     Column("tls_certificate", Text, nullable=False),
+    Column("tls_only", Boolean, nullable=False),
+    Column("certificates", Text, nullable=False),
 )
 
 # What we are called, beside PACS_AE_TITLE, and who may call us so.
@@ -425,7 +427,7 @@ caller = Table(
     "caller",
     metadata,
     primary_key(),
-    *(text_column(name) for name in ("calling_ae", "address", "called_ae", "state", "rights", "reason")),
+    *(text_column(name) for name in ("calling_ae", "address", "called_ae", "state", "rights", "reason", "certificate")),
     *(Column(name, BigInteger, nullable=False) for name in ("times", "first_at", "last_at", "until")),
     UniqueConstraint("calling_ae", "address", name="uq_caller"),
     Index("ix_caller_state", "state", "last_at"),
