@@ -21,7 +21,9 @@ from pacs.commands import (
     holds,
     images,
     quarantine,
+    queue,
     remote,
+    routes,
     running,
     upkeep,
     worklist,
@@ -76,6 +78,9 @@ app.add_typer(deleted.app, name="deleted")
 app.add_typer(holds.app, name="hold")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(quarantine.history, name="history")
+app.add_typer(routes.app, name="route")
+app.add_typer(queue.transfers, name="transfers")
+app.add_typer(queue.jobs, name="jobs")
 app.command("send")(remote.send)
 app.command("find")(remote.find)
 app.command("fetch")(remote.fetch)

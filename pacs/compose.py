@@ -210,7 +210,12 @@ def worker(settings: Settings, archive: Archive, metrics: Metrics, journal: Jour
 
     work = processing.Work(archive, settings, journal)
     return Worker(
-        JobQueue(archive.index), processing.kinds(work), periodic=processing.periodic(work), observer=metrics
+        JobQueue(archive.index),
+        processing.kinds(work),
+        periodic=processing.periodic(work),
+        lanes=processing.LANES,
+        over=work.stopping,
+        observer=metrics,
     )
 
 

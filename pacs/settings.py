@@ -171,6 +171,9 @@ class Settings(BaseSettings):
     association_log_days: Annotated[float, Field(gt=0)] = Field(
         default=30, description="days that the log of associations keeps an entry; it keeps 100,000 at most"
     )
+    transfer_days: Annotated[float, Field(gt=0)] = Field(
+        default=30, description="days that it is known what was sent to other nodes and fetched from them"
+    )
 
     dimse_plain: bool = Field(default=True, description="false: no port for DICOM without TLS, only PACS_DIMSE_TLS_PORT")
     dimse_tls_port: Port | None = Field(

@@ -29,11 +29,31 @@ _PAUSE_SECONDS: Final = 5.0
 Run = Callable[[Claimed], None]
 
 
+class Postponed(Exception):
+    """A job cannot be done now, which is nobody's failure: it is due again in `seconds`, and this was no try."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"again in {seconds:.0f} s")
+        self.seconds = seconds
+
+
 class Observer(Protocol):
     """Who counts."""
 
     def worked(self, kind: str, outcome: str, seconds: float) -> None:
-        """A job was run: `done`, `failed` (and will be tried again, or is dead by now), or `lost` to another worker."""
+        """A job was run: `done`, `failed` (and will be tried again, or is dead by now), `postponed`, or `lost` to another worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Kinds of jobs that have threads of their own, so that those that wait for other machines hold up no others.
+
+    `waits` are the seconds before the second try and before the third.
+    """
+
+    kinds: tuple[str, ...]
+    threads: int
+    waits: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +66,10 @@ class Periodic:
 
 
 class Worker:
-    """Runs jobs of the given kinds in `threads` threads from `start` to `stop`."""
+    """Runs jobs of the given kinds from `start` to `stop`: those of a lane in its threads, all others in `threads` threads.
+
+    `over` is set by `stop`: what takes long looks at it.
+    """
 
     def __init__(
         self,
@@ -54,7 +77,9 @@ class Worker:
         kinds: Mapping[str, Run],
         *,
         periodic: tuple[Periodic, ...] = (),
+        lanes: tuple[Lane, ...] = (),
         threads: int = 2,
+        over: threading.Event | None = None,
         observer: Observer | None = None,
         lease_seconds: float = LEASE_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
@@ -64,13 +89,17 @@ class Worker:
         self._observer = observer
         self._lease = lease_seconds
         self._idle = idle_seconds
-        self._over = threading.Event()
+        self._over = over or threading.Event()
         self._running: dict[int, Claimed] = {}
         self._lock = threading.Lock()
         name = f"{socket.gethostname()}:{os.getpid()}"
+        special = {kind for lane in lanes for kind in lane.kinds}
+        usual = Lane(tuple(kind for kind in kinds if kind not in special), threads)
+        self._waits = {kind: lane.waits for lane in lanes for kind in lane.kinds}
+        everywhere = [lane for lane in (usual, *lanes) for _ in range(lane.threads) if lane.kinds]
         self._threads = [
-            threading.Thread(target=self._work, args=(f"{name}:{number}",), name=f"worker-{number}", daemon=True)
-            for number in range(threads if kinds else 0)
+            threading.Thread(target=self._work, args=(f"{name}:{number}", lane.kinds), name=f"worker-{number}", daemon=True)
+            for number, lane in enumerate(everywhere)
         ]
         self._threads.append(threading.Thread(target=self._renew, name="worker-leases", daemon=True))
         self._threads += [
@@ -90,10 +119,10 @@ class Worker:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _work(self, name: str) -> None:
+    def _work(self, name: str, kinds: tuple[str, ...]) -> None:
         while not self._over.is_set():
             try:
-                claimed = self._queue.claim(name, kinds=tuple(self._kinds), lease=self._lease)
+                claimed = self._queue.claim(name, kinds=kinds, lease=self._lease)
             except Exception as error:  # noqa: BLE001 - logged; a worker that ended would be missed by nobody
                 _log.warning("worker.waiting", reason=_text(error))
                 self._over.wait(_PAUSE_SECONDS)
@@ -128,8 +157,11 @@ class Worker:
         try:
             if failure is None:
                 return "done" if self._queue.done(job) else "lost"
+            if isinstance(failure, Postponed):
+                return "postponed" if self._queue.postpone(job, failure.seconds) else "lost"
             self._note(job, failure)
-            kept = self._queue.fail(job, _text(failure), retry=not isinstance(failure, Refused))
+            waits = self._waits.get(job.kind, ())
+            kept = self._queue.fail(job, _text(failure), retry=not isinstance(failure, Refused), waits=waits)
             return "failed" if kept else "lost"
         except Exception as error:  # noqa: BLE001 - logged; the end of its lease says it
             _log.warning("job.untold", kind=job.kind, job=job.id, reason=_text(error))

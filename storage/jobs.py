@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
 
 from storage.index import Index
 from storage.index.add import job_values
@@ -39,6 +39,22 @@ class Claimed:
     payload: Mapping[str, Any]
     attempt: int
     worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A job as it is now: `state` waiting, running or dead; `due_at` is when its next try begins, or its lease ends."""
+
+    id: int
+    kind: str
+    state: str
+    payload: Mapping[str, Any]
+    attempts: int
+    error: str
+    worker: str
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +125,53 @@ class JobQueue:
         with self._database.write() as connection:
             return connection.execute(delete(job).where(*_is(claimed))).rowcount > 0
 
-    def fail(self, claimed: Claimed, error: str, *, retry: bool = True) -> bool:
+    def fail(
+        self, claimed: Claimed, error: str, *, retry: bool = True, waits: Sequence[float] = ()
+    ) -> bool:
         """The job failed: it waits for its next try, or is dead after the last one or without `retry`.
 
-        `error` is for people: one line, without patient data. False as in `done`.
+        `waits` are the seconds after the first failure, and after the second, where they are not the usual ones. `error` is for people: one line, without patient data. False as in `done`.
         """
         now = self._now()
         text = error[:_LONGEST_ERROR]
         if not retry or claimed.attempt >= TRIES:
             return self._settle(claimed, state=DEAD, error=text, updated_at=now)
-        wait = WAIT_SECONDS * 2.0 ** (claimed.attempt - 1)
+        wait = waits[claimed.attempt - 1] if waits else WAIT_SECONDS * 2.0 ** (claimed.attempt - 1)
         return self._settle(
             claimed, state=WAITING, error=text, not_before=now + round(wait * 1e6), updated_at=now
         )
+
+    def postpone(self, claimed: Claimed, seconds: float) -> bool:
+        """It cannot be done now, which is nobody's failure: it is due again in so many seconds, and this was no try."""
+        now = self._now()
+        due = now + round(seconds * 1e6)
+        return self._settle(claimed, state=WAITING, attempts=claimed.attempt - 1, not_before=due, updated_at=now)
+
+    def search(
+        self, *, state: str = "", kind: str = "", before: int | None = None, limit: int = 100
+    ) -> list[Shown]:
+        """The jobs there are, the latest first; `before` is the `id` of the last of the page before."""
+        query = select(job).order_by(job.c.pk.desc()).limit(limit)
+        for column, value in ((job.c.state, state), (job.c.kind, kind)):
+            if value:
+                query = query.where(column == value)
+        if before is not None:
+            query = query.where(job.c.pk < before)
+        with self._database.read() as connection:
+            return [_shown(row) for row in connection.execute(query)]
+
+    def one(self, job_id: int) -> Shown | None:
+        """One job, or None: it is done, or never was."""
+        with self._database.read() as connection:
+            row = connection.execute(select(job).where(job.c.pk == job_id)).one_or_none()
+        return _shown(row) if row else None
+
+    def hasten(self, job_id: int) -> bool:
+        """Do a job that waits now, whatever it waits for; False when there is no such waiting job."""
+        now = self._now()
+        waits = update(job).where(job.c.pk == job_id, job.c.state == WAITING)
+        with self._database.write() as connection:
+            return connection.execute(waits.values(not_before=now, updated_at=now)).rowcount > 0
 
     def dead(self, limit: int = 1000) -> list[Dead]:
         """Jobs that were given up, the longest dead first."""
@@ -144,7 +194,7 @@ class JobQueue:
             return found.rowcount > 0
 
     def remove(self, job_id: int) -> bool:
-        """Forget a dead job; False when there is no such dead job."""
+        """Forget a job that is dead; False when there is no such dead job."""
         with self._database.write() as connection:
             return connection.execute(delete(job).where(job.c.pk == job_id, job.c.state == DEAD)).rowcount > 0
 
@@ -188,6 +238,21 @@ class JobQueue:
 
     def _now(self) -> int:
         return round(self._clock() * 1e6)
+
+
+def _shown(row: Row[Any]) -> Shown:
+    return Shown(
+        row.pk,
+        row.kind,
+        row.state,
+        orjson.loads(row.payload),
+        row.attempts,
+        row.error,
+        row.worker,
+        moment(row.created_at),
+        moment(row.updated_at),
+        moment(row.not_before),
+    )
 
 
 def _is(claimed: Claimed) -> tuple[ColumnElement[bool], ...]:

@@ -126,6 +126,16 @@ class PerformedSteps:
         with self._database.read() as connection:
             return _progress(connection, _read(connection, uid))
 
+    def goes_on(self, study_uid: str, seconds: float) -> bool:
+        """Whether a modality says that it is still at a study, and has said anything of that in the last `seconds`."""
+        links = select(performed_step_schedule.c.step_pk).where(performed_step_schedule.c.study_instance_uid == study_uid)
+        of_late = performed_step.c.updated_at > self._microseconds() - round(seconds * _MICROSECONDS)
+        query = select(performed_step.c.pk).where(
+            performed_step.c.pk.in_(links), performed_step.c.state == PerformedState.IN_PROGRESS.value, of_late
+        )
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def find(self, *, state: PerformedState | None = None, study_uid: str = "", limit: int = 100, offset: int = 0) -> list[Progress]:
         """Steps, the latest first, with what has arrived of each."""
         query = select(performed_step).order_by(performed_step.c.started.desc(), performed_step.c.pk.desc())

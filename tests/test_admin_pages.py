@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from starlette.types import Scope
+from starlette.types import Scope as WebScope
 
 from pacs import admin
 from pacs.admin import pages
@@ -21,9 +21,13 @@ from storage.index.ae import AeTitle, OwnAe, Right, add_ae_title, add_own_ae
 from storage.index.associations import Entry, Outcome, Proposed, write
 from storage.index.callers import block
 from storage.problems import WebRefusal
+from storage.rules import Prefetch, Route, Rule, put_rule
+from storage.transfers import RETRIEVE, Order, Transfers
+from storage.types import Scope
 
 EVIL = "<b>'\"&"
-PATHS = ("/admin/", "/admin/aes/CT1", "/admin/associations", "/admin/associations/1", "/admin/parts/callers", "/admin/parts/associations")
+PATHS = ("/admin/", "/admin/aes/CT1", "/admin/associations", "/admin/associations/1", "/admin/parts/callers", "/admin/parts/associations",
+         "/admin/routes", "/admin/transfers", "/admin/parts/transfers", "/admin/jobs", "/admin/parts/jobs")
 
 
 @pytest.fixture
@@ -32,6 +36,10 @@ def web(archive: Archive) -> Iterator[TestClient]:
     add_ae_title(index, AeTitle("CT1", EVIL, 104, EVIL))
     add_own_ae(index, OwnAe("RESEARCH", EVIL, ("A'<B",)))
     block(index, EVIL)
+    put_rule(index, Rule(EVIL, Route("CT1", {"StudyDescription": EVIL}, calling=(EVIL,))))
+    put_rule(index, Rule(EVIL, Prefetch((EVIL,))))
+    failed = Transfers(index).retrieve(Order(EVIL, Scope("1.2.3"), RETRIEVE, rule=EVIL, asked_by=EVIL))
+    Transfers(index).failed(failed, EVIL)
     write(index, [
         Entry("a", Outcome.REFUSED, "10.0.0.5", EVIL, EVIL, EVIL, contexts=(Proposed(EVIL, (EVIL,), -1),), asks=True, rights=frozenset({Right.ECHO})),
         Entry("b", Outcome.ACCEPTED, "10.0.0.5", "CT1", "LIGHTBOX", "", "released", operations={"C-STORE 0000": 7}, received=5_000_000, seconds=2.5),
@@ -141,7 +149,7 @@ def test_style_and_script_are_kept_by_browsers_until_they_change(web: TestClient
 
 
 def test_every_page_asks_who_it_is_first(archive: Archive) -> None:
-    def nobody(_scope: Scope) -> Principal:
+    def nobody(_scope: WebScope) -> Principal:
         raise WebRefusal(401, "nobody is signed in", "sign in")
 
     application = Starlette(

@@ -224,6 +224,40 @@ def test_migrate(pacs: Pacs) -> None:
     assert (pacs.folder / "index.sqlite").exists()
 
 
+def test_routes_transfers_and_jobs(pacs: Pacs) -> None:
+    assert "No routes yet" in pacs("route", "list")
+    pacs("ae", "add", "WS1", "127.0.0.1", "11112")
+    pacs("ae", "add", "CT1", "--send-on", "WS1")
+    pacs("route", "add", "mr", "WS1", "Modality=MR", "StudyDescription=*head*", "--calling", "MR*", "--when", "study")
+    assert pacs("route", "list").splitlines() == [
+        "mr                    Modality=MR, StudyDescription=*head* from MR* -> WS1, by study",
+        "=CT1                  everything from CT1 -> WS1",
+    ]
+    pacs("route", "disable", "mr")
+    assert "(not enabled)" in pacs("route", "list")
+    pacs("route", "enable", "mr")
+    listed: Any = pacs.json("route", "list")
+    assert [(one["name"], one["enabled"], one["to"]) for one in listed] == [("mr", True, "WS1")]
+    assert "no attribute" in pacs("route", "add", "x", "WS1", "Modalty=MR", status=1)
+    pacs("route", "remove", "mr")
+    assert pacs("route", "remove", "mr", status=1)
+
+    assert "Nothing was sent" in pacs("transfers", "list")
+    assert "transfer 1" in pacs("transfers", "fetch", "WS1", "--study", "1.2.3")
+    assert "waiting    from WS1" in pacs("transfers", "list")
+    assert "1 waiting, 0 running, 0 dead" in pacs("jobs", "list")
+    queue: Any = pacs.json("jobs", "list")
+    assert [one["kind"] for one in queue["jobs"]] == ["retrieve-instances"]
+    pacs("jobs", "retry", "1")
+    assert pacs("jobs", "remove", "1", status=1)
+    pacs("transfers", "cancel", "1")
+    assert pacs("transfers", "again") == "0 tried again\n"
+    assert pacs("transfers", "again", "1") == "1 tried again\n"
+    listed = pacs.json("transfers", "list")
+    assert [one["state"] for one in listed] == ["waiting", "cancelled"]
+    assert pacs("transfers", "send", "WS1", "--study", "1.2.99", status=1)
+
+
 def test_ae_titles(pacs: Pacs) -> None:
     assert "No nodes yet" in pacs("ae", "list")
     pacs("ae", "add", "CT1", "ct1.example", "104", "--description", "the CT")

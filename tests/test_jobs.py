@@ -183,3 +183,24 @@ def test_what_its_maker_begins_itself(queue: JobQueue, clock: Clock) -> None:
     assert (taken.payload, taken.attempt) == ({"n": 3}, 1)
     assert not queue.done(lost), "its lease had ended"
     assert queue.done(taken)
+
+
+def test_what_cannot_be_done_now_is_no_try(index: Index) -> None:
+    now = [1_000_000.0]
+    queue = JobQueue(index, clock=lambda: now[0])
+    queue.enqueue([Job("k")])
+    for _ in range(5):
+        (claimed,) = queue.claim("w")
+        assert claimed.attempt == 1
+        assert queue.postpone(claimed, 30)
+        assert queue.claim("w") == []
+        now[0] += 31
+    (claimed,) = queue.claim("w")
+    assert queue.fail(claimed, "no", waits=(100.0, 200.0))
+    (shown,) = queue.search(state="waiting")
+    assert (shown.attempts, shown.error, shown.due_at.timestamp()) == (1, "no", now[0] + 100)
+    assert queue.hasten(shown.id)
+    (claimed,) = queue.claim("w")
+    assert claimed.attempt == 2
+    assert not queue.hasten(shown.id), "it runs"
+    assert queue.one(shown.id) is not None

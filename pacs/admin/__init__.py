@@ -12,10 +12,13 @@ from pacs.admin import (
     deleted,
     entities,
     holds,
+    jobs,
     pages,
     procedure_steps,
     quarantine,
+    rules,
     searchable,
+    transfers,
     worklist,
 )
 from pacs.admin.api import routes as _routes
@@ -51,6 +54,9 @@ def routes(
         *quarantine.operations(archive),
         *searchable.operations(index),
         *procedure_steps.operations(index),
+        *rules.operations(index),
+        *transfers.operations(index),
+        *jobs.operations(index),
     )
     return _routes(table, rule=rule, public_url=public_url)
 

@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from pacs.admin.associations import AssociationFilter, shown_of, whole
 from pacs.admin.principals import Principal, Rule
+from pacs.admin.sending_pages import SendingPages
 from pacs.ae_titles import own_titles
 from pacs.scp import reasons
 from storage import problems
@@ -135,6 +136,7 @@ def routes(index: Index, *, calling: str, unknown_callers: str, rule: Rule) -> l
         "/admin/associations/{number}": ("association.html", pages.association),
         "/admin/parts/callers": ("callers.html", pages.waiting),
         "/admin/parts/associations": ("rows.html", pages.log),
+        **SendingPages(index).table(),
     }
     threads = anyio.CapacityLimiter(_THREADS)
     made: list[BaseRoute] = [Route(path, _Page(*row, rule, threads)) for path, row in table.items()]

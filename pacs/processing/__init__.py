@@ -9,9 +9,10 @@ would be in vain. A job may be run more than once, so running it twice must do n
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 from pacs.processing import (
@@ -22,15 +23,19 @@ from pacs.processing import (
     commitment_requests,
     deletions,
     ended_workitems,
+    retrieving,
+    sending,
     tidy_worklist,
+    transfers,
     workitem_reports,
 )
+from pacs.processing.nodes import Nodes
 from pacs.scp import commitment
 from pacs.scp.journal import Journal
 from pacs.scu.associating import Destination
 from pacs.scu.nodes import destination_of
 from pacs.settings import Settings
-from pacs.worker import Periodic, Run
+from pacs.worker import Lane, Periodic, Run
 from storage import commitment_requests as commitment_jobs
 from storage.archive import Archive
 from storage.availability import KIND as NOTIFICATION
@@ -41,9 +46,11 @@ from storage.index.purging import REMOVE_OBJECTS
 from storage.index.searchable import INDEX_ATTRIBUTE
 from storage.index.settle import WRITE_VALUES
 from storage.jobs import Claimed, JobQueue
+from storage.routing import Router
+from storage.transfers import JOB_KINDS, RETRIEVE, SEND
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Work:
     """What a job has to work with."""
 
@@ -51,6 +58,14 @@ class Work:
     settings: Settings
     # What is told of the associations that jobs ask for.
     journal: Journal | None = None
+    nodes: Nodes = field(default_factory=Nodes)
+    # Set when the worker is to stop: what takes long goes on at the next start.
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def router(self) -> Router:
+        """What notices what is to be sent on; for the one thread that does so."""
+        return Router(self.archive.index)
 
     def destination(self, title: str, *, answer_seconds: float = 60.0) -> Destination | None:
         """The node `title` as it is called now; None when it is not known, or only calls. Raises TlsSettings."""
@@ -71,6 +86,8 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     INDEX_ATTRIBUTE: attributes.index,
     NOTIFICATION: availability.tell,
     WRITE_VALUES: attributes.write_values,
+    JOB_KINDS[SEND]: sending.send,
+    JOB_KINDS[RETRIEVE]: retrieving.retrieve,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
     WRITE_VERSIONS: deletions.write_versions,
@@ -85,7 +102,15 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("arrived worklist entries", 60.0, lambda work: tidy_worklist.complete(work.archive, work.settings)),
     ("old worklist entries", 600.0, lambda work: tidy_worklist.remove(work.archive, work.settings)),
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
+    ("routing", 1.0, sending.gather),
+    ("old transfers", 600.0, lambda work: transfers.forget(work)),
     ("association log", 60.0, lambda work: association_log.remove(work.archive, work.settings)),
+)
+
+# What waits for other nodes: threads, and seconds before the second try and the third.
+LANES: tuple[Lane, ...] = (
+    Lane((JOB_KINDS[SEND],), threads=4, waits=(30.0, 300.0)),
+    Lane((JOB_KINDS[RETRIEVE],), threads=2, waits=(30.0, 300.0)),
 )
 
 # What touches nobody but the archive itself.

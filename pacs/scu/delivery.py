@@ -21,6 +21,7 @@ from pacs.scp.transport import Ended, Stopping
 from pacs.scu.associating import (
     MOST_CONTEXTS,
     Destination,
+    NothingAccepted,
     NotReached,
     Proposal,
     Rejection,
@@ -89,6 +90,8 @@ class Delivery:
             except (NotReached, Rejection) as error:
                 self._given_up = str(error)
                 continue
+            except NothingAccepted as error:
+                return self._failed(one, str(error), Status.SOP_CLASS_NOT_SUPPORTED)
             except LightboxError as error:
                 return self._failed(one, str(error))
             self._breaks = 0
@@ -162,9 +165,9 @@ class Delivery:
         time.sleep(_REPEAT_SECONDS)
         return True
 
-    def _failed(self, one: Located, reason: str) -> Outcome:
+    def _failed(self, one: Located, reason: str, status: int = Status.PROCESSING_FAILURE) -> Outcome:
         _log.warning("delivery.failed", instance=one.uids.instance, to=self._destination.title, reason=reason)
-        return Outcome(Status.PROCESSING_FAILURE, reason)
+        return Outcome(status, reason)
 
 
 def deliver(
@@ -174,16 +177,18 @@ def deliver(
     instances: Iterable[Located],
     *,
     parallel: int = 1,
+    elements: Mapping[str, Any] | None = None,
     watch: Callable[[Located, Outcome], None] = lambda _one, _outcome: None,
 ) -> None:
     """Send `instances`, which are of `kinds`, on `parallel` associations side by side.
 
-    They are taken from the iterator as they are sent. `watch` is told of each, never twice at a time.
+    They are taken from the iterator as they are sent. `elements` are further ones of each command. `watch` is told of each,
+    never twice at a time.
     """
     kinds, left, lock = set(kinds), iter(instances), threading.Lock()
 
     def work() -> None:
-        with Delivery(source, destination, kinds) as delivery:
+        with Delivery(source, destination, kinds, originator=elements) as delivery:
             while True:
                 with lock:
                     one = next(left, None)

@@ -81,7 +81,7 @@ class Sender:
     def send(
         self, one: Located, following: Located | None = None, originator: Mapping[str, Any] | None = None
     ) -> Outcome:
-        """C-STORE of one instance; `originator` are the elements of the command that name the C-MOVE behind it.
+        """C-STORE of one instance; `originator` are further elements of the command: its priority, or the C-MOVE behind it.
 
         `following` is what will be sent next: its beginning is read while the peer is at this one. What cannot be sent is a
         failed outcome; Ended is for an association that is over.
@@ -92,10 +92,9 @@ class Sender:
                 context,
                 CommandField.C_STORE,
                 data,
-                Priority=0,
                 AffectedSOPClassUID=one.sop_class_uid,
                 AffectedSOPInstanceUID=one.uids.instance,
-                **(originator or {}),
+                **{"Priority": 0, **(originator or {})},
             )
             if following is not None:
                 self._prepare(following)

@@ -49,8 +49,8 @@ class Node:
 
 
 @contextmanager
-def node(contexts: list[tuple[str, list[str]]] | None = None, *, title: str = "NODE", **settings: Any) -> Iterator[Node]:
-    """Serve on a free port; `contexts` are what is supported, `settings` attributes of pynetdicom's entity."""
+def node(contexts: list[tuple[str, list[str]]] | None = None, *, title: str = "NODE", port: int = 0, **settings: Any) -> Iterator[Node]:
+    """Serve on `port`, or a free one; `contexts` are what is supported, `settings` attributes of pynetdicom's entity."""
     entity: Any = ApplicationEntity
     entity = entity(ae_title=title)
     for name, value in settings.items():
@@ -59,7 +59,7 @@ def node(contexts: list[tuple[str, list[str]]] | None = None, *, title: str = "N
         entity.add_supported_context(sop_class, syntaxes)
     found = Node()
     handlers = [(evt.EVT_C_STORE, found.store), (evt.EVT_ESTABLISHED, found.established)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     found.port = server.socket.getsockname()[1]
     try:
         yield found

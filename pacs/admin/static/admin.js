@@ -3,7 +3,8 @@
 //   <button data-method="POST" data-url="/api/…">            asks, then fetches every part of the page anew
 //   <form data-method="PUT" data-url="/api/aes/{title}">     the same with a body made of its fields; {title} is one of them
 //   data-done="…" says it, data-then="/admin/" goes there, data-confirm="…" asks before
-//   <div data-part="/admin/parts/…" data-live>               a part; data-live: fetched when the body's data-feed tells of something
+//   <div data-part="/admin/parts/…" data-live>               a part; data-live: fetched when the body's data-feed tells of something,
+//                                                            data-every="3": every 3 seconds while somebody looks
 "use strict";
 
 const root = document.body.dataset.root;
@@ -59,6 +60,8 @@ const READ = {
   lines: (field) => field.value.split("\n").map((line) => line.trim()).filter(Boolean),
   choice: (field) => field.value || null,
   flag: (field) => field.checked,
+  // Lines of NAME=value.
+  pairs: (field) => Object.fromEntries(READ.lines(field).map((line) => line.split(/=(.*)/s, 2).map((part) => (part ?? "").trim()))),
 };
 
 function read(form) {
@@ -164,6 +167,13 @@ function follow(feed) {
   source.onopen = () => { tell("live"); waiting ??= setTimeout(update, 0); };
   source.onerror = () => tell("not connected; trying again");
   source.onmessage = () => { waiting ??= setTimeout(update, 300); };
+}
+
+for (const part of document.querySelectorAll("[data-every]")) {
+  setInterval(() => {
+    const busy = document.hidden || part.contains(document.activeElement);
+    if (!busy) fetchPart(part).catch((error) => say(error.message, true));
+  }, 1000 * Number(part.dataset.every));
 }
 
 localize(document);
