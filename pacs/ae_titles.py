@@ -18,6 +18,7 @@ import structlog
 
 from pacs.scp.sop_classes import Kind
 from pacs.upper_layer import CALLED_AE_NOT_RECOGNIZED, CALLING_AE_NOT_RECOGNIZED, Reject
+from storage.coercing import Coercion
 from storage.errors import BadRequest, LightboxError
 from storage.index import Index
 from storage.index.ae import (
@@ -90,6 +91,8 @@ class Verdict:
     quirks: Quirks = NO_QUIRKS
     # The AE title of ours that was called; empty where any may be.
     own_ae: str = ""
+    # What becomes of what is sent; None: it is kept as it comes.
+    coercion: Coercion | None = None
 
 
 def judge(policy: Policy, calling: str, called: str, address: str, certificate: str | None = None) -> Verdict:
@@ -115,6 +118,16 @@ def judge(policy: Policy, calling: str, called: str, address: str, certificate: 
     if node is not None:
         return _elsewhere(node, address) if not _allowed(address, node.addresses) else _unproven(node, certificate)
     return _unknown(_unknown_callers(policy, own), calling, address)
+
+
+def coercion_of(policy: Policy, calling: str, own_title: str) -> Coercion | None:
+    """What becomes of what `calling` sends to our title: its own rules first, then those of the title. None: nothing."""
+    node, own = policy.nodes.get(calling), policy.own.get(own_title)
+    quirks = node.quirks if node is not None else NO_QUIRKS
+    rules = (*quirks.coercion, *(own.coercion if own is not None else ()))
+    if not rules:
+        return None
+    return Coercion(rules, system=own_title, source=calling, silent=quirks.silent_coercion)
 
 
 def _unknown_callers(policy: Policy, own: OwnAe | None) -> UnknownCallers:
@@ -227,7 +240,8 @@ class Registry:
             verdict = judge(self._current(_REFUSING_SECONDS), calling, called, address, certificate)
         if verdict.once:
             verdict = self._once(calling, called, address, certificate)
-        return replace(verdict, own_ae=called if called in self._policy.own else "")
+        own_ae = called if called in self._policy.own else ""
+        return replace(verdict, own_ae=own_ae, coercion=coercion_of(self._policy, calling, own_ae or self._own_title))
 
     def _once(self, calling: str, called: str, address: str, certificate: str | None) -> Verdict:
         try:

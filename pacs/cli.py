@@ -20,6 +20,7 @@ from pacs.commands import (
     entities,
     holds,
     images,
+    originals,
     quarantine,
     queue,
     remote,
@@ -81,6 +82,7 @@ app.add_typer(quarantine.history, name="history")
 app.add_typer(routes.app, name="route")
 app.add_typer(queue.transfers, name="transfers")
 app.add_typer(queue.jobs, name="jobs")
+app.add_typer(originals.app, name="original")
 app.command("send")(remote.send)
 app.command("find")(remote.find)
 app.command("fetch")(remote.fetch)

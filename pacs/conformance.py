@@ -7,6 +7,7 @@ from typing import Final
 
 from pydicom.uid import UID
 
+from pacs import coercion_conformance
 from pacs.dimse import CommandField, Status
 from pacs.hl7 import orders
 from pacs.hl7.listener import HL7Limits
@@ -106,7 +107,7 @@ answered 421. No CORS headers are sent: pages of other origins read nothing. Exe
 _EXTENSIONS: Final = """\
 Beyond the standard, and where it is read differently:
 
-- **Stored as sent.** Nothing is coerced: files are given back byte for byte, group 0002 made anew where it contradicts the
+- **Stored as sent.** Nothing is coerced unless there are rules for it: files are given back byte for byte, group 0002 made anew where it contradicts the
   data set. A Study or Series Instance UID that is missing is assigned in the index and in metadata, not in the file.
 - **Imperfect instances are kept** and flagged, UIDs that break PS3.5 9.1 among them; what cannot be identified is refused.
 - **Duplicates.** The same bytes again: success. Other bytes under a known SOP Instance UID: by setting kept apart in quarantine and
@@ -150,6 +151,7 @@ def _dimse(settings: DimseSettings) -> str:
         ("Associations (PS3.8)", _associations(settings)),
         ("Rejections (PS3.8 9.3.4)", _rejections()),
         ("SOP classes as SCP", _sop_classes()),
+        ("Coercion of attributes (PS3.4 B.2.3)", coercion_conformance.section()),
         ("Storage commitment (PS3.4 J)", _commitment()),
         ("Modality performed procedure steps (PS3.4 F)", _performed_steps()),
         ("Extended negotiation (PS3.7 D.3.3)", _extended()),
@@ -342,12 +344,12 @@ def _syntaxes() -> str:
 
 def _statuses() -> str:
     ours = (
-        *(Status.SUCCESS, Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS, Status.CANCEL, Status.MISTYPED_ARGUMENT),
+        *(Status.SUCCESS, Status.COERCION, Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS, Status.CANCEL, Status.MISTYPED_ARGUMENT),
         *RetrieveStatus,
     )
     rows = ((f"{status:04X}", status.name.replace("_", " ").lower()) for status in ours)
     return (
-        f"{stored.errors()}\n\nError Comment (0000,0902) and the HTTP body say in words what was wrong. C-STORE gives no warnings."
+        f"{stored.errors()}\n\nError Comment (0000,0902) and the HTTP body say in words what was wrong. C-STORE warns of nothing but coercion."
         f" Other DIMSE statuses:\n\n{table(('status', 'meaning'), rows)}"
     )
 

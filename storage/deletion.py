@@ -11,6 +11,7 @@ from datetime import datetime
 
 import structlog
 
+from storage import originals
 from storage.archive import Archive
 from storage.errors import Held, ObjectMissing, Settled
 from storage.index.deleted_rows import Deletion, State
@@ -70,11 +71,12 @@ def remove_objects(archive: Archive, keys: Sequence[str]) -> None:
         try:
             remove_object(archive, key)
         except ObjectMissing:
-            continue
+            if not archive.index.known_keys([key]):
+                originals.drop(archive.index, archive.blobs, key)
 
 
 def remove_object(archive: Archive, key: str) -> bool:
-    """Delete one object, unless a row refers to it; False when one does, and then the object is there.
+    """Delete one object and what it was made of, unless a row refers to it; False when one does, and then the object is there.
 
     A resend may adopt an object without a row at any moment: it finds the object sound, and commits its row. So the bytes
     are kept at hand until it is sure that no row has come between looking and deleting. Raises ObjectMissing.
@@ -86,6 +88,7 @@ def remove_object(archive: Archive, key: str) -> bool:
             return False
         archive.blobs.delete(key)
         if not archive.index.known_keys([key]):
+            originals.drop(archive.index, archive.blobs, key)
             return True
         archive.blobs.put(key, kept)
         return False

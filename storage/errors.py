@@ -7,6 +7,7 @@
     │   ├── Mismatch              command, URL and data set disagree
     │   ├── Truncated             the bytes end before the header does
     │   ├── LimitExceeded         depth, elements, header size, inflation, object size
+    │   ├── NotCoercible          what the policy of an AE title wants cannot be done to the data set
     │   ├── Conflict              same SOP Instance UID, other bytes: kept in quarantine
     │   ├── Rejected              the instance was deleted as wrong, and is not taken again
     │   ├── Held                  a legal hold on the study forbids it
@@ -64,6 +65,10 @@ class Truncated(Refused):
 
 class LimitExceeded(Refused):
     """Sequence depth, number of elements, header size, inflation ratio or object size is over its limit."""
+
+
+class NotCoercible(Refused):
+    """What the policy of an AE title wants cannot be done to the data set; nothing of it is stored."""
 
 
 class Conflict(Refused):
@@ -174,6 +179,7 @@ STATUS: dict[type[LightboxError], Statuses] = {
     Mismatch: Statuses(0xA900, 0xA900, 409),
     Truncated: Statuses(0xC000, 0xA900, 400),
     LimitExceeded: Statuses(0xC000, 0xA700, 413),
+    NotCoercible: Statuses(0xC000, 0xC000, 400),
     Conflict: Statuses(0x0111, 0xC000, 409),
     Rejected: Statuses(0x0124, 0xC000, 409),
     Held: Statuses(0x0124, 0xC000, 409),

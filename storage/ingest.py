@@ -14,7 +14,9 @@ from storage.commits import GroupCommit
 from storage.errors import Conflict, LightboxError, Mismatch, NotFound, Rejected
 from storage.index import Added, Entry, Index, Ready, ready
 from storage.index.assumed import AssumedCharsets
+from storage.index.originals import Originals
 from storage.non_patient import partition_of
+from storage.originals import Received, digest_of, drop
 from storage.rejection import meaning_of
 from storage.scanner import Limits, Scan, scan
 from storage.types import Blobs, Content, Job, Located, Outcome, Scope, Source, Stored, Uids
@@ -68,7 +70,7 @@ class Ingest:
         self._index = index
         self._blobs = blobs
         self._duplicates: Literal["keep", "replace"] = duplicates
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         # The character sets of nodes that do not name theirs.
         self.assumed = AssumedCharsets(index)
         self._jobs_for = jobs_for
@@ -84,17 +86,19 @@ class Ingest:
         expect_study: str | None = None,
         expect_sop: tuple[str, str] | None = None,
         expect: Expect = _anything,
+        original: Received | None = None,
     ) -> Stored:
         """Store one instance; on return it is durable and found by every query.
 
         `expect_study` is the study of a STOW-RS URL (PS3.18 10.5.1), `expect_sop` the Affected SOP Class and
-        Instance UID of a C-STORE command (PS3.7 9.1.1), `expect` raises for what else the sender has promised. Raises the errors of `storage.errors`; after one of them
+        Instance UID of a C-STORE command (PS3.7 9.1.1), `expect` raises for what else the sender has promised.
+        `original` is what the content was made of (`storage.coercing`), and is kept with it. Raises the errors of `storage.errors`; after one of them
         the sender may send the same instance again.
         """
         begun = time.perf_counter()
         outcome = "error"
         try:
-            stored = self._store(content, source, expect_study, expect_sop, expect)
+            stored = self._store(content, source, expect_study, expect_sop, expect, original)
             outcome = stored.outcome.name.lower()
             return stored
         except LightboxError as error:
@@ -128,21 +132,26 @@ class Ingest:
         expect_study: str | None,
         expect_sop: tuple[str, str] | None,
         expect: Expect,
+        original: Received | None,
     ) -> Stored:
-        found = scan(content.view(), self._limits, self.assumed.now())
-        _check(found, expect_study, expect_sop)
+        found = scan(content.view(), self.limits, self.assumed.now())
+        check(found, expect_study, expect_sop)
         expect(found)
+        key = object_key(found.uids, content.sha256)
         entry = Entry(
             scan=found,
-            object_key=object_key(found.uids, content.sha256),
+            object_key=key,
             sha256=content.sha256,
             size=content.size,
             source=source,
             received_at=datetime.now(UTC),
             jobs=self._jobs_for(found, source),
             partition=partition_of(found.sop_class_uid),
+            original=original.beside(key) if original is not None else None,
         )
         with self._commit.coming() as commit:
+            if original is not None and entry.original is not None:
+                self._blobs.put(entry.original.object_key, original.content)
             written = self._blobs.put(entry.object_key, content)
             added = commit(ready(entry))
         if not written and not self._still_there(entry):
@@ -168,12 +177,32 @@ class Ingest:
         if stored is None or stored.transfer_syntax_uid != entry.scan.transfer_syntax_uid:
             return False
         view = content.view()[entry.scan.dataset_offset :]
-        if stored.size - stored.dataset_offset != len(view) or not self._equal(stored, view):
+        same = stored.size - stored.dataset_offset == len(view) and self._equal(stored, view)
+        if not same and not self._was_made_of(stored, entry, content):
             return False
         self._index.release(entry)
         if not self._index.known_keys([entry.object_key]):
             self._blobs.delete(entry.object_key)
+            if entry.original is not None:
+                drop(self._index, self._blobs, entry.object_key)
         return True
+
+    def _was_made_of(self, stored: Located, entry: Entry, content: Content) -> bool:
+        """Whether what is stored was made of the same data set, by rules that have changed since or by another way in."""
+        before = {one.digest for one in Originals(self._index).made_into(stored.object_key)}
+        if not before:
+            return False
+        digest = entry.original.digest if entry.original is not None else digest_of(entry.scan, content.view())
+        return digest in before and self._is_sound(stored)
+
+    def _is_sound(self, stored: Located) -> bool:
+        digest = hashlib.sha256()
+        try:
+            for piece in self._blobs.stream(stored.object_key):
+                digest.update(piece)
+        except NotFound:
+            return False
+        return digest.hexdigest() == stored.sha256
 
     def _equal(self, stored: Located, view: memoryview) -> bool:
         at = 0
@@ -196,7 +225,8 @@ class Ingest:
             return False
 
 
-def _check(found: Scan, expect_study: str | None, expect_sop: tuple[str, str] | None) -> None:
+def check(found: Scan, expect_study: str | None, expect_sop: tuple[str, str] | None) -> None:
+    """Raises Mismatch where a data set is not what its sender has said of it."""
     if expect_study is not None and found.uids.study != expect_study:
         raise Mismatch(
             f"the data set's Study Instance UID {found.uids.study} is not the {expect_study} of the request;"

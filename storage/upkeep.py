@@ -11,16 +11,19 @@ from enum import StrEnum
 from itertools import groupby, islice
 from pathlib import PurePosixPath
 
-from storage import records
+from storage import originals, records
 from storage.archive import Archive
+from storage.coercion.applying import coerced_at
 from storage.deletion import remove_object
-from storage.errors import NotFound, Refused
+from storage.errors import NotDicom, NotFound, Refused
 from storage.index import Added, Entry, ObjectRow
 from storage.index.adoption import Adoption
+from storage.index.entries import Original
+from storage.index.originals import Originals
 from storage.ingest import object_key
 from storage.non_patient import partition_of
-from storage.scanner import scan
-from storage.types import Blob, Source
+from storage.scanner import Scan, scan
+from storage.types import Blob, Source, Uids
 
 # An object without a row may belong to an ingest that is about to commit: only older ones are orphans.
 GRACE = timedelta(hours=1)
@@ -66,13 +69,18 @@ def verify(archive: Archive, *, fixity: bool = True, progress: Progress = _ignor
                 if finding is not None:
                     yield finding
             progress(len(rows))
+        for kept in _pages_of_originals(archive):
+            for finding in pool.map(lambda row: _check_row(archive, row, fixity), kept):
+                if finding is not None:
+                    yield finding
+            progress(len(kept))
     yield from orphans(archive, progress=progress)
 
 
 def orphans(archive: Archive, *, grace: timedelta = GRACE, progress: Progress = _ignore) -> Iterator[Finding]:
-    """Objects that no row (current, historic or quarantined) refers to and that are older than `grace`."""
+    """Objects that no row (current, historic, quarantined, or of an original) refers to and that are older than `grace`."""
     before = datetime.now(UTC) - grace
-    for blobs in _pages(_objects(archive)):
+    for blobs in _pages(blob for blob in archive.blobs.list() if not records.is_record(blob.key)):
         known = archive.index.known_keys([blob.key for blob in blobs])
         for blob in blobs:
             if blob.key not in known and blob.modified < before:
@@ -108,6 +116,7 @@ def rebuild(archive: Archive, *, progress: Progress = _ignore) -> Iterator[Findi
                 added = archive.index.add(page, duplicates="keep")
                 yield from _conflicts(page, added)
             progress(len(series))
+    yield from _originals(archive, progress)
 
 
 class _Recorded:
@@ -175,7 +184,9 @@ def _tombstone(record: records.Record, one: records.Kept, pk: int) -> dict[str, 
 
 def _objects(archive: Archive) -> Iterator[Blob]:
     """Every object that is, or was, an instance."""
-    return (blob for blob in archive.blobs.list() if not records.is_record(blob.key))
+    return (
+        blob for blob in archive.blobs.list() if not records.is_record(blob.key) and not originals.is_original(blob.key)
+    )
 
 
 def _check_row(archive: Archive, row: ObjectRow, fixity: bool) -> Finding | None:
@@ -238,6 +249,52 @@ def _pages_of_rows(archive: Archive) -> Iterator[list[ObjectRow]]:
     while rows := archive.index.objects(after, _PAGE):
         yield rows
         after = rows[-1].id
+
+
+def _pages_of_originals(archive: Archive) -> Iterator[list[ObjectRow]]:
+    after = ""
+    while page := Originals(archive.index).page(after, _PAGE):
+        yield [ObjectRow(0, one.object_key, one.size, one.sha256, Uids("", "", one.sop_instance_uid)) for one in page]
+        after = page[-1].object_key
+
+
+def _originals(archive: Archive, progress: Progress) -> Iterator[Finding]:
+    """Know again what instances were made of, by the names of the originals."""
+    kept = (blob for blob in archive.blobs.list(originals.PREFIX))
+    for page in _pages(kept):
+        known = archive.index.known_keys([blob.key for blob in page])
+        known |= archive.index.known_keys([originals.parts_of(blob.key)[0] for blob in page])
+        for blob in page:
+            made_key, _ = originals.parts_of(blob.key)
+            if blob.key in known:
+                continue
+            if made_key not in known:
+                yield Finding(Fault.ORPHAN, blob.key, "", "what was made of it is gone: send the instance again, or remove it with `pacs verify --remove-orphans`")
+                continue
+            found = _original(archive, blob)
+            if isinstance(found, Finding):
+                yield found
+            else:
+                Originals(archive.index).add([found])
+        progress(len(page))
+
+
+def _original(archive: Archive, blob: Blob) -> Original | Finding:
+    made_key, sha256 = originals.parts_of(blob.key)
+    try:
+        found, view = _scanned(archive, blob.key, sha256)
+        made, _ = _scanned(archive, made_key, PurePosixPath(made_key).stem)
+    except Refused as error:
+        return Finding(Fault.UNREADABLE, blob.key, "", str(error))
+    received = originals.digest_of(found, memoryview(view))
+    return Original(found.uids.instance, made_key, blob.key, sha256, blob.size, received, coerced_at(made.dataset) or blob.modified)
+
+
+def _scanned(archive: Archive, key: str, sha256: str) -> tuple[Scan, bytes]:
+    content = archive.blobs.read(key)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise NotDicom("the bytes do not have the digest in the object's name; send the instance again")
+    return scan(content, assumed=archive.ingest.assumed.now()), content
 
 
 def _pages(items: Iterator[Blob] | Iterator[Entry]) -> Iterator[list]:  # type: ignore[type-arg]

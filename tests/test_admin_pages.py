@@ -84,6 +84,7 @@ def test_what_is_shown(web: TestClient, path: str, says: list[str]) -> None:
         ("/admin/aes/CT1", "/api/aes/CT1", Place),
         ("/admin/", "/api/aes/{title}", Place),
         ("/admin/", "/api/own-aes/{title}", OwnTitle),
+        ("/admin/own-aes/RESEARCH", "/api/own-aes/RESEARCH", OwnTitle),
         ("/admin/parts/callers", "/api/callers/2/allow", Allowing),
     ],
 )

@@ -23,6 +23,7 @@ PURE = (
     "storage.codecs.pixels",
     "storage.codecs.samples",
     "storage.dictionary",
+    "storage.coercion",
     "storage.differences",
     "storage.elements",
     "storage.errors",

@@ -268,7 +268,7 @@ def test_ae_titles(pacs: Pacs) -> None:
     ]
     pacs("ae", "remove", "CT1")
     node = {"title": "WS", "host": "10.0.0.7", "port": 11112, "description": "", "rights": list(Right)}
-    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": ""}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": []}]
+    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": "", "coercion": [], "silent_coercion": False}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": []}]
     assert (
         pacs("ae", "remove", "CT1", status=1)
         == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"
@@ -286,7 +286,7 @@ def test_rights_of_a_node(pacs: Pacs) -> None:
     assert pacs("ae", "rights", "CT1", "store") == "CT1 may store\n"
     pacs("ae", "add", "CT1", "--address", "any", "--character-set", "ISO_IR 144")
     (node,) = pacs.json("ae", "list")  # type: ignore[misc]
-    assert (node["addresses"], node["quirks"]) == ([], {"character_set": "ISO_IR 144"})  # type: ignore[has-type]
+    assert (node["addresses"], node["quirks"]) == ([], {"character_set": "ISO_IR 144", "coercion": [], "silent_coercion": False})  # type: ignore[has-type]
     pacs("ae", "add", "CT1", "--character-set", "-")
     assert "such as ISO_IR 144" in pacs("ae", "add", "CT1", "--character-set", "Cyrillic", status=1)
     assert "either rights, or changes" in pacs("ae", "rights", "CT1", "store", "+find", status=1)

@@ -11,6 +11,7 @@ from pacs import diagnosis
 from pacs.admin.api import Asked, Operation
 from pacs.ae_titles import own_titles
 from pacs.tls import Credentials
+from storage.coercion.rules import rules_of
 from storage.index import Index
 from storage.index.ae import (
     EVERY_RIGHT,
@@ -46,6 +47,12 @@ def sorted_rights(rights: Rights) -> list[Right]:
     return [right for right in Right if right in rights]
 
 
+Rules = Annotated[
+    list[Annotated[str, Field(max_length=4096, pattern=PRINTABLE)]],
+    Field(max_length=1000, description="Rules of coercion, one a line, for what is sent by C-STORE."),
+]
+
+
 class NodeQuirks(BaseModel):
     """What a node does otherwise than it should."""
 
@@ -55,6 +62,10 @@ class NodeQuirks(BaseModel):
         str,
         Field(max_length=200, pattern=PRINTABLE, description="Specific Character Set to assume of instances and queries that name none."),
     ] = ""
+    coercion: Rules = []
+    silent_coercion: Annotated[
+        bool, Field(description="Whether C-STORE is answered with success, not a warning, where rules have changed something.")
+    ] = False
 
 
 class Place(BaseModel):
@@ -111,6 +122,7 @@ class OwnTitle(BaseModel):
         UnknownCallers | None,
         Field(strict=False, description="What becomes of callers that are no node; null: as PACS_UNKNOWN_CALLERS says."),
     ] = None
+    coercion: Rules = []
 
 
 class OwnNode(OwnTitle):
@@ -179,7 +191,8 @@ def _own_titles(index: Index, first: str) -> tuple[Operation, ...]:
 
     def put(asked: Asked) -> OwnNode:
         body = asked.body
-        add_own_ae(index, OwnAe(asked.path["title"], body.description, tuple(body.callers), body.unknown_callers))
+        rules = rules_of(body.coercion)
+        add_own_ae(index, OwnAe(asked.path["title"], body.description, tuple(body.callers), body.unknown_callers, rules))
         return one(asked)
 
     def remove(asked: Asked) -> None:
@@ -204,12 +217,20 @@ def node_of(one: AeTitle) -> Node:
         rights=sorted_rights(one.rights),
         addresses=list(one.addresses),
         transfer_syntaxes=list(one.syntaxes),
-        quirks=NodeQuirks(character_set=one.quirks.character_set),
+        quirks=_quirks_of(one.quirks),
         tls=one.tls,
         tls_certificate=one.tls_certificate,
         destinations=list(one.destinations),
         tls_only=one.tls_only,
         certificates=list(one.certificates),
+    )
+
+
+def _quirks_of(quirks: Quirks) -> NodeQuirks:
+    return NodeQuirks(
+        character_set=quirks.character_set,
+        coercion=[str(rule) for rule in quirks.coercion],
+        silent_coercion=quirks.silent_coercion,
     )
 
 
@@ -222,7 +243,7 @@ def _entity(title: str, body: Place) -> AeTitle:
         frozenset(body.rights),
         tuple(body.addresses),
         tuple(body.transfer_syntaxes),
-        Quirks(body.quirks.character_set),
+        Quirks(body.quirks.character_set, rules_of(body.quirks.coercion), body.quirks.silent_coercion),
         tls=body.tls,
         tls_certificate=body.tls_certificate,
         destinations=tuple(body.destinations),
@@ -237,6 +258,7 @@ def _own_node(one: OwnAe, first: str) -> OwnNode:
         description=one.description,
         callers=list(one.callers),
         unknown_callers=one.unknown_callers,
+        coercion=[str(rule) for rule in one.coercion],
         from_settings=one.title == first,
     )
 

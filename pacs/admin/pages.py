@@ -91,6 +91,14 @@ class Pages:
             raise NotFound("there is no node of this AE title")
         return {"node": found, "rights": list(Right)}
 
+    def own(self, asked: Asked) -> dict[str, Any]:
+        """One AE title of ours, to be changed."""
+        title = asked.path["title"].strip()
+        found = next((one for one in own_titles(self.index, self.calling) if one.title == title), None)
+        if found is None:
+            raise NotFound("this archive has no such AE title")
+        return {"own": found, "first": self.calling, "unknown_choices": list(UnknownCallers)}
+
     def log(self, asked: Asked) -> dict[str, Any]:
         """The log of associations, the latest first."""
         query = _filter(asked.query)
@@ -132,6 +140,7 @@ def routes(index: Index, *, calling: str, unknown_callers: str, rule: Rule) -> l
     table: dict[str, tuple[str, Callable[[Asked], dict[str, Any]]]] = {
         "/admin/": ("aes.html", pages.aes),
         "/admin/aes/{title}": ("node.html", pages.node),
+        "/admin/own-aes/{title}": ("own.html", pages.own),
         "/admin/associations": ("log.html", pages.log),
         "/admin/associations/{number}": ("association.html", pages.association),
         "/admin/parts/callers": ("callers.html", pages.waiting),

@@ -15,6 +15,7 @@ from pacs.logs import escaped
 from storage.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
+    from storage.coercion.rules import Rule
     from storage.index.ae import AeTitle, OwnAe, Rights
 
 app = typer.Typer(
@@ -25,6 +26,8 @@ app = typer.Typer(
 
 Title = Annotated[str, typer.Argument(help="AE title of the node.")]
 
+
+_RULE = "Rule for what it sends by C-STORE, such as 'set InstitutionName \"St. Mary\" if absent'; all rules anew, in their order; or none."
 
 Names = Annotated[
     list[str] | None,
@@ -70,6 +73,10 @@ def add(
     character_set: Annotated[
         str | None, typer.Option(help="Specific Character Set to assume of instances and queries that name none; - for none.")
     ] = None,
+    coerce: Annotated[list[str] | None, typer.Option(help=_RULE)] = None,
+    silent_coercion: Annotated[
+        bool | None, typer.Option(help="Whether C-STORE is answered with success, not a warning, where rules have changed something.")
+    ] = None,
     tls: Annotated[bool | None, typer.Option(help="Whether it is called over TLS.")] = None,
     tls_certificate: Annotated[
         Path | None,
@@ -91,12 +98,13 @@ def add(
 ) -> None:
     """Add a node, or change of the one of this title what is given."""
     from pacs import compose
-    from storage.index.ae import AeTitle, Quirks, add_ae_title, ae_title_of, rights_of
+    from storage.index.ae import AeTitle, add_ae_title, ae_title_of, rights_of
 
     given: dict[str, Any] = {"description": description}
     given |= {"rights": None if rights is None else rights_of(_split(rights))}
     given |= {"addresses": _several(address), "syntaxes": _several(syntax)}
-    given |= {"quirks": None if character_set is None else Quirks("" if character_set == "-" else character_set)}
+    changed: dict[str, Any] = {"character_set": None if character_set is None else character_set.strip("-")}
+    changed |= {"coercion": _rules(coerce), "silent_coercion": silent_coercion}
     given |= {"tls": tls, "tls_certificate": None if tls_certificate is None else _pem(tls_certificate)}
     given |= {"destinations": _several(send_on, "none")}
     given |= {"tls_only": tls_only, "certificates": _certificates(certificate)}
@@ -104,6 +112,7 @@ def add(
         given |= {"host": host, "port": port}
     with compose.opened(begin(), migrate=True) as found:
         known = ae_title_of(found.archive.index, title) or AeTitle(title, "", 0)
+        given["quirks"] = replace(known.quirks, **{name: value for name, value in changed.items() if value is not None})
         node = replace(known, **{name: value for name, value in given.items() if value is not None})
         add_ae_title(found.archive.index, node)
     if node.port:
@@ -150,6 +159,12 @@ def _several(given: list[str] | None, nothing: str = "any") -> tuple[str, ...] |
     return None if not given else () if given == [nothing] else tuple(given)
 
 
+def _rules(given: list[str] | None) -> tuple[Rule, ...] | None:
+    from storage.coercion.rules import rules_of
+
+    return None if not given else () if given == ["none"] else rules_of(given)
+
+
 def _pem(file: Path) -> str:
     if str(file) == "-":
         return ""
@@ -173,6 +188,8 @@ def _split(words: str) -> list[str]:
 def _plain(entity: AeTitle | OwnAe) -> dict[str, Any]:
     """Without what JSON has not."""
     plain = asdict(entity)
+    rules = [str(rule) for rule in (entity.coercion if "coercion" in plain else entity.quirks.coercion)]  # type: ignore[union-attr]
+    (plain if "coercion" in plain else plain["quirks"])["coercion"] = rules
     if "rights" in plain:
         plain["rights"] = [right for right in _every_right() if right in plain["rights"]]
     return plain
@@ -247,9 +264,10 @@ def own(as_json: AsJson = False) -> None:
         print_json([_plain(one) for one in titles])
         return
     for one in titles:
+        rules = f"; {len(one.coercion)} rules of coercion" if one.coercion else ""
         callers = ", ".join(one.callers) or "whoever is known"
         unknown = one.unknown_callers or settings.unknown_callers_now
-        say(f"{one.title:16}  {callers}; unknown callers: {unknown}  {escaped(one.description)}".rstrip())
+        say(f"{one.title:16}  {callers}; unknown callers: {unknown}{rules}  {escaped(one.description)}".rstrip())
 
 
 @app.command("own-add")
@@ -262,16 +280,22 @@ def own_add(
         str, typer.Option(help="accept, ask or refuse, instead of what PACS_UNKNOWN_CALLERS says.")
     ] = "",
     description: Annotated[str, typer.Option(help="What it is for, for people.")] = "",
+    coerce: Annotated[
+        list[str] | None, typer.Option(help="Rule for what is sent to it by C-STORE, after those of the sender; all rules anew; or none. They stay where none is given.")
+    ] = None,
 ) -> None:
     """Answer to a further AE title, or change who may call one."""
     from pacs import compose
-    from storage.index.ae import OwnAe, UnknownCallers, add_own_ae
+    from storage.index.ae import OwnAe, UnknownCallers, add_own_ae, own_aes
 
     if unknown_callers and unknown_callers not in set(UnknownCallers):
         raise BadRequest(f"unknown callers are one of {', '.join(UnknownCallers)}")
     unknown = UnknownCallers(unknown_callers) if unknown_callers else None
+    rules = _rules(coerce)
     with compose.opened(begin(), migrate=True) as found:
-        add_own_ae(found.archive.index, OwnAe(title, description, tuple(caller or ()), unknown))
+        known = next((one for one in own_aes(found.archive.index) if one.title == title.strip(" ")), OwnAe(title))
+        made = OwnAe(title, description, tuple(caller or ()), unknown, known.coercion if rules is None else rules)
+        add_own_ae(found.archive.index, made)
     say(f"this archive answers to {title}")
 
 

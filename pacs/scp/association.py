@@ -28,6 +28,7 @@ from pacs.upper_layer import (
     Violation,
 )
 from storage.charsets import DEFAULT
+from storage.coercing import Coercion
 
 _log = structlog.get_logger(__name__)
 # PDUs are not made larger than this, however much the peer says it takes.
@@ -117,6 +118,8 @@ class Association:
         # The character set of identifiers that name none; and which of our AE titles the peer has called.
         self.assumed = DEFAULT
         self.own_ae = settings.ae_title
+        # What becomes of instances that the peer sends; None: they are kept as they come.
+        self.coercion: Coercion | None = None
         # How many responses of which command and status: ours, and (sent …) those to requests of ours.
         self.operations: dict[str, int] = {}
 

@@ -149,6 +149,7 @@ class _Session:
         association = Association(transport, machine, peer, contexts, provider.settings)
         association.assumed = verdict.quirks.charset
         association.own_ae = verdict.own_ae or provider.settings.ae_title
+        association.coercion = verdict.coercion
         return association
 
     def _judge(self, request: AssociateRequest) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -11,12 +11,15 @@ from pacs.dimse import Status
 from pacs.scp.association import Association, Message
 from pacs.scp.provider import Provider
 from pacs.scp.transport import Ended
-from storage import part10
+from storage import coercing, part10
+from storage.coercing import Coercion
 from storage.errors import LightboxError, NotDicom, NotStorable, statuses
 from storage.spool import Spool
 from storage.types import Source
 
 _log = structlog.get_logger(__name__)
+# An answer names so many of the attributes that were changed.
+_MOST_OFFENDING: Final = 64
 
 
 def answer(association: Association, message: Message, provider: Provider) -> None:
@@ -31,7 +34,7 @@ def answer(association: Association, message: Message, provider: Provider) -> No
         with provider.archive.spool() as spool:
             _receive(association, message, spool)
             size = spool.size
-            _ingest(association, message, provider, spool)
+            status, more = _ingest(association, message, provider, spool)
     except Ended:
         raise
     except LightboxError as error:
@@ -69,13 +72,27 @@ def _receive(association: Association, message: Message, spool: Spool) -> None:
         write(piece)
 
 
-def _ingest(association: Association, message: Message, provider: Provider, spool: Spool) -> None:
+def _ingest(association: Association, message: Message, provider: Provider, spool: Spool) -> tuple[int, dict[str, Any]]:
+    """The status of success, and what belongs to it."""
     sop_class, instance = (message.command.get(f"AffectedSOP{what}UID", "") for what in ("Class", "Instance"))
     if not sop_class or not instance:
         raise NotStorable("the C-STORE command has no Affected SOP Class or Instance UID; name the instance")
     peer = association.peer
     source = Source("dimse", calling_ae=peer.calling_ae, called_ae=peer.called_ae, address=peer.address)
+    if association.coercion is not None:
+        return _coerced(association.coercion, provider, spool, source, (sop_class, instance))
     provider.archive.ingest(spool, source, expect_sop=(sop_class, instance))
+    return Status.SUCCESS, {}
+
+
+def _coerced(
+    coercion: Coercion, provider: Provider, spool: Spool, source: Source, sop: tuple[str, str]
+) -> tuple[int, dict[str, Any]]:
+    """Store what the policies make of it: a warning says what they have changed (PS3.4 B.2.3)."""
+    done = coercing.ingest(provider.archive, spool, source, coercion, expect_sop=sop)
+    if not done.tags or coercion.silent:
+        return Status.SUCCESS, {}
+    return Status.COERCION, {"OffendingElement": done.tags[:_MOST_OFFENDING], "ErrorComment": "attributes were coerced by the rules of an AE title"}
 
 
 def _refused(association: Association, message: Message, status: int, error: LightboxError) -> None:

@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 import orjson
 from sqlalchemy import Connection, Table, update
 
-from storage.index import statements
+from storage.index import originals, statements
 from storage.index.database import Rerun
 from storage.index.deletion_tables import deletion
-from storage.index.entries import Added, Entry
+from storage.index.entries import Added, Entry, Original
 from storage.index.parents import HeldSeries, Parents
 from storage.index.ready import Ready, received
 from storage.index.ready import flags as flags_bytes
@@ -71,6 +71,8 @@ class Adding:
         self._undone: set[int] = set()
         # Instances that have an earlier version now.
         self._replaced: set[tuple[str, str]] = set()
+        # What was received, where something else was made of it.
+        self._originals: list[Original] = []
 
     def add(self, instances: Sequence[Ready]) -> list[Added]:
         """What became of each, in their order."""
@@ -116,6 +118,8 @@ class Adding:
                 if fate.kept:
                     self._quarantine(entry, there.sha256, _against(entry, old, fate))
             quarantined = outcome is None and fate.kept
+            if entry.original is not None and (outcome is not None or quarantined):
+                self._originals.append(entry.original)
             added.append(Added(outcome, there.sha256 if there else None, flags, fate.rejected, quarantined))
         self._write(instance, [row for row, _ in fresh])
         self._write(instance_content, [content for _, content in fresh])
@@ -238,6 +242,7 @@ class Adding:
 
     def _write_feed(self) -> None:
         self._write(job, self._jobs)
+        originals.add(self._connection, self._originals)
         if self._changes:
             number = len(self._changes)
             ((last,),) = statements.TAKE_CHANGES.run(self._connection, {"number": number})

@@ -11,7 +11,7 @@ import ipaddress
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.charsets import DEFAULT, Charset, charset_of
+from storage.coercion.rules import Rule, rules_of
 from storage.errors import BadRequest
 from storage.index import Index
 from storage.index.tables import ae_title, counter, own_ae
@@ -67,10 +68,14 @@ class Quirks:
     """What a node does otherwise than it should.
 
     `character_set` are the values of Specific Character Set (0008,0005), with backslashes between them, to assume of data
-    sets that name none: of its instances (by Source Application Entity Title) and its queries. Raises BadRequest.
+    sets that name none: of its instances (by Source Application Entity Title) and its queries. `coercion` are rules for what
+    it sends by C-STORE; it is answered with a warning where they change something, or, `silent_coercion`, with success.
+    Raises BadRequest.
     """
 
     character_set: str = ""
+    coercion: tuple[Rule, ...] = ()
+    silent_coercion: bool = False
 
     def __post_init__(self) -> None:
         if self.character_set and charset_of(self.character_set.split("\\")) is None:
@@ -116,13 +121,15 @@ class AeTitle:
 class OwnAe:
     """One AE title of this archive. `callers` may call it, whoever is known where there are none.
 
-    `unknown_callers` None: as the setting says.
+    `unknown_callers` None: as the setting says. `coercion` are rules for what is sent to it by C-STORE, after those of the
+    sender.
     """
 
     title: str
     description: str = ""
     callers: tuple[str, ...] = ()
     unknown_callers: UnknownCallers | None = None
+    coercion: tuple[Rule, ...] = ()
 
 
 def rights_of(words: Iterable[str]) -> Rights:
@@ -179,7 +186,7 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
         "rights": words_of(entity.rights),
         "addresses": " ".join(network_of(one) for one in entity.addresses),
         "syntaxes": " ".join(entity.syntaxes),
-        "quirks": orjson.dumps({name: value for name, value in asdict(entity.quirks).items() if value}),
+        "quirks": _quirks_bytes(entity.quirks),
         "tls": entity.tls,
         "tls_certificate": entity.tls_certificate,
         "destinations": _titles(entity.destinations),
@@ -275,10 +282,17 @@ def _node(row: Row[Any]) -> AeTitle:
     )
 
 
+def _quirks_bytes(quirks: Quirks) -> bytes:
+    values = {one.name: getattr(quirks, one.name) for one in fields(Quirks)}
+    values["coercion"] = list(map(str, quirks.coercion))
+    return orjson.dumps({name: value for name, value in values.items() if value})
+
+
 def _quirks(stored: bytes) -> Quirks:
-    """Those that this release knows."""
+    """Those that this release knows; a rule that it does not know is an error, since it must not be left out."""
     found = orjson.loads(stored)
-    return Quirks(**{one.name: found[one.name] for one in fields(Quirks) if one.name in found})
+    known = {one.name: found[one.name] for one in fields(Quirks) if one.name in found}
+    return Quirks(**{**known, "coercion": rules_of(known.get("coercion", ()))})
 
 
 def known_rights(words: str) -> Rights:
@@ -293,6 +307,7 @@ def add_own_ae(index: Index, own: OwnAe) -> None:
         "description": own.description,
         "callers": _titles(own.callers),
         "unknown_callers": own.unknown_callers or "",
+        "policy": orjson.dumps({"coercion": list(map(str, own.coercion))}),
     }
     with index.database.write() as connection:
         put(connection, index, own_ae, values)
@@ -312,7 +327,9 @@ def own_aes(index: Index) -> list[OwnAe]:
 
 def _own(row: Row[Any]) -> OwnAe:
     unknown = UnknownCallers(row.unknown_callers) if row.unknown_callers else None
-    return OwnAe(row.title, row.description, _known_titles(row.callers), unknown)
+    policy = orjson.loads(row.policy)
+    rules = rules_of(policy.get("coercion", ()))
+    return OwnAe(row.title, row.description, _known_titles(row.callers), unknown, rules)
 
 
 def _titles(titles: Iterable[str]) -> str:

@@ -11,6 +11,22 @@ from storage.types import DEFAULT_PARTITION, BulkItem, Flag, Job, Located, Outco
 
 
 @dataclass(frozen=True, slots=True)
+class Original:
+    """An object as it was received, of which `made_key` was made: its own key, digest and size.
+
+    `digest` is that of its data set alone, by which it is recognised when it comes again; `coerced_at` is in UTC.
+    """
+
+    sop_instance_uid: str
+    made_key: str
+    object_key: str
+    sha256: str
+    size: int
+    digest: str
+    coerced_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One instance whose bytes are durable and that is to be indexed. `received_at` is in UTC."""
 
@@ -22,6 +38,8 @@ class Entry:
     received_at: datetime
     jobs: tuple[Job, ...] = ()
     partition: str = DEFAULT_PARTITION
+    # What the object was made of, where that is kept.
+    original: Original | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, BindParameter, Select, bindparam, func, liter
 
 from storage.frames import FrameTable
 from storage.index import rows
+from storage.index.coercion_tables import original
 from storage.index.database import Database
 from storage.index.entries import Counts, Layout, ObjectRow, Quarantined
 from storage.index.tables import (
@@ -218,11 +219,11 @@ class Reading:
         return [ObjectRow(row.pk, row.object_key, row.size, row.sha256, _uids(row)) for row in found]
 
     def known_keys(self, keys: Sequence[str]) -> set[str]:
-        """Those of the object keys that some row refers to: a current, an earlier or a quarantined instance."""
+        """Those of the object keys that some row refers to: a current, an earlier or a quarantined instance, or an original."""
         known: set[str] = set()
         wanted: BindParameter[Any] = bindparam("wanted", expanding=True)
         with self._database.read() as connection:
-            for table in (instance, instance_history, quarantine):
+            for table in (instance, instance_history, quarantine, original):
                 for first in range(0, len(keys), _PAGE):
                     query = select(table.c.object_key).where(table.c.object_key.in_(wanted))
                     known.update(connection.scalars(query, {"wanted": list(keys[first : first + _PAGE])}))

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from storage.attributes import Attribute, indexed_at
-from storage.index import columns, deletion_tables, transfer_tables  # noqa: F401 - registers their tables
+from storage.index import coercion_tables, columns, deletion_tables, transfer_tables  # noqa: F401 - register their tables
 from storage.index.columns import Key, Plain, partition_column, primary_key, text_column, uid_columns
 from storage.matching.keys import WHOLE
 from storage.types import Level
@@ -420,6 +420,8 @@ own_ae = Table(
     Column("title", Plain, primary_key=True),
     Column("description", Text, nullable=False),
     *(text_column(name) for name in ("callers", "unknown_callers")),
+    # JSON: what becomes of what is sent to it.
+    Column("policy", LargeBinary, nullable=False),
 )
 
 # Who has asked for an association and is not known, may have one once, or is blocked. An empty title or address is any.
