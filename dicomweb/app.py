@@ -150,7 +150,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     pictures = CapacityLimiter(settings.picture_threads)
     removal = Delete(archive, settings)
     commitment = StorageCommitment(archive, settings)
-    uri = WadoUri(layouts, archive.blobs, instances.one, rendered.picture)
+    uri = WadoUri(layouts, archive, instances.one, rendered.picture)
     return {
         "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs)),
         "metadata": Handler(RETRIEVE, read=Metadata(archive, max_bytes=settings.metadata_cache_bytes)),

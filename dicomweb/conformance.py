@@ -33,7 +33,7 @@ HANDLERS: dict[str, tuple[str, str]] = {
     "instances": ("10.4.1.1.1", "Part 10 files, one to a part, each as stored or in Explicit VR Little Endian; as application/zip a file-set with its DICOMDIR (PS3.10 8)"),
     "instance": ("10.4.1.1.1", "one Part 10 file, in a part, alone or in a ZIP file, as stored or in Explicit VR Little Endian; Range"),
     "metadata": ("10.4.1.1.2", "the data sets in DICOM JSON or the Native DICOM Model in XML, bulk data by reference; ETag, gzip and zstd"),
-    "rendered": ("10.4.1.1.3", "pictures of the frames named, else one picture: of an instance its first frame, of a study or series the first frame of its middle image; videos and PDF documents as stored"),
+    "rendered": ("10.4.1.1.3", "pictures of the frames named, else one picture: of an instance its first frame, of a study or series the first frame of its middle image. What is no image: structured reports and key objects as HTML, text, or pages; PDF documents as they are, as text, or pages; CDA, STL, OBJ, MTL and videos as they are. The numbers of frames are then those of pages (extension)"),
     "thumbnail": ("10.4.1.1.4", f"one picture of the middle of what is named, at most {THUMBNAIL_SIDE} pixels wide and high unless a viewport asks otherwise; an icon for what has no pixels"),
     "bulk data": ("10.4.1.1.5", "one value at the BulkDataURI that metadata gave, nested ones too; Range"),
     "all bulk data": ("10.4.1.1.5", "every bulk value of the resource in a part of its own, at its BulkDataURI; what Accept does not name is left out"),
@@ -97,7 +97,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.5", "Status codes", "partly", "see the table of errors; a search without matches is 200 and an empty list, or 204 where `PACS_SEARCH_EMPTY_STATUS` says so; 206 is not used for searches, Warning 299 says what is left"),
     ("8.6", "Payloads", "supported", "single part and multipart/related"),
     ("8.7.3", "DICOM media types", "partly", "instances as stored (by `transfer-syntax=*` or by name, and where any media type is accepted; so also in Implicit VR Little Endian and Explicit VR Big Endian, which 8.7.3 forbids) or in Explicit VR Little Endian; not compressed anew"),
-    ("8.7.4", "Rendered media types", "partly", "pictures, stored MPEG video, stored PDF; no text for structured reports, no image/jp2, no animation"),
+    ("8.7.4", "Rendered media types", "partly", "pictures, also moving; text/html, text/plain and pages of structured reports; application/pdf, text/plain and pages of encapsulated PDF, drawn by PDFium in a process with limits on time and memory; CDA as text/xml; HTML and XML with a Content-Security-Policy that lets nothing run; stored MPEG video; no image/jp2, no text/rtf"),
     ("8.7.5", "Acceptable media types", "supported", "quality values, wildcards, most specific first; 406 lists what could be had"),
     ("8.8", "Character sets", "partly", "UTF-8 only"),
     ("8.9, H", "Retrieve capabilities", "supported", "OPTIONS of any resource describes it and those below it, of `/` all: WADL, or the same in JSON, where attributes begin with @; with all that can be searched by, also what an administrator has made searchable; Allow"),
@@ -170,7 +170,7 @@ def _media_types() -> str:
         ("searches", _offers(negotiation.SEARCH)),
         ("answer of store", _offers(negotiation.STORE) + "; the first where none is accepted"),
         ("body of store", f'`{DICOM}`, `{RELATED}; type="{DICOM}"`; `{RELATED}` with type="{DICOM_JSON}" or "{DICOM_XML}"; without bulk data these also alone'),
-        ("rendered, thumbnails", _offers(negotiation.PICTURES) + "; several frames in multipart/related"),
+        ("rendered, thumbnails", _offers(negotiation.PICTURES) + "; what is no image as " + _offers(negotiation.DOCUMENTS) + "; several frames in multipart/related"),
         ("bulk data", _offers(bulk) + f"; videos also as video/mpeg or video/mp4, documents as {', '.join(sorted(DOCUMENT_TYPES))}"),
     )
     text = table(("resource", "media types, the first where several would do"), rows)
@@ -262,7 +262,7 @@ def _non_patient() -> str:
 _URI: dict[str, str] = {
     "requestType": "`WADO`, and nothing else",
     **dict.fromkeys(("studyUID", "seriesUID", "objectUID"), "required"),
-    "contentType": "media types, the first that is possible by quality wins, whatever Accept says; without it Accept, then the default: a picture of an instance with one frame, `application/dicom` of all others",
+    "contentType": "media types, the first that is possible by quality wins, whatever Accept says; without it Accept, then the default: a picture of an instance with one frame, `text/html` of a report, `application/dicom` of all others",
     "charset": "taken and ignored",
     "transferSyntax": "a UID or `*` (as stored); without it Explicit VR Little Endian; for `application/dicom` only",
     "anonymize": "501: what is sent is not de-identified",
@@ -280,7 +280,7 @@ _URI: dict[str, str] = {
 
 
 def _uri() -> str:
-    return _described(URI_PARAMETERS, _URI) + "\n\nAny other parameter is passed over. A video or a PDF document comes as it is stored."
+    return _described(URI_PARAMETERS, _URI) + "\n\nAny other parameter is passed over. What is no image comes as in the rendered resources."
 
 
 def _flags(code: int) -> Iterable[str]:

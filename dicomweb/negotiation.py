@@ -10,10 +10,14 @@ from dicomweb.media_types import (
     DICOM,
     DICOM_JSON,
     DICOM_XML,
+    HTML,
     JSON,
     OCTETS,
+    PDF,
     RELATED,
+    TEXT,
     WADL,
+    XML,
     ZIP,
     MediaType,
 )
@@ -55,7 +59,8 @@ CAPABILITIES = (Offer(WADL), Offer(JSON))
 # PS3.18 8.7.4, table 8.7.4-1: what a picture can be rendered to; JPEG is the default. WebP, which is not in the table, takes
 # ten times as long as JPEG, and every browser names it: it is for who likes it better.
 PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"), Offer("image/webp", made=True))
-PDF = (Offer("application/pdf"),)
+# The same table for documents: what reports and encapsulated documents can be had as, beside pictures of their pages.
+DOCUMENTS = tuple(map(Offer, (HTML, TEXT, PDF, XML, "model/stl", "model/obj", "model/mtl")))
 
 # Transfer syntaxes whose frames no browser viewer decodes (VIEWERS: OHIF 3.12/3.13): `*` gives them decoded, and
 # only naming the syntax or its own media type gives them as stored.

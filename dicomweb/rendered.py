@@ -1,29 +1,32 @@
-"""WADO-RS rendered resources and thumbnails (PS3.18 10.4.1.1.3 and .4): pictures, stored videos, stored documents."""
+"""WADO-RS rendered resources and thumbnails (PS3.18 10.4.1.1.3 and .4): pictures, reports, documents, videos."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from dicomweb import negotiation, rendering
 from dicomweb.bodies import CACHE_CONTROL, Body, respond, unchanged
-from dicomweb.bulkdata import ENCAPSULATED_DOCUMENT, PIXEL_DATA, media_type, unpadded
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import frame_numbers, scope_of
 from dicomweb.instance import Instance
 from dicomweb.kept import Kept
 from dicomweb.layouts import Layouts
-from dicomweb.media_types import RELATED
+from dicomweb.media_types import HTML, RELATED, SVG, TEXT, XML
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
+from dicomweb.rendering.content_html import POLICY
+from dicomweb.shown import Shown, shown_of
 from storage.archive import Archive
 from storage.errors import BadRequest, CannotDecode, NotAcceptable, NotFound, ObjectMissing
-from storage.pieces import Piece
-from storage.transfer_syntaxes import Coding
 from storage.types import Scope
 
 # Pictures are made in memory, so only so many travel in one answer.
 _MOST_PICTURES = 64
+# What a browser would run or fetch things from, if it were let.
+ACTIVE = frozenset({HTML, XML, SVG})
 
 Draw = Callable[[Instance, int, rendering.RenderRequest], rendering.Rendered]
 
@@ -40,10 +43,9 @@ class Rendered:
     def picture(self, call: Call) -> Answer:
         """What a person can look at. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""
         instance = self._instance(scope_of(call))
-        if "frames" not in call.path:
-            stored = _stored(instance)
-            if stored is not None:
-                return self._as_stored(call, instance, *stored)
+        shown = shown_of(instance, call.mount, self._archive)
+        if shown is not None:
+            return self._shown(call, instance, shown)
         if not rendering.is_image(instance.dataset, instance.syntax.uid) or not instance.frames:
             raise NotAcceptable(f"{instance.syntax.name} without frames cannot be a picture; get …/metadata or the instance")
         return self._pictures(call, instance, _numbers(call, instance, 1), draw_one)
@@ -51,6 +53,9 @@ class Rendered:
     def thumbnail(self, call: Call) -> Answer:
         """A small picture of the middle of what the URL names; an icon for what has no pixels."""
         instance = self._instance(scope_of(call))
+        shown = shown_of(instance, call.mount, self._archive)
+        if shown is not None:
+            return self._pictures(call, instance, [_page_of(call)], partial(draw_small_page, shown))
         middle = _numbers(call, instance, max(1, (instance.frames + 1) // 2))
         return self._pictures(call, instance, middle[:1], draw_small)
 
@@ -65,21 +70,46 @@ class Rendered:
             scope = Scope(middle.study, middle.series, middle.instance)
         return Instance(self._layouts.get(scope), self._archive.blobs)
 
-    def _as_stored(self, call: Call, instance: Instance, pieces: tuple[Piece, ...], kind: str) -> Answer:
-        """A video or a document as it is, with Range: browsers play videos by it."""
-        negotiation.choose(call.accepted(), (Offer(kind),))
-        etag = f'"{boundary_for(instance.located.sha256, kind)}"'
-        return respond(call, self._archive.blobs, Body(pieces), {"Content-Type": kind}, etag)
+    def _shown(self, call: Call, instance: Instance, shown: Shown) -> Answer:
+        """What is not an image: the whole of it in a media type of its own, or pictures of its pages."""
+        pictures = tuple(offer for offer in shown.offers if offer in negotiation.PICTURES)
+        if "frames" not in call.path:
+            kind = negotiation.choose(call.accepted(), shown.offers).media_type
+            if kind not in {offer.media_type for offer in pictures}:
+                return self._whole(call, instance, shown, kind)
+        if not pictures:
+            raise NotAcceptable(f"there are no pictures of it; get …/rendered, as {', '.join(map(str, shown.offers))}")
+        numbers = frame_numbers(call.path["frames"]) if "frames" in call.path else [1]
+        if max(numbers) > 1 and max(numbers) > (count := shown.pages):
+            raise NotFound(f"there is no picture {max(numbers)}: the instance has {count}")
+        return self._pictures(call, instance, _at_most(numbers), partial(drawn_page, shown), pictures)
 
-    def _pictures(self, call: Call, instance: Instance, numbers: Sequence[int], draw: Draw) -> Answer:
+    def _whole(self, call: Call, instance: Instance, shown: Shown, kind: str) -> Answer:
+        """As it is stored, with Range (browsers play videos by it), or written anew: a report's links know the mount point."""
+        etag = f'"{boundary_for(instance.located.sha256, kind, call.mount)}"'
+        if unchanged(call, etag):
+            return respond(call, self._archive.blobs, Body(()), {}, etag)
+        headers = {"Content-Type": f"{kind}; charset=utf-8" if kind in (HTML, TEXT) else kind}
+        if kind in ACTIVE:
+            headers["Content-Security-Policy"] = POLICY
+        return respond(call, self._archive.blobs, Body(shown.whole(kind)), headers, etag)
+
+    def _pictures(
+        self,
+        call: Call,
+        instance: Instance,
+        numbers: Sequence[int],
+        draw: Draw,
+        offers: Sequence[Offer] = negotiation.PICTURES,
+    ) -> Answer:
         several = len(numbers) > 1
-        offers = [replace(offer, related=several) for offer in negotiation.PICTURES]
+        offers = [replace(offer, related=several) for offer in offers]
         kind = negotiation.choose(call.accepted(), offers).media_type
         request = rendering.parse_request(call.query, kind)
         # Of the whole of an instance with frames there is a picture that moves.
         moving = kind in rendering.MOVING and "frames" not in call.path and instance.frames > 1 and draw is draw_one
         named = "moving" if moving else ",".join(map(str, numbers))
-        known = (instance.located.sha256, draw.__name__, named, repr(request))
+        known = (instance.located.sha256, _name(draw), named, repr(request))
         etag = f'"{boundary_for(*known)}"'
         if unchanged(call, etag):
             return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
@@ -101,7 +131,7 @@ class Rendered:
         return respond(call, self._archive.blobs, Body((*pieces, closing(boundary))), headers, etag)
 
     def _picture(self, instance: Instance, number: int, request: rendering.RenderRequest, draw: Draw) -> bytes:
-        key = (instance.located.sha256, draw.__name__, number, request)
+        key = (instance.located.sha256, _name(draw), number, request)
         return self._once(key, lambda: draw(instance, number, request).body)
 
     def _once(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
@@ -111,6 +141,11 @@ class Rendered:
             drawn = make()
             self._drawn.keep(key, drawn)
         return drawn
+
+
+def _name(draw: Draw) -> str:
+    """How a picture is drawn, as part of the key under which it is kept."""
+    return str(getattr(getattr(draw, "func", draw), "__name__", ""))
 
 
 def _warning(call: Call, instance: Instance, kind: str) -> dict[str, str]:
@@ -151,6 +186,26 @@ def draw_moving(instance: Instance, request: rendering.RenderRequest) -> bytes:
     return rendering.animated(pictures(), times, request.media_type, request.quality)
 
 
+def draw_small_page(
+    shown: Shown, instance: Instance, number: int, request: rendering.RenderRequest
+) -> rendering.Rendered:
+    """The thumbnail of a page, of what can be made out when it is small; else an icon."""
+    viewport = request.viewport or rendering.Viewport(rendering.THUMBNAIL_SIDE, rendering.THUMBNAIL_SIDE, enlarge=False)
+    request = replace(request, viewport=viewport)
+    if shown.small:
+        with suppress(CannotDecode, NotAcceptable, ObjectMissing):
+            return drawn_page(shown, instance, number, request)
+    return rendering.placeholder(instance.dataset, request)
+
+
+def drawn_page(
+    shown: Shown, _instance: Instance, number: int, request: rendering.RenderRequest
+) -> rendering.Rendered:
+    """The picture of a page."""
+    body = rendering.encode(shown.picture(number, request), request.media_type, request.quality)
+    return rendering.Rendered(request.media_type, body)
+
+
 def draw_small(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:
     """The thumbnail of one frame, or an icon."""
     frame, bit_offset = _pixels(instance, number)
@@ -175,23 +230,20 @@ def _pixels(instance: Instance, number: int) -> tuple[bytes | None, int]:
         return b"", 0
 
 
-def _stored(instance: Instance) -> tuple[tuple[Piece, ...], str] | None:
-    """What is already fit for a person to look at, with its type: a video, a PDF."""
-    if instance.syntax.coding is Coding.VIDEO:
-        video = instance.bulk(PIXEL_DATA)
-        return (instance.bulk_pieces(video), instance.syntax.media_type) if video else None
-    document = instance.bulk(ENCAPSULATED_DOCUMENT)
-    if document is not None and media_type(instance, document) == "application/pdf":
-        return unpadded(instance, document, instance.bulk_pieces(document)), "application/pdf"
-    return None
-
-
 def _numbers(call: Call, instance: Instance, otherwise: int) -> list[int]:
     if "frames" not in call.path:
         return [otherwise]
-    numbers = frame_numbers(call.path["frames"])
-    if len(numbers) > _MOST_PICTURES:
-        raise BadRequest(f"ask for at most {_MOST_PICTURES} pictures at a time")
+    numbers = _at_most(frame_numbers(call.path["frames"]))
     if max(numbers) > instance.frames:
         raise NotFound(f"there is no frame {max(numbers)}: the instance has {instance.frames}")
+    return numbers
+
+
+def _page_of(call: Call) -> int:
+    return frame_numbers(call.path["frames"])[0] if "frames" in call.path else 1
+
+
+def _at_most(numbers: list[int]) -> list[int]:
+    if len(numbers) > _MOST_PICTURES:
+        raise BadRequest(f"ask for at most {_MOST_PICTURES} pictures at a time")
     return numbers

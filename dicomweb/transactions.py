@@ -91,7 +91,7 @@ _PICTURES: Final = _texts(
     *negotiation.PICTURES,
     *(Offer(one.media_type, related=True) for one in negotiation.PICTURES),
     *map(Offer, _VIDEOS),
-    *negotiation.PDF,
+    *negotiation.DOCUMENTS,
 )
 _BULK: Final = _texts(*negotiation.bulk(OCTETS), *map(Offer, (*_VIDEOS, *sorted(DOCUMENT_TYPES))))
 _ALL_BULK: Final = tuple(

@@ -13,13 +13,14 @@ from dicomweb.errors import WebRefusal
 from dicomweb.exchange import Answer, Call, Reader
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
-from dicomweb.media_types import DICOM, MediaType, parse_accept
+from dicomweb.media_types import DICOM, HTML, MediaType, parse_accept
 from dicomweb.negotiation import PICTURES
 from dicomweb.rendering.request import MAX_AREA, MAX_SIDE
+from dicomweb.shown import shown_of
+from storage.archive import Archive
 from storage.errors import BadRequest, NotAcceptable
 from storage.procedure_steps import is_uid
-from storage.transfer_syntaxes import Coding
-from storage.types import Blobs, Scope
+from storage.types import Scope
 
 # Parameter of PS3.18 9.1.2 -> part of the path in WADO-RS.
 _UIDS: Final = {"studyUID": "study", "seriesUID": "series", "objectUID": "instance"}
@@ -36,9 +37,9 @@ _PICTURES: Final = tuple(offer.media_type for offer in PICTURES)
 class WadoUri:
     """GET /wado?requestType=WADO&…; `instance` and `rendered` are what answers there in WADO-RS."""
 
-    def __init__(self, layouts: Layouts, blobs: Blobs, instance: Reader, rendered: Reader) -> None:
+    def __init__(self, layouts: Layouts, archive: Archive, instance: Reader, rendered: Reader) -> None:
         self._layouts = layouts
-        self._blobs = blobs
+        self._archive = archive
         self._instance = instance
         self._rendered = rendered
 
@@ -47,9 +48,9 @@ class WadoUri:
         given = _given(call)
         path = {name: given[parameter] for parameter, name in _UIDS.items()}
         instance = Instance(
-            self._layouts.get(Scope(path["study"], path["series"], path["instance"])), self._blobs
+            self._layouts.get(Scope(path["study"], path["series"], path["instance"])), self._archive.blobs
         )
-        kind = _kind(given, call, instance)
+        kind = _kind(given, call, _possible(instance, self._archive))
         call = replace(call, path=path)
         if kind == DICOM:
             return self._file(call, given)
@@ -108,12 +109,11 @@ def _given(call: Call) -> dict[str, str]:
     return given
 
 
-def _kind(given: Mapping[str, str], call: Call, instance: Instance) -> str:
+def _kind(given: Mapping[str, str], call: Call, possible: tuple[str, ...]) -> str:
     """The media type to answer with: the first that `contentType` names and the instance can be had as.
 
     Without one the Accept header is asked, and where it says nothing useful the default of 9.1.2.2.1 holds.
     """
-    possible = _possible(instance)
     asked = given.get("contentType", "")
     if asked:
         for wanted in sorted(parse_accept(asked), key=lambda one: -one.quality):
@@ -126,12 +126,12 @@ def _kind(given: Mapping[str, str], call: Call, instance: Instance) -> str:
     return possible[0]
 
 
-def _possible(instance: Instance) -> tuple[str, ...]:
-    """What an instance can be had as, its default first: a single frame is a picture, all else a file (9.1.2.2.1)."""
-    if instance.syntax.coding is Coding.VIDEO:
-        return (DICOM, instance.syntax.media_type)
-    if "00420011" in instance.dataset:
-        return (DICOM, "application/pdf")
+def _possible(instance: Instance, archive: Archive) -> tuple[str, ...]:
+    """What an instance can be had as, its default first: a single frame is a picture, a report HTML, all else a file (9.1.2.2.1)."""
+    shown = shown_of(instance, "", archive)
+    if shown is not None:
+        kinds = [offer.media_type for offer in shown.offers]
+        return (*kinds, DICOM) if kinds[0] == HTML else (DICOM, *kinds)
     if not instance.frames:
         return (DICOM,)
     return (*_PICTURES, DICOM) if instance.frames == 1 else (DICOM, *_PICTURES)

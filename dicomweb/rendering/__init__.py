@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dicomweb.rendering.animation import FORMATS as MOVING
 from dicomweb.rendering.animation import animated, frame_times
+from dicomweb.rendering.encode import encode
 from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.icons import icon
 from dicomweb.rendering.presets import Preset, presets, window_named
@@ -20,11 +21,12 @@ from dicomweb.rendering.render import (
     steady_window,
     thumbnail,
 )
-from dicomweb.rendering.request import Function, RenderRequest, Viewport, Window, parse
+from dicomweb.rendering.request import THUMBNAIL_SIDE, Function, RenderRequest, Viewport, Window, parse
 from storage.types import Dataset
 
 __all__ = (
     "MOVING",
+    "THUMBNAIL_SIDE",
     "Function",
     "Picture",
     "Preset",
@@ -33,6 +35,7 @@ __all__ = (
     "Viewport",
     "Window",
     "animated",
+    "encode",
     "frame_picture",
     "frame_times",
     "icon",

@@ -1,0 +1,177 @@
+"""What is not an image, as something a person can look at: reports, documents, videos (PS3.18 8.7.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from dicomweb.apart import Result, run_apart
+from dicomweb.bodies import Body, stream
+from dicomweb.bulkdata import (
+    DOCUMENT_LENGTH,
+    DOCUMENT_TYPES,
+    ENCAPSULATED_DOCUMENT,
+    MIME_TYPE,
+    PIXEL_DATA,
+    unpadded,
+)
+from dicomweb.instance import Instance
+from dicomweb.media_types import HTML, PDF, TEXT, XML
+from dicomweb.negotiation import PICTURES, Offer
+from dicomweb.rendering import Picture, RenderRequest
+from dicomweb.rendering.content import Reference, Report, is_report, report
+from dicomweb.rendering.content_html import as_html
+from dicomweb.rendering.content_text import as_text, text_lines
+from dicomweb.rendering.geometry import fitted
+from dicomweb.rendering.pages import page, paginated
+from dicomweb.rendering.values import number, words
+from storage.archive import Archive
+from storage.errors import CannotDecode, NotAcceptable
+from storage.pieces import Piece
+from storage.procedure_steps import is_uid
+from storage.transfer_syntaxes import Coding
+
+
+class Shown(Protocol):
+    """One instance that can be looked at in other ways than as an image of its own frames."""
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        """What the whole of it can be had as, the default first; pictures among them where there are any."""
+
+    @property
+    def pages(self) -> int:
+        """How many pictures there are of it."""
+
+    @property
+    def small(self) -> bool:
+        """Whether its picture tells something as a thumbnail; else an icon stands for it."""
+
+    def picture(self, number: int, request: RenderRequest) -> Picture:
+        """Picture `number`, from 1, in the viewport of the request. Raises CannotDecode."""
+
+    def whole(self, kind: str) -> tuple[Piece, ...]:
+        """All of it as one of the offers that is no picture."""
+
+
+class ReportShown:
+    """A structured report or key object selection: HTML, text, or pages (PS3.18 table 8.7.4-1, category Text)."""
+
+    offers: Final = (Offer(HTML), Offer(TEXT), *PICTURES)
+    small: Final = False
+
+    def __init__(self, instance: Instance, mount: str) -> None:
+        self._instance = instance
+        self._mount = mount
+
+    @cached_property
+    def _report(self) -> Report:
+        return report(self._instance.dataset, self._instance.little_endian_bulk)
+
+    @cached_property
+    def _pages(self) -> tuple[tuple[str, ...], ...]:
+        # The page has the title already.
+        return paginated(list(text_lines(self._report))[2:])
+
+    @property
+    def pages(self) -> int:
+        return len(self._pages)
+
+    def picture(self, number: int, request: RenderRequest) -> Picture:
+        sheet = page(self._report.title, self._pages[number - 1], number, self.pages)
+        return sheet.picture(request.viewport)
+
+    def whole(self, kind: str) -> tuple[Piece, ...]:
+        if kind == HTML:
+            return (as_html(self._report, self._link),)
+        return (as_text(self._report),)
+
+    def _link(self, to: Reference, resource: str) -> str:
+        """Of frames the first is shown."""
+        if not all(map(is_uid, (to.study, to.series, to.instance))):
+            return ""
+        frames = f"/frames/{to.frames[0]}" if to.frames and to.frames[0] > 0 else ""
+        return f"{self._mount}/studies/{to.study}/series/{to.series}/instances/{to.instance}{frames}/{resource}"
+
+
+class PdfShown:
+    """An encapsulated PDF document: as it is, its text, or its pages as pictures."""
+
+    offers: Final = (Offer(PDF), *PICTURES, Offer(TEXT))
+    small: Final = True
+
+    def __init__(self, pieces: tuple[Piece, ...], archive: Archive) -> None:
+        self._pieces = pieces
+        self._archive = archive
+
+    @property
+    def pages(self) -> int:
+        return int(self._apart("pdf page", {"page": 1, "width": 1, "height": 1}).about["pages"])
+
+    def picture(self, number: int, request: RenderRequest) -> Picture:
+        wanted = request.viewport
+        scaled = wanted is not None and wanted.source_width is None and wanted.source_height is None
+        size = {"width": wanted.width, "height": wanted.height} if wanted is not None and scaled else {}
+        drawn = self._apart("pdf page", {"page": number, **size})
+        shape = drawn.about["rows"], drawn.about["columns"], 3
+        return fitted(np.frombuffer(drawn.content, np.uint8).reshape(shape), wanted, 1.0)
+
+    def whole(self, kind: str) -> tuple[Piece, ...]:
+        return self._pieces if kind == PDF else (self._apart("pdf text", {}).content,)
+
+    def _apart(self, task: str, asked: Mapping[str, Any]) -> Result:
+        content = stream(self._archive.blobs, Body(self._pieces))
+        try:
+            return run_apart(task, content, asked, self._archive.spool_folder)
+        except CannotDecode as error:
+            raise NotAcceptable(f"the document cannot be drawn: {error}. It can be had as {PDF}") from error
+
+
+class StoredShown:
+    """A document or video that is given as it is stored, because nobody draws it here."""
+
+    pages: Final = 0
+    small: Final = False
+
+    def __init__(self, pieces: tuple[Piece, ...], kind: str) -> None:
+        self.offers: tuple[Offer, ...] = (Offer(kind),)
+        self._pieces = pieces
+
+    def picture(self, number: int, request: RenderRequest) -> Picture:
+        raise NotAcceptable(f"there is no picture of it; it can be had as {self.offers[0]}")
+
+    def whole(self, kind: str) -> tuple[Piece, ...]:
+        return self._pieces
+
+
+def shown_of(instance: Instance, mount: str, archive: Archive) -> Shown | None:
+    """How an instance is looked at; None where its frames are pictures, or where there is nothing to look at.
+
+    `mount` is the path of the root of DICOMweb, for links.
+    """
+    if instance.syntax.coding is Coding.VIDEO:
+        video = instance.bulk(PIXEL_DATA)
+        return StoredShown(instance.bulk_pieces(video), instance.syntax.media_type) if video else None
+    if ENCAPSULATED_DOCUMENT in instance.dataset:
+        return _document(instance, archive)
+    if is_report(instance.dataset):
+        return ReportShown(instance, mount)
+    return None
+
+
+def _document(instance: Instance, archive: Archive) -> Shown | None:
+    """An encapsulated document by the type that it says it has, if that is one of those that are known."""
+    kind = instance.text(MIME_TYPE).lower()
+    item = instance.bulk(ENCAPSULATED_DOCUMENT)
+    if item is not None:
+        pieces = unpadded(instance, item, instance.bulk_pieces(item))
+    else:
+        length = number(instance.dataset, DOCUMENT_LENGTH)
+        pieces = (words(instance.dataset, ENCAPSULATED_DOCUMENT, None)[: None if length is None else int(length)],)
+    if kind == PDF:
+        return PdfShown(pieces, archive)
+    # Clinical documents (CDA, PS3.3 A.45.2) are given as XML with a policy that keeps a browser from acting on it.
+    return StoredShown(pieces, kind) if kind in DOCUMENT_TYPES or kind == XML else None
