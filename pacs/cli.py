@@ -21,6 +21,7 @@ from pacs.commands import (
     holds,
     images,
     originals,
+    prefetch,
     quarantine,
     queue,
     remote,
@@ -80,6 +81,7 @@ app.add_typer(holds.app, name="hold")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(quarantine.history, name="history")
 app.add_typer(routes.app, name="route")
+app.add_typer(prefetch.app, name="prefetch")
 app.add_typer(queue.transfers, name="transfers")
 app.add_typer(queue.jobs, name="jobs")
 app.add_typer(originals.app, name="original")

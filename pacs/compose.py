@@ -83,11 +83,15 @@ def prepare(settings: Settings) -> None:
 
 
 def web_application(
-    settings: Settings, found: Opened, metrics: Metrics, stopping: Callable[[], bool] = lambda: False
+    settings: Settings,
+    found: Opened,
+    metrics: Metrics,
+    stopping: Callable[[], bool] = lambda: False,
+    journal: Journal | None = None,
 ) -> ASGIApp:
     """Everything that is served over HTTP: health and figures, DICOMweb, administration, and the viewer for all the rest.
 
-    `stopping` says whether what goes on without end is to end.
+    `stopping` says whether what goes on without end is to end; `journal` is told of associations with other archives.
     """
     # Here and below, so that a DIMSE process and `pacs import` do not load what only the web needs, and the reverse.
     from starlette.applications import Starlette
@@ -121,9 +125,14 @@ def web_application(
                 credentials=settings.tls_credentials,
                 public_url=settings.public_url,
                 stopping=stopping,
+                journal=journal,
             ),
             *admin.page_routes(
-                archive, calling=settings.ae_title, unknown_callers=settings.unknown_callers_now
+                archive,
+                calling=settings.ae_title,
+                unknown_callers=settings.unknown_callers_now,
+                credentials=settings.tls_credentials,
+                journal=journal,
             ),
             *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer"), pages),
         ]

@@ -12,6 +12,8 @@ from pacs.dimse import CommandField, Status
 from pacs.hl7 import orders
 from pacs.hl7.listener import HL7Limits
 from pacs.hl7.messages import CHARACTER_SETS
+from pacs.processing.nodes import AWAY_SECONDS, MOST_AT_ONCE
+from pacs.processing.sending import LINGER_SECONDS
 from pacs.scp import negotiation, sop_classes
 from pacs.scp.identifiers import UTF_8
 from pacs.scp.services import SERVICES
@@ -38,10 +40,10 @@ prints this page, and a test fails when it says something else. "Not yet" means 
 
 _OVERVIEW: Final = (
     ("Verification (C-ECHO)", "yes", "`pacs ae echo`", ""),
-    ("Storage (C-STORE)", "yes", "C-MOVE, `pacs send`", "every storage SOP class, private ones too, in any transfer syntax"),
-    ("Query (C-FIND)", "yes", "`pacs find`", "patient root, study root, patient/study only"),
-    ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`", "patient root, study root, patient/study only"),
-    ("Storage commitment", "yes", "`pacs send --commit`", "push model; as SCU reports are taken on the same association only"),
+    ("Storage (C-STORE)", "yes", "C-MOVE, `pacs send`, routes", "every storage SOP class, private ones too, in any transfer syntax"),
+    ("Query (C-FIND)", "yes", "`pacs find`, `/admin/remote`, priors", "patient root, study root, patient/study only"),
+    ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`, `/admin/remote`, priors", "patient root, study root, patient/study only"),
+    ("Storage commitment", "yes", "`pacs send --commit`, routes", "push model; as SCU reports are taken on the same association only"),
     ("Unified procedure steps (PS3.4 annex CC)", "yes", "not yet", "UPS Push, Pull, Watch, Event and Query over the store of UPS-RS (see Worklist). A Receiving AE must be a node that can be called (else C308); events go out by N-EVENT-REPORT on an association of ours, in order, tried again with pauses of 5 s to 10 min for a week"),
     ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4); entries by `/api/worklist` and `pacs worklist`"),
     ("HL7 v2 orders over MLLP", "yes, off by default", "no", "ORM^O01, OMG^O19, OMI^O23, ADT^A08, A31, A40 become entries of the modality worklist (chapter 10)"),
@@ -81,7 +83,19 @@ class and each transfer syntax in which something of it is stored, and for Expli
 move are kept to its end. One that breaks is asked for again, and the instance in hand sent a second time; after
 {MOST_BREAKS} breaks in a row, or when the node cannot be reached, the rest counts as failed. A7xx is asked again, {MOST_REPEATS} times
 in a move. Pending responses come at most ten times
-a second. Instances that failed are named, {MOST_NAMED} at most; the log has all."""
+a second. Instances that failed are named, {MOST_NAMED} at most; the log has all.
+
+Routes (`pacs route`, default destinations of a node) send what has come in the same manner, from a worker: what has come of a study is one
+transfer for each route, on as many associations as the route says (one at first), with its Priority (0000,0700), and a study of which more
+is coming keeps its association for {LINGER_SECONDS:g} s after the last. At most {MOST_AT_ONCE} transfers of a worker go to the same node at a time. One that has
+failed is tried again after 30 s and after 5 min, with what was not sent, then it waits for an administrator; while a node cannot be reached,
+one of its transfers looks every {AWAY_SECONDS:g} s, and the others lose no try. What came from the node itself, what replaces an earlier version, and what
+this archive has fetched is not sent on, the latter two unless a route says so. Where a route asks for storage commitment, what the node
+does not commit to is sent again.
+
+Priors (`pacs prefetch`) are asked for by C-FIND, study root, with Patient ID and Study Date, when a worklist entry is made or the first instance of a
+study comes; Patient ID and, where both sides have it, its issuer are compared again; an ID with wildcards is not asked for. Modality and body
+part are compared by Modalities in Study, else by a query of the series. They come by C-GET or C-MOVE, one study at a time from each node."""
 
 _SECTIONS: Final = {Profile.BCP_195: "B.12", Profile.MODIFIED: "B.13"}
 _PROFILES: Final = table(
@@ -173,7 +187,11 @@ def _associations(settings: DimseSettings) -> str:
             "by the registry: known nodes from their addresses with their rights; others everything or nothing, by setting",
         ),
         ("associations at a time", f"{settings.max_associations} in each process; then A-ASSOCIATE-RJ"),
-        ("initiated", "by `pacs ae echo`, `send`, `find` and `fetch`; for C-MOVE, and reports of storage commitment"),
+        (
+            "initiated",
+            "by `pacs ae echo`, `send`, `find` and `fetch`, and the same in `/admin/`; by routes and rules for priors; for C-MOVE, and"
+            " reports of storage commitment. All but those of C-ECHO are in the log of associations",
+        ),
         ("largest PDU received", f"{settings.max_pdu_bytes} bytes"),
         (
             "asynchronous operations",

@@ -206,12 +206,12 @@ class Router:
 
     def _orders(self, changes: Sequence[Row[Any]]) -> Iterator[Order]:
         """What is to be sent, together as far as it goes together."""
-        fetched = self._fetched()
+        fetched = fetched_of_late(self._index, self._clock())
         whole = any(one.asks_whole for one in self._routes)
         together: dict[tuple[str, str, Scope], tuple[_Ready, list[int]]] = {}
         for one in self._feed.arrivals(changes, whole=whole):
             dataset = one.dataset
-            retrieved = _is_among(fetched, one)
+            retrieved = was_fetched(fetched, one)
             for route in self._routes:
                 if route.matches(one, dataset, retrieved=retrieved):
                     scope = Scope(one.scope.study, one.scope.series if route.route.when is When.SERIES else None)
@@ -222,20 +222,25 @@ class Router:
             wait = TOGETHER_SECONDS if said.when is When.INSTANCE else max(TOGETHER_SECONDS, said.quiet_seconds)
             yield Order(to, scope, rule=name, sending=said.sending, instances=tuple(keys), wait=wait)
 
-    def _fetched(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
-        """From which nodes we have fetched which studies of late, and when."""
-        late = round((self._clock() - _RETRIEVE_SECONDS) * 1e6)
-        columns = transfer.c.node, transfer.c.study_instance_uid, transfer.c.created_at, transfer.c.updated_at, transfer.c.state
-        query = select(*columns).where(transfer.c.kind == RETRIEVE, transfer.c.updated_at >= late - round(3600e6))
-        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        with self._index.database.read() as connection:
-            for row in connection.execute(query):
-                end = row.updated_at + round(_RETRIEVE_SECONDS * 1e6)
-                found.setdefault((row.node, row.study_instance_uid), []).append((row.created_at, end))
-        return found
+
+Fetched = dict[tuple[str, str], list[tuple[int, int]]]
 
 
-def _is_among(fetched: dict[tuple[str, str], list[tuple[int, int]]], one: Arrival) -> bool:
+def fetched_of_late(index: Index, now: float) -> Fetched:
+    """From which nodes we have fetched which studies of late, and when: from and to."""
+    late = round((now - _RETRIEVE_SECONDS - 3600) * 1e6)
+    columns = transfer.c.node, transfer.c.study_instance_uid, transfer.c.created_at, transfer.c.updated_at
+    query = select(*columns).where(transfer.c.kind == RETRIEVE, transfer.c.updated_at >= late)
+    found: Fetched = {}
+    with index.database.read() as connection:
+        for row in connection.execute(query):
+            end = row.updated_at + round(_RETRIEVE_SECONDS * 1e6)
+            found.setdefault((row.node, row.study_instance_uid), []).append((row.created_at, end))
+    return found
+
+
+def was_fetched(fetched: Fetched, one: Arrival) -> bool:
+    """Whether an instance has come because we have fetched it."""
     spans = fetched.get((one.source.calling_ae, one.scope.study), ())
     return any(begin <= one.at <= end for begin, end in spans)
 

@@ -124,7 +124,7 @@ class Trigger(StrEnum):
 class Prefetch:
     """Earlier studies of the patient are fetched from the nodes `sources`, and sent on to the node `to` if there is one.
 
-    `own`: those that are here already are sent to `to` as well. `conditions` are those of the worklist entry, or of the first
+    `own`: those that only this archive has are sent to `to` as well. `conditions` are those of the worklist entry, or of the first
     instance. Of the studies of the last `years` the `newest` are taken, of the same modality and body part if so said.
     `move`: by C-MOVE to this archive instead of by C-GET. Raises BadRequest.
     """

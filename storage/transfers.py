@@ -137,13 +137,16 @@ class Transfers:
 
     # Beginning
 
-    def send(self, scope: Scope, node: str, *, asked_by: str = "", sending: Sending | None = None) -> int:
+    def send(
+        self, scope: Scope, node: str, *, asked_by: str = "", rule: str = "", sending: Sending | None = None
+    ) -> int:
         """Have all that is stored of a study, a series or an instance sent; its number. Raises NotFound when nothing is."""
         with self._database.write() as connection:
             keys = connection.scalars(_in(scope)).all()
             if not keys:
                 raise NotFound("nothing is stored of that study, or that part of it")
-            order = Order(node, scope, asked_by=asked_by, sending=sending or Sending(), instances=tuple(keys))
+            how = sending or Sending()
+            order = Order(node, scope, rule=rule, asked_by=asked_by, sending=how, instances=tuple(keys))
             return self.begin(connection, order)
 
     def retrieve(self, order: Order) -> int:

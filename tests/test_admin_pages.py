@@ -27,7 +27,8 @@ from storage.types import Scope
 
 EVIL = "<b>'\"&"
 PATHS = ("/admin/", "/admin/aes/CT1", "/admin/associations", "/admin/associations/1", "/admin/parts/callers", "/admin/parts/associations",
-         "/admin/routes", "/admin/transfers", "/admin/parts/transfers", "/admin/jobs", "/admin/parts/jobs")
+         "/admin/routes", "/admin/transfers", "/admin/parts/transfers", "/admin/jobs", "/admin/parts/jobs",
+         "/admin/remote", "/admin/remote?node=CT1", "/admin/remote?node=CT1&PatientID=P1")
 
 
 @pytest.fixture

@@ -242,6 +242,13 @@ def test_routes_transfers_and_jobs(pacs: Pacs) -> None:
     pacs("route", "remove", "mr")
     assert pacs("route", "remove", "mr", status=1)
 
+    assert "No rules yet" in pacs("prefetch", "list")
+    pacs("prefetch", "add", "p", "PACS2", "--to", "WS1", "--own", "--newest", "2", "--condition", "Modality=CT")
+    assert pacs("prefetch", "list") == "p                     the newest 2 of 10 years from PACS2, this archive -> WS1\n"
+    assert "nodes that are asked" in pacs("prefetch", "add", "q", status=1)
+    pacs("prefetch", "remove", "p")
+    assert pacs.json("prefetch", "list") == []
+
     assert "Nothing was sent" in pacs("transfers", "list")
     assert "transfer 1" in pacs("transfers", "fetch", "WS1", "--study", "1.2.3")
     assert "waiting    from WS1" in pacs("transfers", "list")

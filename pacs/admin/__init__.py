@@ -17,6 +17,7 @@ from pacs.admin import (
     pages,
     procedure_steps,
     quarantine,
+    remote,
     rules,
     searchable,
     transfers,
@@ -24,6 +25,8 @@ from pacs.admin import (
 )
 from pacs.admin.api import routes as _routes
 from pacs.admin.principals import Rule, everybody
+from pacs.admin.remote import Remote
+from pacs.scp.journal import Journal
 from pacs.tls import Credentials
 from storage.archive import Archive
 
@@ -38,11 +41,12 @@ def routes(
     public_url: str = "",
     rule: Rule = everybody,
     stopping: Callable[[], bool] = lambda: False,
+    journal: Journal | None = None,
 ) -> list[BaseRoute]:
     """Every route of administration. `calling` is the AE title under which this archive calls others, `credentials` who it
     is over TLS.
 
-    What is sent without end ends when the server is `stopping`.
+    What is sent without end ends when the server is `stopping`. `journal` is told of associations with other archives.
     """
     index = archive.index
     table = (
@@ -56,6 +60,7 @@ def routes(
         *originals.operations(archive),
         *searchable.operations(index),
         *procedure_steps.operations(index),
+        *remote.operations(Remote(index, calling, credentials, journal)),
         *rules.operations(index),
         *transfers.operations(index),
         *jobs.operations(index),
@@ -64,7 +69,14 @@ def routes(
 
 
 def page_routes(
-    archive: Archive, *, calling: str, unknown_callers: str, rule: Rule = everybody
+    archive: Archive,
+    *,
+    calling: str,
+    unknown_callers: str,
+    credentials: Credentials = Credentials(),  # noqa: B008 - frozen
+    rule: Rule = everybody,
+    journal: Journal | None = None,
 ) -> list[BaseRoute]:
-    """Every page. `unknown_callers` is what the settings say of them."""
-    return pages.routes(archive.index, calling=calling, unknown_callers=unknown_callers, rule=rule)
+    """Every page. `unknown_callers` is what the settings say of them; the others as in `routes`."""
+    asked = Remote(archive.index, calling, credentials, journal)
+    return pages.routes(archive.index, calling=calling, unknown_callers=unknown_callers, rule=rule, remote=asked)

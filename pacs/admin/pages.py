@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from pacs.admin.associations import AssociationFilter, shown_of, whole
 from pacs.admin.principals import Principal, Rule
+from pacs.admin.remote import Remote
 from pacs.admin.sending_pages import SendingPages
 from pacs.ae_titles import own_titles
 from pacs.scp import reasons
@@ -134,8 +135,8 @@ _RESULTS: Final = {
 }
 
 
-def routes(index: Index, *, calling: str, unknown_callers: str, rule: Rule) -> list[BaseRoute]:
-    """Every page."""
+def routes(index: Index, *, calling: str, unknown_callers: str, rule: Rule, remote: Remote) -> list[BaseRoute]:
+    """Every page. `remote` is asked what other archives have."""
     pages = Pages(index, calling, unknown_callers)
     table: dict[str, tuple[str, Callable[[Asked], dict[str, Any]]]] = {
         "/admin/": ("aes.html", pages.aes),
@@ -145,7 +146,7 @@ def routes(index: Index, *, calling: str, unknown_callers: str, rule: Rule) -> l
         "/admin/associations/{number}": ("association.html", pages.association),
         "/admin/parts/callers": ("callers.html", pages.waiting),
         "/admin/parts/associations": ("rows.html", pages.log),
-        **SendingPages(index).table(),
+        **SendingPages(index, remote).table(),
     }
     threads = anyio.CapacityLimiter(_THREADS)
     made: list[BaseRoute] = [Route(path, _Page(*row, rule, threads)) for path, row in table.items()]

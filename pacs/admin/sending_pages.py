@@ -9,17 +9,34 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pacs.admin import jobs, transfers
+from pacs.admin.remote import Answers, Question, Remote
+from pacs.scu.asking import text_of
+from storage.attributes import tag_of
+from storage.errors import LightboxError
 from storage.index import Index
 from storage.index.ae import ae_titles
 from storage.jobs import JobQueue
+from storage.matching import parse
 from storage.problems import WebRefusal
+from storage.procedure_steps import is_uid
 from storage.rules import Prefetch, Route, rules
 from storage.transfers import State, Transfers
+from storage.types import Level, Query
 
 if TYPE_CHECKING:
     from pacs.admin.pages import Asked
 
 _ROWS: Final = 50
+_ANSWERS: Final = 100
+# What other archives are asked for on the page.
+_FIELDS: Final = {
+    "PatientName": "Patient's name",
+    "PatientID": "Patient ID",
+    "AccessionNumber": "Accession number",
+    "StudyDate": "Date",
+    "ModalitiesInStudy": "Modality",
+}
+_SHOWN: Final = ("StudyDescription", "NumberOfStudyRelatedInstances")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -28,6 +45,7 @@ class SendingPages:
     """What these pages show of an index."""
 
     index: Index
+    remote: Remote
 
     def table(self) -> dict[str, tuple[str, Callable[[Asked], dict[str, Any]]]]:
         """Address -> template and what it needs."""
@@ -35,6 +53,7 @@ class SendingPages:
             "/admin/routes": ("routes.html", self.routes),
             "/admin/transfers": ("transfers.html", self.transfers),
             "/admin/parts/transfers": ("transfer_rows.html", self.transfers),
+            "/admin/remote": ("remote.html", self.others),
             "/admin/jobs": ("jobs.html", self.jobs),
             "/admin/parts/jobs": ("job_rows.html", self.jobs),
         }
@@ -54,6 +73,37 @@ class SendingPages:
         query = _asked(transfers.Filter, asked).model_copy(update={"limit": _ROWS})
         page = transfers.page(Transfers(self.index), query)
         return {"transfers": page.transfers, "counts": page.counts, "older": page.next, "query": query, "states": list(State)}
+
+    def others(self, asked: Asked) -> dict[str, Any]:
+        """What another archive has, and how much of that is here."""
+        node = asked.query.get("node", "")
+        keys = {name: value.strip() for name, value in asked.query.items() if name in _FIELDS}
+        answers, failure = None, ""
+        if node and not any(keys.values()):
+            failure = "Say something of what is looked for: all that an archive has is too much."
+        elif node:
+            answers, failure = self._answers(node, keys)
+        here = self._here(answers) if answers else {}
+        nodes = [one for one in ae_titles(self.index) if one.port]
+        return {"nodes": nodes, "node": node, "keys": keys, "fields": _FIELDS, "answers": answers, "failure": failure, "here": here}
+
+    def _answers(self, node: str, keys: dict[str, str]) -> tuple[Answers | None, str]:
+        try:
+            question = Question(keys={**dict.fromkeys(_SHOWN, ""), **dict.fromkeys(_FIELDS, ""), **keys}, limit=_ANSWERS)
+            return self.remote.ask(node, question), ""
+        except ValidationError:
+            return None, "No archive can be asked for that."
+        except (LightboxError, WebRefusal) as error:
+            return None, str(error)
+
+    def _here(self, answers: Answers) -> dict[str, str]:
+        """How many instances of each study are here."""
+        uid, number = tag_of("StudyInstanceUID"), tag_of("NumberOfStudyRelatedInstances")
+        uids = [text for one in answers.matches if isinstance(text := one.get("StudyInstanceUID"), str) and is_uid(text)]
+        if not uids:
+            return {}
+        found = self.index.find(Query(Level.STUDY, (((uid,), parse((uid,), "UI", uids)),), frozenset({uid, number})))
+        return {text_of(one, uid): text_of(one, number) for one in found}
 
     def jobs(self, asked: Asked) -> dict[str, Any]:
         """The queue."""

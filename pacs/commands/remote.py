@@ -28,13 +28,6 @@ Title = Annotated[str, typer.Argument(metavar="AE", help="AE title of the node; 
 _SHOWN, _KEPT = 10, 10_000
 # Instances in one request for storage commitment.
 _ASKED = 200
-# What is asked for of each level where nothing is said: enough to recognise it and to go on with it.
-_RETURNED: dict[Level, tuple[str, ...]] = {
-    Level.PATIENT: ("PatientID", "PatientName", "PatientBirthDate"),
-    Level.STUDY: ("PatientID", "PatientName", "StudyDate", "ModalitiesInStudy", "StudyDescription", "StudyInstanceUID"),
-    Level.SERIES: ("Modality", "SeriesNumber", "SeriesDescription", "StudyInstanceUID", "SeriesInstanceUID"),
-    Level.IMAGE: ("InstanceNumber", "SOPClassUID", "SeriesInstanceUID", "SOPInstanceUID"),
-}
 
 
 def send(
@@ -91,9 +84,11 @@ def find(
     """Ask a node what it has, by C-FIND."""
     from pacs import compose
     from pacs.scu import querying
+    from pacs.scu.asking import RETURNED, keys_of, text_of
 
     settings = begin()
-    wanted = _keys([*_RETURNED[level], *(keys or [])])
+    asked = [*RETURNED[level], *(keys or [])]
+    wanted = keys_of((key, value) for key, _, value in (one.partition("=") for one in asked))
     with compose.opened(settings, migrate=True) as found, compose.journaled(found.archive) as journal:
         destination = _destination(settings, found.archive, title, journal)
         matches = querying.find(destination, level, wanted, most=limit)
@@ -103,7 +98,7 @@ def find(
         found_any = False
         for match in matches:
             found_any = True
-            say(escaped("  ".join(text for tag in wanted if (text := _text(match, tag)))))
+            say(escaped("  ".join(text for tag in wanted if (text := text_of(match, tag)))))
         if not found_any:
             say("Nothing found.")
 
@@ -280,29 +275,7 @@ def _located(paths: list[Path], sent: _Sent) -> Iterator[Located]:
             sent.refuse(path, str(error))
 
 
-def _keys(given: list[str]) -> dict[str, dict[str, object]]:
-    """KEY=VALUE as a data set; a value may list several with backslashes."""
-    from pydicom.datadict import dictionary_VR, tag_for_keyword
-
-    keys: dict[str, dict[str, object]] = {}
-    for one in given:
-        keyword, _, value = one.partition("=")
-        tag = tag_for_keyword(keyword)
-        if tag is None:
-            raise BadRequest(f"there is no attribute {keyword!r}; use keywords of the standard, as PatientID")
-        vr = dictionary_VR(tag).split(" or ")[0]
-        values: list[object] = [{"Alphabetic": value}] if vr == "PN" else list(value.split("\\"))
-        keys[f"{tag:08X}"] = {"vr": vr, "Value": values} if value else {"vr": vr}
-    return keys
-
-
 def _uids(values: dict[str, list[str]]) -> dict[str, dict[str, list[str] | str]]:
     from storage.attributes import tag_of
 
     return {tag_of(keyword): {"vr": "UI", "Value": uids} for keyword, uids in values.items()}
-
-
-def _text(match: Dataset, tag: str) -> str:
-    from pacs.scp.identifiers import text_values
-
-    return "\\".join(text_values(match.get(tag, {})))

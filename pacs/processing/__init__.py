@@ -23,6 +23,7 @@ from pacs.processing import (
     commitment_requests,
     deletions,
     ended_workitems,
+    prefetching,
     retrieving,
     sending,
     tidy_worklist,
@@ -46,6 +47,8 @@ from storage.index.purging import REMOVE_OBJECTS
 from storage.index.searchable import INDEX_ATTRIBUTE
 from storage.index.settle import WRITE_VALUES
 from storage.jobs import Claimed, JobQueue
+from storage.priors import KIND as PREFETCH
+from storage.priors import Priors
 from storage.routing import Router
 from storage.transfers import JOB_KINDS, RETRIEVE, SEND
 
@@ -66,6 +69,11 @@ class Work:
     def router(self) -> Router:
         """What notices what is to be sent on; for the one thread that does so."""
         return Router(self.archive.index)
+
+    @cached_property
+    def priors(self) -> Priors:
+        """What notices for whom earlier studies are to be fetched; for the one thread that does so."""
+        return Priors(self.archive.index)
 
     def destination(self, title: str, *, answer_seconds: float = 60.0) -> Destination | None:
         """The node `title` as it is called now; None when it is not known, or only calls. Raises TlsSettings."""
@@ -88,6 +96,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     WRITE_VALUES: attributes.write_values,
     JOB_KINDS[SEND]: sending.send,
     JOB_KINDS[RETRIEVE]: retrieving.retrieve,
+    PREFETCH: prefetching.fetch,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
     WRITE_VERSIONS: deletions.write_versions,
@@ -103,6 +112,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("old worklist entries", 600.0, lambda work: tidy_worklist.remove(work.archive, work.settings)),
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
     ("routing", 1.0, sending.gather),
+    ("prefetch", 2.0, prefetching.gather),
     ("old transfers", 600.0, lambda work: transfers.forget(work)),
     ("association log", 60.0, lambda work: association_log.remove(work.archive, work.settings)),
 )
@@ -110,7 +120,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
 # What waits for other nodes: threads, and seconds before the second try and the third.
 LANES: tuple[Lane, ...] = (
     Lane((JOB_KINDS[SEND],), threads=4, waits=(30.0, 300.0)),
-    Lane((JOB_KINDS[RETRIEVE],), threads=2, waits=(30.0, 300.0)),
+    Lane((JOB_KINDS[RETRIEVE], PREFETCH), threads=2, waits=(30.0, 300.0)),
 )
 
 # What touches nobody but the archive itself.

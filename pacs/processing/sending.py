@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 # What was done is written down so often, and is what at most is sent once more after a crash.
 _NOTE_SECONDS: Final = 1.0
 # A study that is still coming keeps its association for so long after the last that came.
-_LINGER_SECONDS: Final = 2.0
+LINGER_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.25
 _STILL_GOING_ON_SECONDS: Final = 30.0
 # A performed procedure step that its modality has forgotten to end holds up its study no longer than this.
@@ -164,7 +164,7 @@ class _Sending:
 
     def _lingering(self) -> list[Located]:
         """What comes within a short time after the last; nothing is waited for where sending goes badly."""
-        until = time.monotonic() + (_LINGER_SECONDS if self._coming and not self._failures else 0.0)
+        until = time.monotonic() + (LINGER_SECONDS if self._coming and not self._failures else 0.0)
         while not (found := self._more()) and time.monotonic() < until and not self._work.stopping.is_set():
             time.sleep(_LOOK_SECONDS)
         return found

@@ -81,7 +81,9 @@ def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
     )
     with compose.opened(chosen, metrics) as found:
         over = threading.Event()
-        application = compose.web_application(chosen, found, metrics, over.is_set)
+        journal = compose.journal_of(found.archive)
+        journal.start()
+        application = compose.web_application(chosen, found, metrics, over.is_set, journal)
         server = WebServer(application, limits, ready)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
@@ -90,6 +92,7 @@ def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
 
         signal.signal(signal.SIGTERM, stop)
         server.run([listener])
+        journal.stop()
 
 
 def _dimse(
