@@ -15,6 +15,7 @@ from dicomweb.media_types import (
     OCTETS,
     PDF,
     RELATED,
+    SVG,
     TEXT,
     WADL,
     XML,
@@ -59,8 +60,8 @@ CAPABILITIES = (Offer(WADL), Offer(JSON))
 # PS3.18 8.7.4, table 8.7.4-1: what a picture can be rendered to; JPEG is the default. WebP, which is not in the table, takes
 # ten times as long as JPEG, and every browser names it: it is for who likes it better.
 PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"), Offer("image/webp", made=True))
-# The same table for documents: what reports and encapsulated documents can be had as, beside pictures of their pages.
-DOCUMENTS = tuple(map(Offer, (HTML, TEXT, PDF, XML, "model/stl", "model/obj", "model/mtl")))
+# The same table for documents: what reports, encapsulated documents and waveforms can be had as, beside pictures of their pages.
+DOCUMENTS = tuple(map(Offer, (HTML, TEXT, PDF, XML, SVG, "model/stl", "model/obj", "model/mtl")))
 
 # Transfer syntaxes whose frames no browser viewer decodes (VIEWERS: OHIF 3.12/3.13): `*` gives them decoded, and
 # only naming the syntax or its own media type gives them as stored.

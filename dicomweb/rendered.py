@@ -73,26 +73,26 @@ class Rendered:
     def _shown(self, call: Call, instance: Instance, shown: Shown) -> Answer:
         """What is not an image: the whole of it in a media type of its own, or pictures of its pages."""
         pictures = tuple(offer for offer in shown.offers if offer in negotiation.PICTURES)
-        if "frames" not in call.path:
-            kind = negotiation.choose(call.accepted(), shown.offers).media_type
-            if kind not in {offer.media_type for offer in pictures}:
-                return self._whole(call, instance, shown, kind)
-        if not pictures:
-            raise NotAcceptable(f"there are no pictures of it; get …/rendered, as {', '.join(map(str, shown.offers))}")
-        numbers = frame_numbers(call.path["frames"]) if "frames" in call.path else [1]
-        if max(numbers) > 1 and max(numbers) > (count := shown.pages):
+        numbers = _at_most(frame_numbers(call.path["frames"])) if "frames" in call.path else [1]
+        if max(numbers) > 1 and pictures and max(numbers) > (count := shown.pages):
             raise NotFound(f"there is no picture {max(numbers)}: the instance has {count}")
-        return self._pictures(call, instance, _at_most(numbers), partial(drawn_page, shown), pictures)
+        if len(numbers) == 1:
+            # Of a page there are pictures and drawings, of the whole also what is neither.
+            offers = [one for one in shown.offers if "frames" not in call.path or one in pictures or one.media_type == SVG]
+            kind = negotiation.choose(call.accepted(), offers).media_type
+            if kind not in {offer.media_type for offer in pictures}:
+                return self._whole(call, instance, shown, kind, numbers[0])
+        return self._pictures(call, instance, numbers, partial(drawn_page, shown), pictures)
 
-    def _whole(self, call: Call, instance: Instance, shown: Shown, kind: str) -> Answer:
+    def _whole(self, call: Call, instance: Instance, shown: Shown, kind: str, number: int) -> Answer:
         """As it is stored, with Range (browsers play videos by it), or written anew: a report's links know the mount point."""
-        etag = f'"{boundary_for(instance.located.sha256, kind, call.mount)}"'
+        etag = f'"{boundary_for(instance.located.sha256, kind, call.mount, str(number))}"'
         if unchanged(call, etag):
             return respond(call, self._archive.blobs, Body(()), {}, etag)
         headers = {"Content-Type": f"{kind}; charset=utf-8" if kind in (HTML, TEXT) else kind}
         if kind in ACTIVE:
             headers["Content-Security-Policy"] = POLICY
-        return respond(call, self._archive.blobs, Body(shown.whole(kind)), headers, etag)
+        return respond(call, self._archive.blobs, Body(shown.whole(kind, number)), headers, etag)
 
     def _pictures(
         self,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from dicomweb.apart import Result, run_apart
-from dicomweb.bodies import Body, stream
+from dicomweb.bodies import Body, read, stream
 from dicomweb.bulkdata import (
     DOCUMENT_LENGTH,
     DOCUMENT_TYPES,
@@ -19,20 +20,28 @@ from dicomweb.bulkdata import (
     unpadded,
 )
 from dicomweb.instance import Instance
-from dicomweb.media_types import HTML, PDF, TEXT, XML
+from dicomweb.media_types import HTML, PDF, SVG, TEXT, XML
 from dicomweb.negotiation import PICTURES, Offer
+from dicomweb.ranges import Span
 from dicomweb.rendering import Picture, RenderRequest
 from dicomweb.rendering.content import Reference, Report, is_report, report
 from dicomweb.rendering.content_html import as_html
 from dicomweb.rendering.content_text import as_text, text_lines
 from dicomweb.rendering.geometry import fitted
 from dicomweb.rendering.pages import page, paginated
+from dicomweb.rendering.sheet import Sheet
+from dicomweb.rendering.tracings import Part, parts, traced
 from dicomweb.rendering.values import number, words
+from dicomweb.rendering.waveforms import groups, has_waveforms, written
+from dicomweb.rendering.waveforms import values as samples
 from storage.archive import Archive
 from storage.errors import CannotDecode, NotAcceptable
 from storage.pieces import Piece
 from storage.procedure_steps import is_uid
 from storage.transfer_syntaxes import Coding
+
+# A day of ECG is 8,640 pages: what is beyond can be had as stored.
+MOST_PAGES: Final = 20_000
 
 
 class Shown(Protocol):
@@ -53,8 +62,8 @@ class Shown(Protocol):
     def picture(self, number: int, request: RenderRequest) -> Picture:
         """Picture `number`, from 1, in the viewport of the request. Raises CannotDecode."""
 
-    def whole(self, kind: str) -> tuple[Piece, ...]:
-        """All of it as one of the offers that is no picture."""
+    def whole(self, kind: str, number: int) -> tuple[Piece, ...]:
+        """All of it as one of the offers that is no picture; of a drawing (SVG) page `number`."""
 
 
 class ReportShown:
@@ -84,7 +93,7 @@ class ReportShown:
         sheet = page(self._report.title, self._pages[number - 1], number, self.pages)
         return sheet.picture(request.viewport)
 
-    def whole(self, kind: str) -> tuple[Piece, ...]:
+    def whole(self, kind: str, number: int) -> tuple[Piece, ...]:
         if kind == HTML:
             return (as_html(self._report, self._link),)
         return (as_text(self._report),)
@@ -95,6 +104,47 @@ class ReportShown:
             return ""
         frames = f"/frames/{to.frames[0]}" if to.frames and to.frames[0] > 0 else ""
         return f"{self._mount}/studies/{to.study}/series/{to.series}/instances/{to.instance}{frames}/{resource}"
+
+
+class WaveformShown:
+    """ECG and other waveforms, page by page: PNG, or SVG for browsers, which name it."""
+
+    offers: Final = (Offer("image/png"), Offer(SVG), *(offer for offer in PICTURES if offer.media_type != "image/png"))
+    small: Final = False
+
+    def __init__(self, instance: Instance, archive: Archive) -> None:
+        self._instance = instance
+        self._archive = archive
+
+    @cached_property
+    def _parts(self) -> tuple[Part, ...]:
+        try:
+            found = groups(self._instance.dataset)
+        except CannotDecode as error:
+            raise NotAcceptable(f"the waveforms cannot be traced: {error}") from error
+        return tuple(islice(parts(found, self._instance.text("00080016")), MOST_PAGES))
+
+    @property
+    def pages(self) -> int:
+        return len(self._parts)
+
+    def picture(self, number: int, request: RenderRequest) -> Picture:
+        return self._sheet(number).picture(request.viewport)
+
+    def whole(self, kind: str, number: int) -> tuple[Piece, ...]:
+        return (self._sheet(number).svg(f"Waveforms, page {number} of {self.pages}"),)
+
+    def _sheet(self, number: int) -> Sheet:
+        part = self._parts[number - 1]
+        traces = samples(self._instance.dataset, part.group, part.first, part.count, self._part)
+        return traced(part, traces, written(self._instance.dataset), number, self.pages)
+
+    def _part(self, path: str, start: int, length: int) -> bytes:
+        item = self._instance.bulk(path)
+        if item is None:
+            raise CannotDecode("the samples of the waveform are not there")
+        body = Body(self._instance.little_endian(item)).cut(Span(start, start + length))
+        return b"".join(read(self._archive.blobs, body))
 
 
 class PdfShown:
@@ -119,7 +169,7 @@ class PdfShown:
         shape = drawn.about["rows"], drawn.about["columns"], 3
         return fitted(np.frombuffer(drawn.content, np.uint8).reshape(shape), wanted, 1.0)
 
-    def whole(self, kind: str) -> tuple[Piece, ...]:
+    def whole(self, kind: str, number: int) -> tuple[Piece, ...]:
         return self._pieces if kind == PDF else (self._apart("pdf text", {}).content,)
 
     def _apart(self, task: str, asked: Mapping[str, Any]) -> Result:
@@ -143,7 +193,7 @@ class StoredShown:
     def picture(self, number: int, request: RenderRequest) -> Picture:
         raise NotAcceptable(f"there is no picture of it; it can be had as {self.offers[0]}")
 
-    def whole(self, kind: str) -> tuple[Piece, ...]:
+    def whole(self, kind: str, number: int) -> tuple[Piece, ...]:
         return self._pieces
 
 
@@ -157,6 +207,8 @@ def shown_of(instance: Instance, mount: str, archive: Archive) -> Shown | None:
         return StoredShown(instance.bulk_pieces(video), instance.syntax.media_type) if video else None
     if ENCAPSULATED_DOCUMENT in instance.dataset:
         return _document(instance, archive)
+    if has_waveforms(instance.dataset):
+        return WaveformShown(instance, archive)
     if is_report(instance.dataset):
         return ReportShown(instance, mount)
     return None
