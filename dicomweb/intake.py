@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from dicomweb import errors
@@ -32,11 +34,14 @@ class Intake:
         self._in_flight = in_flight
         self._spool: Spool | None = None
         self._error: LightboxError | None = None
+        # The latest that is complete: stored by whoever finishes, which saves a single instance another thread.
+        self._complete: Spool | None = None
         self._storing: deque[tuple[Spool, Future[Stored]]] = deque()
         self._outcomes: list[Outcome] = []
 
     def begin(self) -> None:
         """An instance begins."""
+        self.hand_on()
         self._spool, self._error = self._archive.spool(), None
 
     def write(self, data: bytes | bytearray) -> None:
@@ -51,16 +56,23 @@ class Intake:
             self._error = error
 
     def end(self) -> None:
-        """It is complete: hand it on, waiting only when too many are on their way."""
+        """It is complete; it is stored when another begins, or at the end."""
         spool, self._spool = self._spool, None
         if spool is None:
             return
         if self._error is None:
-            self._storing.append((spool, self._archive.ingest.submit(spool, self._source, **self._expected)))
+            self._complete = spool
         else:
             self._settle_all()
             self._outcomes.append(_failed(spool, self._error))
             spool.close()
+
+    def hand_on(self) -> None:
+        """Have what is complete stored meanwhile, because more is to come; waits only when too many are on their way."""
+        spool, self._complete = self._complete, None
+        if spool is None:
+            return
+        self._storing.append((spool, self._archive.ingest.submit(spool, self._source, **self._expected)))
         while len(self._storing) >= self._in_flight:
             self._settle()
 
@@ -71,7 +83,11 @@ class Intake:
 
     def finish(self) -> list[Outcome]:
         """The outcome of every complete instance, in the order of arrival."""
+        spool, self._complete = self._complete, None
+        # Before the others are waited for, so that they can share a transaction.
+        last = [] if spool is None else [self._outcome(spool, partial(self._archive.ingest, spool, self._source, **self._expected))]
         self._settle_all()
+        self._outcomes += last
         return self._outcomes
 
     def close(self) -> None:
@@ -82,16 +98,20 @@ class Intake:
             self._spool = None
 
     def _settle_all(self) -> None:
+        self.hand_on()
         while self._storing:
             self._settle()
 
     def _settle(self) -> None:
         spool, future = self._storing.popleft()
+        self._outcomes.append(self._outcome(spool, future.result))
+
+    def _outcome(self, spool: Spool, result: Callable[[], Stored]) -> Outcome:
         try:
-            self._outcomes.append(future.result())
+            return result()
         except Exception as error:  # noqa: BLE001 - one instance's failure is its answer, not its neighbours'
             errors.note(error, "store")
-            self._outcomes.append(_failed(spool, error))
+            return _failed(spool, error)
         finally:
             spool.close()
 

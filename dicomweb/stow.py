@@ -49,18 +49,21 @@ class Store:
         intake = Intake(self._archive, source, call.path.get("study"), self._settings.store_in_flight, expect)
         body = Body(self._archive, intake, content_type, self._settings)
         broken: LightboxError | None = None
+        rest = bytearray()
         try:
             try:
+                # The latest piece is kept until it is known whether it is the last: what fits into one takes one thread once.
                 async for batch in batches(receive, self._settings):
-                    await to_thread.run_sync(body.take, batch, limiter=self._threads)
-                await to_thread.run_sync(body.finish, limiter=self._threads)
+                    piece, rest = rest, batch
+                    if piece:
+                        await to_thread.run_sync(body.take, piece, limiter=self._threads)
             except LightboxError as error:
                 broken = error
-                await to_thread.run_sync(body.abandon, limiter=self._threads)
-            outcomes = await to_thread.run_sync(intake.finish, limiter=self._threads)
+            outcomes, broken = await to_thread.run_sync(body.end, rest, broken, limiter=self._threads)
         finally:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(body.close, limiter=self._threads)
+            if not body.closed:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(body.close, limiter=self._threads)
         return _answered(call, outcomes, broken, self._settings.retry_after)
 
     def _checked(self, call: Call) -> MediaType:
@@ -91,10 +94,43 @@ class Body:
         related = content_type.type == RELATED
         self._reader = PartReader(boundary_of(content_type), settings.parts) if related else None
         self._assembly: Assembly | None = None
-        self._begun = False
+        self._begun = self._dead = False
+        self.closed = False
 
     def take(self, batch: bytearray) -> None:
-        """The next bytes."""
+        """The next bytes, of which they are not the last. Raises BadRequest and LimitExceeded; after that it takes nothing more."""
+        self._take(batch)
+        self._intake.hand_on()
+
+    def end(self, rest: bytearray, broken: LightboxError | None) -> tuple[Sequence[Outcome], LightboxError | None]:
+        """The last bytes, and what has broken off the body, if it has not ended: all outcomes, and what was wrong with the body.
+
+        Lets go of everything.
+        """
+        try:
+            try:
+                self._take(rest)
+                if broken is None:
+                    self._finish()
+            except LightboxError as error:
+                broken = broken or error
+            if broken is not None and self._assembly is not None:
+                # What is not complete will not be.
+                self._assembly.finish()
+            return self._intake.finish(), broken
+        finally:
+            self.close()
+
+    def _take(self, batch: bytearray) -> None:
+        if self._dead or not batch:
+            return
+        try:
+            self._feed(batch)
+        except LightboxError:
+            self._dead = True
+            raise
+
+    def _feed(self, batch: bytearray) -> None:
         if self._reader is None:
             if not self._begun:
                 self._begun = True
@@ -109,8 +145,8 @@ class Body:
             else:
                 self._write(event)
 
-    def finish(self) -> None:
-        """The body is complete. Raises BadRequest when it is not."""
+    def _finish(self) -> None:
+        """Raises BadRequest when the body is not complete."""
         if self._reader is None:
             self._end()
         else:
@@ -118,13 +154,9 @@ class Body:
         if self._assembly is not None:
             self._assembly.finish()
 
-    def abandon(self) -> None:
-        """The body broke off: what is not complete will not be."""
-        if self._assembly is not None:
-            self._assembly.finish()
-
     def close(self) -> None:
         """Let go of everything."""
+        self.closed = True
         if self._assembly is not None:
             self._assembly.close()
         self._intake.close()

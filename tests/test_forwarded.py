@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -131,13 +132,13 @@ def test_the_setting_comes_first(archive: Archive) -> None:
 def test_the_client_is_who_sent_it(archive: Archive) -> None:
     """What is kept as the source of an instance is the client's address, not the proxy's."""
     sources: list[Source] = []
-    submit = archive.ingest.submit
+    ingest = archive.ingest
 
     def watched(content: Content, source: Source, **keywords: Any) -> Any:
         sources.append(source)
-        return submit(content, source, **keywords)
+        return ingest(content, source, **keywords)
 
-    archive.ingest.submit = watched  # type: ignore[method-assign]
+    archive = replace(archive, ingest=watched)  # type: ignore[arg-type]
     application = Forwarded(web.application(archive), TRUSTED)
     with TestClient(application, base_url="http://inner.test/dicom-web", client=(NEAR, 1)) as client:
         body, headers = web.related([made.instance(1)])

@@ -169,6 +169,9 @@ class Unwell:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
+    def __call__(self, *_arguments: Any, **_keywords: Any) -> Stored:
+        raise self.error
+
     def submit(self, *_arguments: Any, **_keywords: Any) -> Any:
         from concurrent.futures import Future
 

@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # The request line and all headers together.
 _HEAD_BYTES = 32 << 10
+# Of a body what waits to be taken, before no more is read: uvicorn's 64 KiB wake up the application for each of them.
+_BODY_BYTES = 512 << 10
 # The longest message on a WebSocket.
 _MESSAGE_BYTES = 4 << 10
 
@@ -81,6 +83,11 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _HeadTooLarge
         self._end_head()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.flow.read_paused and len(self.cycle.body) <= _BODY_BYTES:
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         if not self._too_large:

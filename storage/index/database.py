@@ -271,6 +271,8 @@ def _sqlite_engine(url: URL) -> Engine:
         poolclass=QueuePool,
         pool_size=8,
         max_overflow=56,
+        # The latest used is used again: its cache has the most of what the next one needs.
+        pool_use_lifo=True,
         pool_timeout=BUSY_SECONDS,
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS, "cached_statements": 256},
     )
