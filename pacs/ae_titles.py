@@ -46,6 +46,9 @@ FRESH_SECONDS: Final = 1.0
 # Before a refusal it is younger; a flood of refusals does not ask for each.
 _REFUSING_SECONDS: Final = 0.1
 
+# Certificates in one sentence.
+_MOST_NAMED: Final = 3
+
 # The right that a service needs; a new kind of service needs its row.
 RIGHT_OF: Final[Mapping[Kind, Right]] = {
     Kind.VERIFICATION: Right.ECHO,
@@ -111,13 +114,19 @@ def judge(policy: Policy, calling: str, called: str, address: str, certificate: 
         text = f"{called} takes calls from {', '.join(own.callers)} alone: add {calling} to its callers, or have it call another"
         return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text)
     node = policy.nodes.get(calling)
-    if node is not None and _allowed(address, node.addresses) and _proven(node, certificate):
-        return Verdict(node.rights, quirks=node.quirks)
-    if (calling, address) in policy.once:
-        return Verdict(once=True)
-    if node is not None:
-        return _elsewhere(node, address) if not _allowed(address, node.addresses) else _unproven(node, certificate)
-    return _unknown(_unknown_callers(policy, own), calling, address)
+    if node is None:
+        found = _unknown(_unknown_callers(policy, own), calling, address)
+    else:
+        found = _known(node, address, certificate)
+    # What nobody could let in under 'wants to connect', a node without its TLS say, comes in by no permission for one either.
+    once = found.reject and (node is None or found.asks) and (calling, address) in policy.once
+    return Verdict(once=True) if once else found
+
+
+def _known(node: AeTitle, address: str, certificate: str | None) -> Verdict:
+    if not _proven(node, certificate):
+        return _unproven(node, certificate)
+    return Verdict(node.rights, quirks=node.quirks) if is_within(address, node.addresses) else _elsewhere(node, address)
 
 
 def coercion_of(policy: Policy, calling: str, own_title: str) -> Coercion | None:
@@ -168,7 +177,8 @@ def _unproven(node: AeTitle, certificate: str | None) -> Verdict:
         text = f"{title} must show its certificate and shows none: give it to the device, or let {title} call without (pacs ae add {_word(title)} --certificate any)"
     else:
         text = (
-            f"{title} shows another certificate than is kept for it (SHA-256 {certificate}): if it was renewed, accept it under"
+            f"{title} shows another certificate than is kept for it (SHA-256 {certificate}), expected is"
+            f" {' or '.join(node.certificates[:_MOST_NAMED])}: if it was renewed, accept it under"
             " 'wants to connect' in /admin/ or with pacs ae allow; if not, somebody else uses this title"
         )
     return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text, asks=bool(certificate))
@@ -186,7 +196,7 @@ def _word(title: str) -> str:
     return f"'{title}'" if " " in title else title
 
 
-def _allowed(address: str, networks: tuple[str, ...]) -> bool:
+def is_within(address: str, networks: tuple[str, ...]) -> bool:
     """Whether there are no networks, or it is in one."""
     if not networks:
         return True
@@ -245,7 +255,7 @@ class Registry:
 
     def _once(self, calling: str, called: str, address: str, certificate: str | None) -> Verdict:
         try:
-            rights = take_once(self._index, calling, address)
+            rights = take_once(self._index, calling, address, certificate or "")
         except (LightboxError, Rerun) as error:
             _log.warning("registry.unavailable", reason=str(error))
             rights = None

@@ -185,12 +185,33 @@ def dimse_server(
     return DimseServer(archive, limits, sock=listener, tls=tls, observer=metrics, load=load)
 
 
-def hl7_listener(archive: Archive, metrics: Metrics, listener: socket.socket) -> Listener:
-    """What takes HL7 orders on an open socket, not yet started."""
+def hl7_listener(
+    settings: Settings,
+    archive: Archive,
+    metrics: Metrics,
+    listener: socket.socket | None,
+    tls_listener: socket.socket | None,
+    journal: Journal,
+) -> Listener:
+    """What takes HL7 orders on open sockets, without TLS and with, not yet started; who may not send is told to `journal`.
+
+    Raises TlsSettings.
+    """
     from pacs.hl7.listener import Listener
     from pacs.hl7.receiving import Receiver
+    from pacs.hl7.senders import Door, Senders
+    from pacs.tls import Renewed
 
-    return Listener(Receiver(archive.index, metrics), listener)
+    required = settings.hl7_tls_client_certificate == "required"
+    doors = [Door(listener)] if listener is not None else []
+    if tls_listener is not None:
+        doors.append(Door(tls_listener, Renewed(settings.tls_credentials, client_certificate=required)))
+    senders = Senders(settings.hl7_senders, settings.hl7_sender_certificates)
+
+    def told(address: str, reason: str) -> bool:
+        return journal.dropped(address, f"HL7: {reason}", how="HL7")
+
+    return Listener(Receiver(archive.index, metrics), *doors, senders=senders, told=told)
 
 
 def journal_of(archive: Archive) -> Journal:

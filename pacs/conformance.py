@@ -261,7 +261,9 @@ def _hl7() -> str:
     ends = ((f"`{control}`", state or "SCHEDULED; changed where it is there") for control, state in orders.CONTROLS.items())
     limits = HL7Limits()
     changed = ((f"`SC`, ORC-5 `{status}`", state) for status, state in orders.STATUSES.items())
-    return f"""After IHE Radiology, RAD-4. MLLP on `PACS_HL7_PORT`; none by default. Taken are {', '.join(orders.TAKEN)}; each is answered AA when what it asks
+    return f"""After IHE Radiology, RAD-4. MLLP on `PACS_HL7_PORT`, and in TLS (with client certificates,
+as for DICOM) on `PACS_HL7_TLS_PORT`; none by default. `PACS_HL7_SENDERS` and `PACS_HL7_SENDER_CERTIFICATES` say who may send; who may
+not is in the log of associations. Taken are {', '.join(orders.TAKEN)}; each is answered AA when what it asks
 for is durable, with all orders of a message done or none. AE: such messages are taken, and this one lacks something; AR: they are not. The reason
 is in words in MSA-3 and ERR-8, its code (table 0357) in ERR-3. A message that comes again byte for byte is answered again and done once.
 Limits: {limits.message_bytes >> 10} KiB and {limits.message_seconds:g} s for a message, {limits.connections} connections, {limits.connections_per_address} of an address.

@@ -32,6 +32,15 @@ def networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def fingerprints(value: tuple[str, ...]) -> tuple[str, ...]:
+    """SHA-256 fingerprints as 64 hexadecimal digits, however a tool has printed them."""
+    found = tuple(one.rpartition("=")[2].replace(":", "").strip().lower() for one in value)
+    for one in found:
+        if not re.fullmatch("[0-9a-f]{64}", one):
+            raise ValueError("give each certificate as its SHA-256 fingerprint of 64 hexadecimal digits")
+    return found
+
+
 def origins(value: tuple[str, ...]) -> tuple[str, ...]:
     """Origins as browsers write them; `*` is every one."""
     return tuple(one if one == "*" else _origin(one) for one in value)

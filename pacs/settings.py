@@ -56,6 +56,20 @@ class Settings(BaseSettings):
     hl7_port: Port | None = Field(
         default=None, description="port for HL7 v2 orders over MLLP, 2575 say; 0 takes a free one; empty: none are taken"
     )
+    hl7_tls_port: Port | None = Field(
+        default=None,
+        description="port for HL7 v2 orders over MLLP in TLS, with the certificate and the trust of PACS_DIMSE_TLS_…; 0 takes a free one; empty: none",
+    )
+    hl7_tls_client_certificate: Literal["required", "optional"] = Field(
+        default="required", description="whether who connects to PACS_HL7_TLS_PORT must show a certificate that PACS_DIMSE_TLS_CA vouches for"
+    )
+    hl7_senders: Annotated[Words, AfterValidator(setting_values.networks)] = Field(
+        default=(), description="addresses or networks that may send HL7 messages, separated by commas; empty: any that reaches the port"
+    )
+    hl7_sender_certificates: Annotated[Words, AfterValidator(setting_values.fingerprints)] = Field(
+        default=(),
+        description="SHA-256 fingerprints of the certificates that may be shown to PACS_HL7_TLS_PORT, separated by commas; empty: any that is trusted",
+    )
     ae_title: Annotated[str, AfterValidator(setting_values.ae_title)] = Field(
         default="LIGHTBOX", description="AE title of this archive"
     )
@@ -355,7 +369,10 @@ def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True, 
     # Who shows a certificate that we trust has authenticated itself.
     certified = not settings.dimse_plain and settings.dimse_tls_client_certificate == "required"
     hosts |= {"PACS_DIMSE_HOST": settings.dimse_host} if dimse and not certified else {}
-    hosts |= {"PACS_HL7_HOST": settings.hl7_host} if hl7 and settings.hl7_port is not None else {}
+    hl7_open = settings.hl7_port is not None or (
+        settings.hl7_tls_port is not None and settings.hl7_tls_client_certificate != "required"
+    )
+    hosts |= {"PACS_HL7_HOST": settings.hl7_host} if hl7 and hl7_open else {}
     exposed = [f"{name}={host}" for name, host in hosts.items() if not is_loopback(host)]
     if exposed and not settings.trust_network:
         raise SettingsError(

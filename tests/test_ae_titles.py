@@ -125,7 +125,8 @@ def test_verdicts(policy: Policy, calling: str, called: str, address: str, rejec
         ("TLS1", "10.0.0.5", None, "TLS1 may call over TLS alone", False),
         ("TLS1", "10.0.0.5", "", "", False),
         ("TLS1", "10.0.0.5", SHOWN, "", False),
-        ("TLS1", "10.0.0.6", None, "may call from 10.0.0.5, and calls from 10.0.0.6", True),
+        ("TLS1", "10.0.0.6", None, "TLS1 may call over TLS alone", False),
+        ("TLS1", "10.0.0.6", SHOWN, "may call from 10.0.0.5, and calls from 10.0.0.6", True),
         ("CT1", "10.0.0.5", OTHER, "", False),
         ("NEW", "10.0.0.5", SHOWN, "unknown calling AE title", True),
     ],
@@ -317,6 +318,25 @@ def test_a_renewed_certificate_is_accepted_by_letting_it_in(index: Index) -> Non
     assert allow(index, asked(index, certificate=OTHER)).certificates == (*TIED.certificates, OTHER)
     # From another address without TLS: that is no proof, and nothing is added.
     assert allow(index, asked(index)).certificates == (*TIED.certificates, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "taken"), [(None, False), ("", False), (SHOWN, False), (OTHER, True)], ids=["plain", "none", "another", "the one"]
+)
+def test_once_is_for_the_certificate_that_was_shown(index: Index, certificate: str | None, taken: bool) -> None:
+    """Whoever saw the permission given can neither use it without TLS nor with another certificate of the same authority."""
+    add_ae_title(index, AeTitle("NEW", "", 0, certificates=("d4" * 32,)))
+    one = registry(index)
+    allow_once(index, asked(index, certificate=OTHER))
+    assert bool(one.judge("NEW", "LIGHTBOX", "10.0.0.7", certificate).reject) is not taken
+    assert (caller_named(index, "NEW").state is State.ASKS) is taken
+
+
+def test_who_is_refused_learns_which_certificate_was_expected() -> None:
+    """Before where it calls from: who shows another certificate is somebody else, wherever that may be."""
+    for address in ("10.0.0.5", "192.0.2.1"):
+        verdict = judge(POLICY, "TIED", "LIGHTBOX", address, OTHER)
+        assert f"(SHA-256 {OTHER}), expected is {SHOWN} or {'c3' * 32}: if it was renewed" in verdict.reason
 
 
 def test_nobody_is_tied_to_a_certificate_that_it_has_not_shown(index: Index) -> None:

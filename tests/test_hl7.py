@@ -22,6 +22,7 @@ from pacs.hl7.listener import HL7Limits, Listener
 from pacs.hl7.messages import CHARACTER_SETS, Message, Rejected
 from pacs.hl7.orders import CONTROLS, ORDER, STATUSES, changes_of
 from pacs.hl7.receiving import Receiver
+from pacs.hl7.senders import Door
 from storage.archive import Archive
 from storage.index import Index
 from storage.worklist import Search, Worklist
@@ -420,10 +421,11 @@ def test_whatever_comes_is_answered_or_refused(noise: bytes, at: int, length: in
 
 @contextmanager
 def listening(archive: Archive, **limits: Any) -> Iterator[int]:
-    listener = Listener(Receiver(archive.index), socket.create_server(("127.0.0.1", 0)), HL7Limits(**limits))
+    door = Door(socket.create_server(("127.0.0.1", 0)))
+    listener = Listener(Receiver(archive.index), door, limits=HL7Limits(**limits))
     listener.start()
     try:
-        yield listener.port
+        yield listener.ports[0]
     finally:
         assert listener.stop(10)
 

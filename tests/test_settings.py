@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pacs import settings as module
-from pacs.serve.tls_port import check_tls
+from pacs.serve.tls_port import check_hl7_tls, check_tls
 from pacs.settings import (
     Settings,
     SettingsError,
@@ -233,6 +233,8 @@ def test_loopback(host: str, loopback: bool) -> None:
         ),
         ({"hl7_host": "0.0.0.0"}, {}, None),
         ({"hl7_host": "0.0.0.0", "hl7_port": 2575}, {}, "PACS_HL7_HOST=0.0.0.0"),
+        ({"hl7_host": "0.0.0.0", "hl7_tls_port": 2576}, {}, None),
+        ({"hl7_host": "0.0.0.0", "hl7_tls_port": 2576, "hl7_tls_client_certificate": "optional"}, {}, "PACS_HL7_HOST=0.0.0.0"),
         ({"hl7_host": "0.0.0.0", "hl7_port": 2575}, {"hl7": False}, None),
         ({"http_host": "0.0.0.0", "trust_network": True}, {}, None),
         ({"http_host": "0.0.0.0"}, {"web": False}, None),
@@ -282,6 +284,27 @@ def test_tls_that_cannot_work(values: dict[str, object], says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         check_tls(Settings(**values))  # type: ignore[arg-type]
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"hl7_tls_port": 0}, "PACS_HL7_TLS_PORT needs a certificate: set PACS_DIMSE_TLS_CERTIFICATE"),
+        ({"hl7_tls_port": 0, "dimse_tls_certificate": Path("none.crt")}, "PACS_HL7_TLS_CLIENT_CERTIFICATE=optional"),
+        ({"hl7_port": 0, "hl7_sender_certificates": "a" * 64}, "leave PACS_HL7_PORT empty"),
+    ],
+)
+def test_mllp_in_tls_that_cannot_work(values: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_hl7_tls(Settings(**values))  # type: ignore[arg-type]
+    assert says in str(caught.value)
+
+
+def test_fingerprints_are_taken_as_tools_print_them() -> None:
+    printed = "sha256 Fingerprint=" + ":".join(["AB"] * 32)
+    assert Settings(hl7_sender_certificates=printed).hl7_sender_certificates == ("ab" * 32,)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="SHA-256 fingerprint"):
+        Settings(hl7_sender_certificates="CT1")  # type: ignore[arg-type]
 
 
 def test_settings_are_frozen() -> None:

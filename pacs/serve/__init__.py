@@ -15,7 +15,7 @@ from pacs.serve.kinds import Kind
 from pacs.serve.lock import FolderLock
 from pacs.serve.sockets import Listeners, listen, reachable, shown
 from pacs.serve.supervisor import Supervisor
-from pacs.serve.tls_port import check_tls
+from pacs.serve.tls_port import check_hl7_tls, check_tls
 from pacs.settings import Settings, SettingsError, check_exposure, environment
 
 SERVING = (Kind.WEB, Kind.DIMSE, Kind.HL7, Kind.WORKER)
@@ -31,6 +31,8 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
     check_exposure(settings, web=Kind.WEB in kinds, dimse=Kind.DIMSE in kinds, hl7=Kind.HL7 in kinds)
     if Kind.DIMSE in kinds:
         check_tls(settings)
+    if Kind.HL7 in kinds:
+        check_hl7_tls(settings)
     logs.configure("serve", format=settings.log_format, level=settings.log_level)
     make(settings)
     _allow_many_files()
@@ -66,9 +68,10 @@ def _kinds(settings: Settings, only: Collection[str]) -> list[Kind]:
         raise SettingsError(
             f"there is no process {unknown[0]!r}: --only takes dimse, hl7, web and worker, separated by commas"
         )
-    if Kind.HL7 in only and settings.hl7_port is None:
-        raise SettingsError("PACS_HL7_PORT is empty: set the port on which HL7 messages are to come, 2575 say")
-    possible = [kind for kind in SERVING if kind is not Kind.HL7 or settings.hl7_port is not None]
+    takes_hl7 = (settings.hl7_port, settings.hl7_tls_port) != (None, None)
+    if Kind.HL7 in only and not takes_hl7:
+        raise SettingsError("PACS_HL7_PORT is empty: set the port on which HL7 messages are to come, 2575 say, or PACS_HL7_TLS_PORT")
+    possible = [kind for kind in SERVING if kind is not Kind.HL7 or takes_hl7]
     return [kind for kind in possible if not only or kind in only]
 
 
@@ -88,14 +91,18 @@ def _allow_many_files() -> None:
 def _listeners(settings: Settings, kind: Kind) -> Listeners:
     if kind is Kind.WEB:
         return Listeners(listen(settings.http_host, settings.http_port, "PACS_HTTP"))
-    if kind is Kind.HL7 and settings.hl7_port is not None:
-        return Listeners(listen(settings.hl7_host, settings.hl7_port, "PACS_HL7"))
-    if kind is not Kind.DIMSE:
-        return Listeners()
-    host, port = settings.dimse_host, settings.dimse_tls_port
+    if kind is Kind.HL7:
+        return _both(settings.hl7_host, settings.hl7_port, settings.hl7_tls_port, "PACS_HL7")
+    if kind is Kind.DIMSE:
+        plain = settings.dimse_port if settings.dimse_plain else None
+        return _both(settings.dimse_host, plain, settings.dimse_tls_port, "PACS_DIMSE")
+    return Listeners()
+
+
+def _both(host: str, plain: int | None, tls: int | None, setting: str) -> Listeners:
     return Listeners(
-        listen(host, settings.dimse_port, "PACS_DIMSE") if settings.dimse_plain else None,
-        None if port is None else listen(host, port, "PACS_DIMSE", "PACS_DIMSE_TLS_PORT"),
+        None if plain is None else listen(host, plain, setting),
+        None if tls is None else listen(host, tls, setting, f"{setting}_TLS_PORT"),
     )
 
 
@@ -113,9 +120,10 @@ def _tell(settings: Settings, listeners: Mapping[Kind, Listeners]) -> None:
     if (plain or tls) and settings.unknown_callers_now != "accept":
         todo = {"ask": "they wait in /admin/", "refuse": "add them with pacs ae add"}[settings.unknown_callers_now]
         lines += [f"  Callers that are not known are refused: {todo}."]
-    if (hl7 := listeners.get(Kind.HL7, Listeners()).plain) is not None:
-        host, port = reachable(hl7)
-        lines += [f"  HL7        MLLP, host {host}, port {port}"]
+    for name, listener in zip(("MLLP", "MLLP in TLS"), listeners.get(Kind.HL7, Listeners()), strict=True):
+        if listener is not None:
+            host, port = reachable(listener)
+            lines += [f"  HL7        {name}, host {host}, port {port}"]
     if plain is not None:
         host, port = reachable(plain)
         lines += ["Send images:", f"  storescu -aec {settings.ae_title} {host} {port} FILE..."]

@@ -33,7 +33,7 @@ Ready = Callable[[], None]
 _MODULES: Final = {
     Kind.WEB: ("pacs.serve.web", "pacs.admin", "pacs.forwarded", "pacs.health", "pacs.hosts", "pacs.viewer", "dicomweb.app"),
     Kind.DIMSE: ("pacs.scp.server",),
-    Kind.HL7: ("pacs.hl7.listener",),
+    Kind.HL7: ("pacs.hl7.listener", "pacs.scp.journal"),
     Kind.WORKER: ("pacs.worker", "pacs.processing"),
 }
 
@@ -126,26 +126,29 @@ def _worker(chosen: Settings, ready: Ready) -> None:
         journal.stop()
 
 
-def _hl7(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
+def _hl7(chosen: Settings, listener: socket.socket | None, tls: socket.socket | None, ready: Ready) -> None:
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: over.set())
     metrics = Metrics()
     with compose.opened(chosen, metrics) as found:
-        server = compose.hl7_listener(found.archive, metrics, listener)
+        journal = compose.journal_of(found.archive)
+        server = compose.hl7_listener(chosen, found.archive, metrics, listener, tls, journal)
+        journal.start()
         server.start()
         ready()
         over.wait()
         server.stop(chosen.stop_seconds)
+        journal.stop()
 
 
 def _serve(orders: Orders, chosen: Settings, ready: Ready) -> None:
     plain, tls = (None if one is None else socket.socket(fileno=one) for one in (orders.socket, orders.tls_socket))
     if orders.kind is Kind.DIMSE:
         _dimse(chosen, plain, tls, Loads(orders.loads, orders.slot), ready)
+    elif orders.kind is Kind.HL7:
+        _hl7(chosen, plain, tls, ready)
     elif plain is None:
         _worker(chosen, ready)
-    elif orders.kind is Kind.HL7:
-        _hl7(chosen, plain, ready)
     else:
         _web(chosen, plain, ready)
 

@@ -145,9 +145,15 @@ def allow_once(index: Index, one: Caller, rights: Rights | None = None) -> None:
         changed(connection)
 
 
-def take_once(index: Index, calling_ae: str, address: str) -> Rights | None:
-    """Use the permission for one association, which is then gone; its rights, or None where there is none."""
-    mine = (caller.c.calling_ae == calling_ae, caller.c.address == address, caller.c.state == State.ONCE)
+def take_once(index: Index, calling_ae: str, address: str, certificate: str = "") -> Rights | None:
+    """Use the permission for one association, which is then gone; its rights, or None where there is none.
+
+    Where a certificate was shown when it was asked for, it is for who shows that again.
+    """
+    mine = (
+        *(caller.c.calling_ae == calling_ae, caller.c.address == address, caller.c.state == State.ONCE),
+        caller.c.certificate.in_(("", certificate)),
+    )
     now = time.time_ns() // 1000
     with index.database.write() as connection:
         used = update(caller).where(*mine, caller.c.until > now).values(state=State.ASKS.value, until=0)
