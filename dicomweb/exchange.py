@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,10 @@ from storage.errors import BadRequest
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _MOST_PARAMETERS = 200
-# Pieces of a streamed answer are gathered up to this size before they go to the socket.
+# Small pieces of an answer are joined up to this size before they go to the socket.
 _GATHER = 512 << 10
+# What is pulled of a streamed answer at a time: to change threads costs as much as to read a hundred kilobytes.
+_PULL = 2 << 20
 # Smaller pieces of a whole body are joined: copying them costs less than another call into the server.
 _JOIN = 64 << 10
 
@@ -192,12 +195,19 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, sett
 
 
 async def _send_whole(body: tuple[bytes, ...], send: Send, idle: float) -> None:
-    writes = list(_writes(body)) or [b""]
-    for number, piece in enumerate(writes, start=1):
-        with anyio.move_on_after(idle) as waiting:
-            await send({"type": "http.response.body", "body": piece, "more_body": number < len(writes)})
-        if waiting.cancelled_caught:
-            return
+    await _write(list(_writes(body)) or [b""], send, idle, more=False)
+
+
+async def _write(writes: list[bytes], send: Send, idle: float, *, more: bool) -> bool:
+    """False where the client has taken nothing for `idle` seconds."""
+    try:
+        for number, piece in enumerate(writes, start=1):
+            # asyncio's own timeout: that of anyio costs more than the write.
+            async with asyncio.timeout(idle):
+                await send({"type": "http.response.body", "body": piece, "more_body": more or number < len(writes)})
+    except TimeoutError:
+        return False
+    return True
 
 
 def _writes(body: tuple[bytes, ...]) -> Iterator[bytes]:
@@ -242,23 +252,21 @@ async def _send_stream(body: Iterator[bytes], receive: Receive, send: Send, idle
 
 
 async def _pump(body: Iterator[bytes], send: Send, idle: float) -> None:
-    while True:
-        piece, more = await to_thread.run_sync(_gathered, body)
-        with anyio.move_on_after(idle) as waiting:
-            await send({"type": "http.response.body", "body": piece, "more_body": more})
-        if waiting.cancelled_caught or not more:
-            return
+    more = True
+    while more:
+        writes, more = await to_thread.run_sync(_pulled, body)
+        more = await _write(writes, send, idle, more=more) and more
 
 
-def _gathered(body: Iterator[bytes]) -> tuple[bytes, bool]:
-    """The next pieces together, and whether there may be more: a thread hop for each small row would cost more."""
+def _pulled(body: Iterator[bytes]) -> tuple[list[bytes], bool]:
+    """The next pieces as they are to be written, at least one, and whether there may be more."""
     pieces, size = [], 0
     for piece in body:
         pieces.append(piece)
         size += len(piece)
-        if size >= _GATHER:
-            return (piece if len(pieces) == 1 else b"".join(pieces)), True
-    return b"".join(pieces), False
+        if size >= _PULL:
+            return list(_writes(tuple(pieces))), True
+    return list(_writes(tuple(pieces))) or [b""], False
 
 
 async def _close(body: Iterator[bytes]) -> None:

@@ -70,7 +70,7 @@ class Instances:
         return unread.answer(call, headers, settled(self._parts(scope, boundary, call.accepted(), unread)))
 
     def _zip(self, call: Call) -> Answer:
-        scope, accepted = scope_of(call), negotiation.inside_zip(call.accepted())
+        scope, offers = scope_of(call), _Offers(negotiation.inside_zip(call.accepted()))
         headers = {
             "Content-Type": ZIP,
             "Content-Disposition": f'attachment; filename="{file_name(scope)}"',
@@ -81,7 +81,7 @@ class Instances:
             return Answer(200, headers, iter(()))
         unread = _Unread()
         layouts = self._archive.index.layouts_in(scope)
-        pieces = zipped(layouts, lambda located: unread.without(lambda: self._part(located, accepted)))
+        pieces = zipped(layouts, lambda located: unread.without(lambda: self._part(located, offers)))
         return unread.answer(call, headers, settled(pieces))
 
     def _acceptable(self, call: Call, scope: Scope) -> Offer:
@@ -103,24 +103,24 @@ class Instances:
     def _parts(
         self, scope: Scope, boundary: str, accepted: Sequence[MediaType], unread: _Unread
     ) -> Iterator[bytes]:
-        first = True
+        first, offers = True, _Offers(accepted)
         for located in self._archive.index.locate(scope):
-            part = unread.without(partial(self._part, located, accepted))
+            part = unread.without(partial(self._part, located, offers))
             if part is None:
                 continue
             syntax, size, pieces = part
             kind = f"{DICOM}; transfer-syntax={syntax}"
-            yield part_head(boundary, _headers(kind, size), first=first) + next(pieces)
+            yield part_head(boundary, _headers(kind, size), first=first)
             yield from pieces
             first = False
         yield closing(boundary)
 
-    def _part(self, located: Located, accepted: Sequence[MediaType]) -> _Part:
+    def _part(self, located: Located, offers: _Offers) -> _Part:
         """An instance among others: its transfer syntax, its length and its bytes, of which the first are there.
 
         One that turns out not to be decodable comes as it is stored. Raises ObjectMissing.
         """
-        syntax = _offer(accepted, located.transfer_syntax_uid, single=False).transfer_syntax
+        syntax = offers[located.transfer_syntax_uid].transfer_syntax
         if syntax != located.transfer_syntax_uid:
             try:
                 return self._remade(located, syntax)
@@ -128,10 +128,7 @@ class Instances:
                 raise
             except LightboxError as error:
                 note(error, "retrieve")
-        pieces = self._whole(located)
-        head = next(pieces)
-        size = len(head) + located.size - located.dataset_offset
-        return located.transfer_syntax_uid, size, chain((head,), pieces)
+        return (located.transfer_syntax_uid, *self._whole(located))
 
     def _remade(self, located: Located, syntax: str) -> _Part:
         body = Body(self._transcoded(located, syntax))
@@ -141,21 +138,19 @@ class Instances:
             pieces = through(pieces, self._archive.spool())
         return syntax, body.length, chain((next(pieces),), pieces)
 
-    def _whole(self, located: Located) -> Iterator[bytes]:
-        """The head as it may go out, then the data set in pieces; the object is opened once. Raises ObjectMissing."""
+    def _whole(self, located: Located) -> tuple[int, Iterator[bytes]]:
+        """Its length, and its bytes with the head as it may go out; the object is opened once. Raises ObjectMissing."""
         start = located.dataset_offset
-        pieces = self._archive.blobs.stream(located.object_key)
+        pieces = self._archive.blobs.stream(located.object_key, 0, located.size)
         data = b""
         while len(data) < start and (piece := next(pieces, b"")):
             data += piece
         complete(min(len(data), start), start)
-        sent = len(data)
-        yield _head(data[:start], located)
-        yield data[start:]
-        for piece in pieces:
-            sent += len(piece)
-            yield piece
-        complete(sent, located.size)
+        stored = data[:start]
+        head = _head(stored, located)
+        # As a rule the head goes out as it came, and half a megabyte need not be copied to leave it out.
+        begun = (data,) if head == stored else (head, data[start:])
+        return located.size - start + len(head), _all(begun, len(data), pieces, located.size)
 
     def _file(self, located: Located, syntax: str) -> tuple[Piece, ...]:
         if syntax != located.transfer_syntax_uid:
@@ -217,6 +212,30 @@ class _Unread:
     @property
     def _text(self) -> str:
         return f"instances left out because the store has not got them whole: {self._count}"
+
+
+class _Offers(dict[str, Offer]):
+    """What is sent of an instance among others, by the transfer syntax that it is stored in: chosen once for each.
+
+    Raises NotAcceptable.
+    """
+
+    def __init__(self, accepted: Sequence[MediaType]) -> None:
+        super().__init__()
+        self._accepted = accepted
+
+    def __missing__(self, stored: str) -> Offer:
+        found = self[stored] = _offer(self._accepted, stored, single=False)
+        return found
+
+
+def _all(begun: tuple[bytes, ...], read: int, pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """What was begun and what follows. Raises ObjectMissing where that is not all of the object."""
+    yield from begun
+    for piece in pieces:
+        read += len(piece)
+        yield piece
+    complete(read, size)
 
 
 def _offer(accepted: Sequence[MediaType], stored: str, *, single: bool) -> Offer:

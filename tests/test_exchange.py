@@ -178,9 +178,9 @@ def test_a_client_that_does_not_read_is_cut_off(whole: bool) -> None:
 
 def test_an_error_in_mid_stream_leaves_the_answer_unfinished(caplog: pytest.LogCaptureFixture) -> None:
     closed: list[bool] = []
-    stream = pieces(3, 1 << 20, closed, errors.ObjectMissing("the object is gone"))
+    stream = pieces(4, 1 << 20, closed, errors.ObjectMissing("the object is gone"))
     status, _headers, body, done = ask(endpoint(stream), scope_for())
-    assert (status, len(body), done, closed) == (200, 3 << 20, False, [True])
+    assert (status, len(body), done, closed) == (200, 4 << 20, False, [True])
     assert "the object is gone" in caplog.text
 
 
