@@ -134,9 +134,10 @@ def coercion_of(policy: Policy, calling: str, own_title: str) -> Coercion | None
     node, own = policy.nodes.get(calling), policy.own.get(own_title)
     quirks = node.quirks if node is not None else NO_QUIRKS
     rules = (*quirks.coercion, *(own.coercion if own is not None else ()))
-    if not rules:
+    profile = own.profile if own is not None else None
+    if not rules and profile is None:
         return None
-    return Coercion(rules, system=own_title, source=calling, silent=quirks.silent_coercion)
+    return Coercion(rules, system=own_title, source=calling, silent=quirks.silent_coercion, profile=profile)
 
 
 def _unknown_callers(policy: Policy, own: OwnAe | None) -> UnknownCallers:

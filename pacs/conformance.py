@@ -166,6 +166,7 @@ def _dimse(settings: DimseSettings) -> str:
         ("Rejections (PS3.8 9.3.4)", _rejections()),
         ("SOP classes as SCP", _sop_classes()),
         ("Coercion of attributes (PS3.4 B.2.3)", coercion_conformance.section()),
+        ("AE titles that de-identify (PS3.15 E)", coercion_conformance.deidentification()),
         ("Storage commitment (PS3.4 J)", _commitment()),
         ("Modality performed procedure steps (PS3.4 F)", _performed_steps()),
         ("Extended negotiation (PS3.7 D.3.3)", _extended()),

@@ -15,11 +15,14 @@ from storage.charsets import DEFAULT
 from storage.coercion.applying import Told, coerce
 from storage.coercion.rules import Rule
 from storage.coercion.tree import Bytes, DataSet, Encoding, parse
+from storage.deidentification.applying import deidentify
+from storage.deidentification.profile import Profile, Word
 from storage.errors import NotCoercible
 from storage.index.originals import Originals
-from storage.ingest import check, object_key
+from storage.index.secrets import DEIDENTIFICATION, secret_of
+from storage.ingest import check
 from storage.originals import Received, digest_of
-from storage.part10 import read_meta
+from storage.part10 import file_meta, read_meta
 from storage.scanner import Scan, encoding, inflate, scan
 from storage.spool import Spool
 from storage.transfer_syntaxes import lookup
@@ -28,6 +31,7 @@ from storage.types import Source, Stored
 _log = structlog.get_logger(__name__)
 # Originals of one data set that are tried for the moment at which it was changed before.
 _MOST_TRIED = 4
+_INSTANCE = 0x00080018
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +43,23 @@ class Coercion:
     source: str
     # The node takes a warning for a failure: it is told of success instead.
     silent: bool = False
+    # By what it is de-identified, after the rules.
+    profile: Profile | None = None
 
 
 class Coerced(NamedTuple):
-    """What was stored, and the tags of the top level that are other than they came."""
+    """What was stored; the tags of the top level that rules have changed; and whether it is de-identified."""
 
     stored: Stored
     tags: tuple[int, ...]
+    deidentified: bool = False
 
 
 def ingest(
     archive: Archive, content: Spool, source: Source, coercion: Coercion, *, expect_sop: tuple[str, str] | None = None
 ) -> Coerced:
-    """Store what a policy makes of an instance, and the instance as it came beside it.
+    """Store what a policy makes of an instance, and the instance as it came beside it; of one that is de-identified only where
+    the profile says so.
 
     What has come before, and was changed in the same way, becomes the same bytes again: it is there already. Raises
     NotCoercible, and what `Ingest` raises; nothing is stored then.
@@ -62,21 +70,27 @@ def ingest(
     check(found, None, expect_sop)
     digest = digest_of(found, view)
     charset = assumed.get(read_meta(view).source_ae, DEFAULT)
-    now = datetime.now(UTC)
+    profile, now = coercion.profile, datetime.now(UTC)
     for at, made_key in (*_before(archive, digest), (now, "")):
         dataset = _parsed(found, view)
         tags = coerce(dataset, coercion.rules, Told(at, coercion.system, coercion.source), charset)
-        if not tags:
+        if not tags and profile is None:
             return Coerced(archive.ingest(content, source, expect_sop=expect_sop), ())
+        head: Bytes = view[: found.dataset_offset]
+        if profile is not None:
+            deidentify(dataset, profile, secret_of(archive.index, DEIDENTIFICATION), charset)
+            head = file_meta(found.sop_class_uid, uid_of(dataset, _INSTANCE), found.transfer_syntax_uid)
         with archive.spool() as spool:
-            for piece in _written(found, view, dataset):
+            for piece in _written(head, dataset, deflated=found.inflated):
                 spool.write(piece)
-            if made_key in ("", object_key(found.uids, spool.sha256)):
-                received = Received(content, found.uids.instance, digest, at)
-                stored = archive.ingest(spool, source, original=received)
-                break
-    _log.info("coerced", instance=found.uids.instance, calling_ae=coercion.source, attributes=len(tags))
-    return Coerced(stored, tags)
+            if made_key and made_key.rpartition("/")[2] != f"{spool.sha256}.dcm":
+                continue
+            received = Received(content, found.uids.instance, digest, at)
+            kept = profile is None or Word.KEEP_ORIGINALS in profile
+            stored = archive.ingest(spool, source, original=received if kept else None)
+            break
+    _log.info("coerced", calling_ae=coercion.source, called_ae=coercion.system, deidentified=profile is not None, attributes=len(tags))
+    return Coerced(stored, tags, profile is not None)
 
 
 def _before(archive: Archive, digest: str) -> Iterator[tuple[datetime, str]]:
@@ -96,14 +110,19 @@ def _parsed(found: Scan, view: memoryview) -> DataSet:
     return parse(data, start, len(data), Encoding(explicit, little))
 
 
-def _written(found: Scan, view: memoryview, dataset: DataSet) -> Iterable[Bytes]:
-    """With the preamble and File Meta Information that it came with, and deflated where it was."""
-    yield view[: found.dataset_offset]
-    if not found.inflated:
+def uid_of(dataset: DataSet, tag: int) -> str:
+    """A UID of a data set; empty where it has none."""
+    element = dataset.elements.get(tag)
+    return bytes(element.value).decode("ascii", "replace").strip(" \0") if element else ""
+
+
+def _written(head: Bytes, dataset: DataSet, *, deflated: bool) -> Iterable[Bytes]:
+    """A preamble and File Meta Information, and the data set, deflated where it came so."""
+    yield head
+    if not deflated:
         yield from dataset.written()
         return
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     for piece in dataset.written():
         yield compressor.compress(piece)
-    rest = compressor.flush()
-    yield rest
+    yield compressor.flush()

@@ -24,6 +24,7 @@ PURE = (
     "storage.codecs.samples",
     "storage.dictionary",
     "storage.coercion",
+    "storage.deidentification",
     "storage.differences",
     "storage.elements",
     "storage.errors",

@@ -12,6 +12,7 @@ from pacs import admin, compose
 from pacs.settings import Settings
 from storage.archive import Archive
 from storage.coercion.rules import rules_of
+from storage.deidentification.profile import profile_of
 from storage.index.ae import AeTitle, OwnAe, Quirks, add_ae_title, add_own_ae, ae_title_of, own_aes
 from tests.support.made import instance
 from tests.test_cli import Pacs, pacs  # noqa: F401 - a fixture
@@ -36,6 +37,21 @@ def test_rules_by_the_api(web: TestClient, archive: Archive) -> None:
     assert known.quirks == Quirks("ISO_IR 100", rules_of(RULES), silent_coercion=True)
     assert web.put("/api/own-aes/RESEARCH", json={"coercion": RULES}).json()["coercion"] == RULES
     assert own_aes(archive.index) == [OwnAe("RESEARCH", coercion=rules_of(RULES))]
+
+
+def test_a_profile_of_deidentification(web: TestClient, archive: Archive) -> None:
+    given = web.put("/api/own-aes/RESEARCH", json={"deidentify": ["modify-dates", "basic"]}).json()
+    assert given["deidentify"] == ["basic", "modify-dates"]
+    assert own_aes(archive.index)[0].profile == profile_of(["basic", "modify-dates"])
+    text = web.get("/admin/own-aes/RESEARCH").text
+    assert 'value="modify-dates" data-as="list" checked' in text
+    assert 'value="retain-dates" data-as="list" >' in text
+    assert "(de-identifies)" in web.get("/admin/").text
+    for words, says in ((["retain-uids"], "begins with basic"), (["basic", "retain-dates", "modify-dates"], "either"), (["all"], "deidentify")):
+        answer = web.put("/api/own-aes/RESEARCH", json={"deidentify": words})
+        assert answer.status_code == 400
+        assert says in answer.json()["error"]
+    assert web.put("/api/own-aes/RESEARCH", json={}).json()["deidentify"] == []
 
 
 @pytest.mark.parametrize("path", ["/api/aes/CT1", "/api/own-aes/CT1"])
@@ -98,6 +114,14 @@ def test_rules_and_originals_on_the_command_line(pacs: Pacs, tmp_path: Path) -> 
     pacs("ae", "own-add", "RESEARCH", "--coerce", RULES[0])
     pacs("ae", "own-add", "RESEARCH", "--caller", "CT1")
     assert "RESEARCH          CT1; unknown callers: accept; 1 rules of coercion" in pacs("ae", "own")
+    pacs("ae", "own-add", "RESEARCH", "--deidentify", "basic,modify-dates")
+    pacs("ae", "own-add", "RESEARCH", "--description", "for studies")
+    assert "; 1 rules of coercion; de-identifies: basic, modify-dates  for studies" in pacs("ae", "own")
+    (_, research) = pacs.json("ae", "own")  # type: ignore[misc]
+    assert research["deidentify"] == ["basic", "modify-dates"]  # type: ignore[has-type]
+    assert "begins with basic" in pacs("ae", "own-add", "RESEARCH", "--deidentify", "retain-uids", status=1)
+    pacs("ae", "own-add", "RESEARCH", "--deidentify", "none")
+    assert "de-identifies" not in pacs("ae", "own")
     assert "has an original" in pacs("original", "list", UID, status=1)
     made = instance()
     with compose.opened(Settings(data_dir=pacs.folder), migrate=True) as found:

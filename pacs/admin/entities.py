@@ -12,6 +12,7 @@ from pacs.admin.api import Asked, Operation
 from pacs.ae_titles import own_titles
 from pacs.tls import Credentials
 from storage.coercion.rules import rules_of
+from storage.deidentification.profile import Word, profile_of
 from storage.index import Index
 from storage.index.ae import (
     EVERY_RIGHT,
@@ -123,6 +124,10 @@ class OwnTitle(BaseModel):
         Field(strict=False, description="What becomes of callers that are no node; null: as PACS_UNKNOWN_CALLERS says."),
     ] = None
     coercion: Rules = []
+    deidentify: Annotated[
+        list[Annotated[Word, Field(strict=False)]],
+        Field(max_length=20, description="Profile of de-identification: basic, and options of it; empty: none."),
+    ] = []
 
 
 class OwnNode(OwnTitle):
@@ -191,8 +196,8 @@ def _own_titles(index: Index, first: str) -> tuple[Operation, ...]:
 
     def put(asked: Asked) -> OwnNode:
         body = asked.body
-        rules = rules_of(body.coercion)
-        add_own_ae(index, OwnAe(asked.path["title"], body.description, tuple(body.callers), body.unknown_callers, rules))
+        rules, profile = rules_of(body.coercion), profile_of(body.deidentify)
+        add_own_ae(index, OwnAe(asked.path["title"], body.description, tuple(body.callers), body.unknown_callers, rules, profile))
         return one(asked)
 
     def remove(asked: Asked) -> None:
@@ -259,6 +264,7 @@ def _own_node(one: OwnAe, first: str) -> OwnNode:
         callers=list(one.callers),
         unknown_callers=one.unknown_callers,
         coercion=[str(rule) for rule in one.coercion],
+        deidentify=[Word(word) for word in one.profile.listed()] if one.profile else [],
         from_settings=one.title == first,
     )
 

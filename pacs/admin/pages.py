@@ -29,6 +29,7 @@ from pacs.admin.sending_pages import SendingPages
 from pacs.ae_titles import own_titles
 from pacs.scp import reasons
 from storage import problems
+from storage.deidentification.profile import MEANING
 from storage.errors import NotFound
 from storage.index import Index, associations
 from storage.index.ae import Right, UnknownCallers, ae_title_of, ae_titles
@@ -73,6 +74,7 @@ class Pages:
             "first": self.calling,
             "unknown_callers": self.unknown_callers,
             "unknown_choices": list(UnknownCallers),
+            "profile_words": MEANING,
         }
 
     def waiting(self, _asked: Asked) -> dict[str, Any]:
@@ -98,7 +100,7 @@ class Pages:
         found = next((one for one in own_titles(self.index, self.calling) if one.title == title), None)
         if found is None:
             raise NotFound("this archive has no such AE title")
-        return {"own": found, "first": self.calling, "unknown_choices": list(UnknownCallers)}
+        return {"own": found, "first": self.calling, "unknown_choices": list(UnknownCallers), "profile_words": MEANING}
 
     def log(self, asked: Asked) -> dict[str, Any]:
         """The log of associations, the latest first."""

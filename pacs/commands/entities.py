@@ -28,6 +28,11 @@ Title = Annotated[str, typer.Argument(help="AE title of the node.")]
 
 
 _RULE = "Rule for what it sends by C-STORE, such as 'set InstitutionName \"St. Mary\" if absent'; all rules anew, in their order; or none."
+_PROFILE = (
+    "How what is sent to it by C-STORE is de-identified (PS3.15 annex E): basic, with any of retain-uids, retain-dates or modify-dates,"
+    " retain-device, retain-institution, retain-patient-characteristics, clean-descriptors, unchecked-pixels, keep-originals, separated by"
+    " commas; or none. It stays where nothing is given."
+)
 
 Names = Annotated[
     list[str] | None,
@@ -190,6 +195,8 @@ def _plain(entity: AeTitle | OwnAe) -> dict[str, Any]:
     plain = asdict(entity)
     rules = [str(rule) for rule in (entity.coercion if "coercion" in plain else entity.quirks.coercion)]  # type: ignore[union-attr]
     (plain if "coercion" in plain else plain["quirks"])["coercion"] = rules
+    if "profile" in plain:
+        plain["deidentify"] = plain.pop("profile") and entity.profile.listed()  # type: ignore[union-attr]
     if "rights" in plain:
         plain["rights"] = [right for right in _every_right() if right in plain["rights"]]
     return plain
@@ -265,6 +272,7 @@ def own(as_json: AsJson = False) -> None:
         return
     for one in titles:
         rules = f"; {len(one.coercion)} rules of coercion" if one.coercion else ""
+        rules += f"; de-identifies: {', '.join(one.profile.listed())}" if one.profile else ""
         callers = ", ".join(one.callers) or "whoever is known"
         unknown = one.unknown_callers or settings.unknown_callers_now
         say(f"{one.title:16}  {callers}; unknown callers: {unknown}{rules}  {escaped(one.description)}".rstrip())
@@ -280,12 +288,16 @@ def own_add(
         str, typer.Option(help="accept, ask or refuse, instead of what PACS_UNKNOWN_CALLERS says.")
     ] = "",
     description: Annotated[str, typer.Option(help="What it is for, for people.")] = "",
+    deidentify: Annotated[
+        str | None, typer.Option(help=_PROFILE)
+    ] = None,
     coerce: Annotated[
         list[str] | None, typer.Option(help="Rule for what is sent to it by C-STORE, after those of the sender; all rules anew; or none. They stay where none is given.")
     ] = None,
 ) -> None:
     """Answer to a further AE title, or change who may call one."""
     from pacs import compose
+    from storage.deidentification.profile import profile_of
     from storage.index.ae import OwnAe, UnknownCallers, add_own_ae, own_aes
 
     if unknown_callers and unknown_callers not in set(UnknownCallers):
@@ -294,7 +306,9 @@ def own_add(
     rules = _rules(coerce)
     with compose.opened(begin(), migrate=True) as found:
         known = next((one for one in own_aes(found.archive.index) if one.title == title.strip(" ")), OwnAe(title))
-        made = OwnAe(title, description, tuple(caller or ()), unknown, known.coercion if rules is None else rules)
+        profile = known.profile if deidentify is None else profile_of([] if deidentify == "none" else _split(deidentify))
+        rules = known.coercion if rules is None else rules
+        made = OwnAe(title, description, tuple(caller or ()), unknown, rules, profile)
         add_own_ae(found.archive.index, made)
     say(f"this archive answers to {title}")
 

@@ -90,8 +90,10 @@ def _coerced(
 ) -> tuple[int, dict[str, Any]]:
     """Store what the policies make of it: a warning says what they have changed (PS3.4 B.2.3)."""
     done = coercing.ingest(provider.archive, spool, source, coercion, expect_sop=sop)
-    if not done.tags or coercion.silent:
+    if coercion.silent or not (done.tags or done.deidentified):
         return Status.SUCCESS, {}
+    if done.deidentified:
+        return Status.COERCION, {"ErrorComment": "the instance was de-identified, and has other UIDs"}
     return Status.COERCION, {"OffendingElement": done.tags[:_MOST_OFFENDING], "ErrorComment": "attributes were coerced by the rules of an AE title"}
 
 

@@ -105,7 +105,7 @@ _PIXELS: Final = "the pixel data would be read otherwise than it is meant"
 _KEPT: Final = {
     **dict.fromkeys((0x00080016, 0x00080018, 0x0020000D, 0x0020000E), _IDENTITY),
     **dict.fromkeys((0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011), _PIXELS),
-    **dict.fromkeys((0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280301, 0x00282110), _PIXELS),
+    **dict.fromkeys((0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00282110, 0x00282112), _PIXELS),
     **dict.fromkeys((0x00281101, 0x00281102, 0x00281103, 0x00281201, 0x00281202, 0x00281203), _PIXELS),
     0x00080005: "the text would be read otherwise than it is meant: use the node's character set to assume instead",
     0x04000561: "what was there before is written into it",

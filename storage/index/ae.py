@@ -22,6 +22,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.charsets import DEFAULT, Charset, charset_of
 from storage.coercion.rules import Rule, rules_of
+from storage.deidentification.profile import Profile, profile_of
 from storage.errors import BadRequest
 from storage.index import Index
 from storage.index.tables import ae_title, counter, own_ae
@@ -130,6 +131,8 @@ class OwnAe:
     callers: tuple[str, ...] = ()
     unknown_callers: UnknownCallers | None = None
     coercion: tuple[Rule, ...] = ()
+    # By what that is de-identified, after the rules; None: not at all.
+    profile: Profile | None = None
 
 
 def rights_of(words: Iterable[str]) -> Rights:
@@ -307,7 +310,7 @@ def add_own_ae(index: Index, own: OwnAe) -> None:
         "description": own.description,
         "callers": _titles(own.callers),
         "unknown_callers": own.unknown_callers or "",
-        "policy": orjson.dumps({"coercion": list(map(str, own.coercion))}),
+        "policy": orjson.dumps({"coercion": list(map(str, own.coercion)), "deidentify": own.profile.listed() if own.profile else []}),
     }
     with index.database.write() as connection:
         put(connection, index, own_ae, values)
@@ -329,7 +332,8 @@ def _own(row: Row[Any]) -> OwnAe:
     unknown = UnknownCallers(row.unknown_callers) if row.unknown_callers else None
     policy = orjson.loads(row.policy)
     rules = rules_of(policy.get("coercion", ()))
-    return OwnAe(row.title, row.description, _known_titles(row.callers), unknown, rules)
+    profile = profile_of(policy.get("deidentify", ()))
+    return OwnAe(row.title, row.description, _known_titles(row.callers), unknown, rules, profile)
 
 
 def _titles(titles: Iterable[str]) -> str:
