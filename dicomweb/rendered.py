@@ -18,7 +18,8 @@ from dicomweb.media_types import HTML, RELATED, SVG, TEXT, XML
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from dicomweb.rendering.content_html import POLICY
-from dicomweb.shown import Shown, shown_of
+from dicomweb.shown import shown_of
+from dicomweb.shown_kinds import Shown
 from storage.archive import Archive
 from storage.errors import BadRequest, CannotDecode, NotAcceptable, NotFound, ObjectMissing
 from storage.types import Scope
@@ -43,7 +44,7 @@ class Rendered:
     def picture(self, call: Call) -> Answer:
         """What a person can look at. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""
         instance = self._instance(scope_of(call))
-        shown = shown_of(instance, call.mount, self._archive)
+        shown = shown_of(instance, call.mount, self._archive, self._layouts)
         if shown is not None:
             return self._shown(call, instance, shown)
         if not rendering.is_image(instance.dataset, instance.syntax.uid) or not instance.frames:
@@ -53,9 +54,9 @@ class Rendered:
     def thumbnail(self, call: Call) -> Answer:
         """A small picture of the middle of what the URL names; an icon for what has no pixels."""
         instance = self._instance(scope_of(call))
-        shown = shown_of(instance, call.mount, self._archive)
+        shown = shown_of(instance, call.mount, self._archive, self._layouts)
         if shown is not None:
-            return self._pictures(call, instance, [_page_of(call)], partial(draw_small_page, shown))
+            return self._pictures(call, instance, [_page_of(call, shown)], partial(draw_small_page, shown), basis=shown.basis)
         middle = _numbers(call, instance, max(1, (instance.frames + 1) // 2))
         return self._pictures(call, instance, middle[:1], draw_small)
 
@@ -73,7 +74,7 @@ class Rendered:
     def _shown(self, call: Call, instance: Instance, shown: Shown) -> Answer:
         """What is not an image: the whole of it in a media type of its own, or pictures of its pages."""
         pictures = tuple(offer for offer in shown.offers if offer in negotiation.PICTURES)
-        numbers = _at_most(frame_numbers(call.path["frames"])) if "frames" in call.path else [1]
+        numbers = _at_most(frame_numbers(call.path["frames"])) if "frames" in call.path else [shown.first]
         if max(numbers) > 1 and pictures and max(numbers) > (count := shown.pages):
             raise NotFound(f"there is no picture {max(numbers)}: the instance has {count}")
         if len(numbers) == 1:
@@ -82,7 +83,7 @@ class Rendered:
             kind = negotiation.choose(call.accepted(), offers).media_type
             if kind not in {offer.media_type for offer in pictures}:
                 return self._whole(call, instance, shown, kind, numbers[0])
-        return self._pictures(call, instance, numbers, partial(drawn_page, shown), pictures)
+        return self._pictures(call, instance, numbers, partial(drawn_page, shown), pictures, basis=shown.basis)
 
     def _whole(self, call: Call, instance: Instance, shown: Shown, kind: str, number: int) -> Answer:
         """As it is stored, with Range (browsers play videos by it), or written anew: a report's links know the mount point."""
@@ -101,6 +102,7 @@ class Rendered:
         numbers: Sequence[int],
         draw: Draw,
         offers: Sequence[Offer] = negotiation.PICTURES,
+        basis: Callable[[int], str] = lambda _number: "",
     ) -> Answer:
         several = len(numbers) > 1
         offers = [replace(offer, related=several) for offer in offers]
@@ -109,7 +111,8 @@ class Rendered:
         # Of the whole of an instance with frames there is a picture that moves.
         moving = kind in rendering.MOVING and "frames" not in call.path and instance.frames > 1 and draw is draw_one
         named = "moving" if moving else ",".join(map(str, numbers))
-        known = (instance.located.sha256, _name(draw), named, repr(request))
+        below = tuple(map(basis, numbers))
+        known = (instance.located.sha256, *below, _name(draw), named, repr(request))
         etag = f'"{boundary_for(*known)}"'
         if unchanged(call, etag):
             return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
@@ -117,7 +120,13 @@ class Rendered:
         if moving:
             body = self._once(known, lambda: draw_moving(instance, request))
             return respond(call, self._archive.blobs, Body((body,)), {"Content-Type": kind, **warning}, etag)
-        pictures = [self._picture(instance, number, request, draw) for number in numbers]
+        pictures = [
+            self._once(
+                (instance.located.sha256, base, _name(draw), number, request),
+                partial(_body, draw, instance, number, request),
+            )
+            for number, base in zip(numbers, below, strict=True)
+        ]
         if not several:
             headers = {"Content-Type": kind, **warning}
             return respond(call, self._archive.blobs, Body((pictures[0],)), headers, etag)
@@ -130,10 +139,6 @@ class Rendered:
         headers = {"Content-Type": f'{RELATED}; type="{kind}"; boundary={boundary}', **warning}
         return respond(call, self._archive.blobs, Body((*pieces, closing(boundary))), headers, etag)
 
-    def _picture(self, instance: Instance, number: int, request: rendering.RenderRequest, draw: Draw) -> bytes:
-        key = (instance.located.sha256, _name(draw), number, request)
-        return self._once(key, lambda: draw(instance, number, request).body)
-
     def _once(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
         """A picture is drawn when it is asked for first; the key has the digest of what it shows."""
         drawn = self._drawn.get(key)
@@ -141,6 +146,10 @@ class Rendered:
             drawn = make()
             self._drawn.keep(key, drawn)
         return drawn
+
+
+def _body(draw: Draw, instance: Instance, number: int, request: rendering.RenderRequest) -> bytes:
+    return draw(instance, number, request).body
 
 
 def _name(draw: Draw) -> str:
@@ -239,8 +248,8 @@ def _numbers(call: Call, instance: Instance, otherwise: int) -> list[int]:
     return numbers
 
 
-def _page_of(call: Call) -> int:
-    return frame_numbers(call.path["frames"])[0] if "frames" in call.path else 1
+def _page_of(call: Call, shown: Shown) -> int:
+    return frame_numbers(call.path["frames"])[0] if "frames" in call.path else shown.first
 
 
 def _at_most(numbers: list[int]) -> list[int]:

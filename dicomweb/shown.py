@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,20 +20,26 @@ from dicomweb.bulkdata import (
     unpadded,
 )
 from dicomweb.instance import Instance
+from dicomweb.layouts import Layouts
 from dicomweb.media_types import HTML, PDF, SVG, TEXT, XML
 from dicomweb.negotiation import PICTURES, Offer
+from dicomweb.overlaid import SegmentationShown, StructuresShown
 from dicomweb.ranges import Span
-from dicomweb.rendering import Picture, RenderRequest
+from dicomweb.rendering import Picture, RenderRequest, is_image
 from dicomweb.rendering.content import Reference, Report, is_report, report
 from dicomweb.rendering.content_html import as_html
 from dicomweb.rendering.content_text import as_text, text_lines
+from dicomweb.rendering.contours import is_structure_set
 from dicomweb.rendering.geometry import fitted
 from dicomweb.rendering.pages import page, paginated
+from dicomweb.rendering.segments import is_segmentation
 from dicomweb.rendering.sheet import Sheet
 from dicomweb.rendering.tracings import Part, parts, traced
 from dicomweb.rendering.values import number, words
 from dicomweb.rendering.waveforms import groups, has_waveforms, written
 from dicomweb.rendering.waveforms import values as samples
+from dicomweb.shown_kinds import Shown
+from dicomweb.sources import Sources
 from storage.archive import Archive
 from storage.errors import CannotDecode, NotAcceptable
 from storage.pieces import Piece
@@ -44,33 +50,10 @@ from storage.transfer_syntaxes import Coding
 MOST_PAGES: Final = 20_000
 
 
-class Shown(Protocol):
-    """One instance that can be looked at in other ways than as an image of its own frames."""
-
-    @property
-    def offers(self) -> tuple[Offer, ...]:
-        """What the whole of it can be had as, the default first; pictures among them where there are any."""
-
-    @property
-    def pages(self) -> int:
-        """How many pictures there are of it."""
-
-    @property
-    def small(self) -> bool:
-        """Whether its picture tells something as a thumbnail; else an icon stands for it."""
-
-    def picture(self, number: int, request: RenderRequest) -> Picture:
-        """Picture `number`, from 1, in the viewport of the request. Raises CannotDecode."""
-
-    def whole(self, kind: str, number: int) -> tuple[Piece, ...]:
-        """All of it as one of the offers that is no picture; of a drawing (SVG) page `number`."""
-
-
-class ReportShown:
+class ReportShown(Shown):
     """A structured report or key object selection: HTML, text, or pages (PS3.18 table 8.7.4-1, category Text)."""
 
-    offers: Final = (Offer(HTML), Offer(TEXT), *PICTURES)
-    small: Final = False
+    offers = (Offer(HTML), Offer(TEXT), *PICTURES)
 
     def __init__(self, instance: Instance, mount: str) -> None:
         self._instance = instance
@@ -106,11 +89,10 @@ class ReportShown:
         return f"{self._mount}/studies/{to.study}/series/{to.series}/instances/{to.instance}{frames}/{resource}"
 
 
-class WaveformShown:
+class WaveformShown(Shown):
     """ECG and other waveforms, page by page: PNG, or SVG for browsers, which name it."""
 
-    offers: Final = (Offer("image/png"), Offer(SVG), *(offer for offer in PICTURES if offer.media_type != "image/png"))
-    small: Final = False
+    offers = (Offer("image/png"), Offer(SVG), *(offer for offer in PICTURES if offer.media_type != "image/png"))
 
     def __init__(self, instance: Instance, archive: Archive) -> None:
         self._instance = instance
@@ -147,11 +129,11 @@ class WaveformShown:
         return b"".join(read(self._archive.blobs, body))
 
 
-class PdfShown:
+class PdfShown(Shown):
     """An encapsulated PDF document: as it is, its text, or its pages as pictures."""
 
-    offers: Final = (Offer(PDF), *PICTURES, Offer(TEXT))
-    small: Final = True
+    offers = (Offer(PDF), *PICTURES, Offer(TEXT))
+    small = True
 
     def __init__(self, pieces: tuple[Piece, ...], archive: Archive) -> None:
         self._pieces = pieces
@@ -180,24 +162,18 @@ class PdfShown:
             raise NotAcceptable(f"the document cannot be drawn: {error}. It can be had as {PDF}") from error
 
 
-class StoredShown:
+class StoredShown(Shown):
     """A document or video that is given as it is stored, because nobody draws it here."""
 
-    pages: Final = 0
-    small: Final = False
-
     def __init__(self, pieces: tuple[Piece, ...], kind: str) -> None:
-        self.offers: tuple[Offer, ...] = (Offer(kind),)
+        self.offers = (Offer(kind),)
         self._pieces = pieces
-
-    def picture(self, number: int, request: RenderRequest) -> Picture:
-        raise NotAcceptable(f"there is no picture of it; it can be had as {self.offers[0]}")
 
     def whole(self, kind: str, number: int) -> tuple[Piece, ...]:
         return self._pieces
 
 
-def shown_of(instance: Instance, mount: str, archive: Archive) -> Shown | None:
+def shown_of(instance: Instance, mount: str, archive: Archive, layouts: Layouts) -> Shown | None:
     """How an instance is looked at; None where its frames are pictures, or where there is nothing to look at.
 
     `mount` is the path of the root of DICOMweb, for links.
@@ -207,6 +183,10 @@ def shown_of(instance: Instance, mount: str, archive: Archive) -> Shown | None:
         return StoredShown(instance.bulk_pieces(video), instance.syntax.media_type) if video else None
     if ENCAPSULATED_DOCUMENT in instance.dataset:
         return _document(instance, archive)
+    if is_segmentation(instance.dataset) and instance.frames and is_image(instance.dataset, instance.syntax.uid):
+        return SegmentationShown(instance, Sources(instance, archive, layouts))
+    if is_structure_set(instance.dataset):
+        return StructuresShown(instance, Sources(instance, archive, layouts))
     if has_waveforms(instance.dataset):
         return WaveformShown(instance, archive)
     if is_report(instance.dataset):

@@ -50,7 +50,7 @@ class WadoUri:
         instance = Instance(
             self._layouts.get(Scope(path["study"], path["series"], path["instance"])), self._archive.blobs
         )
-        kind = _kind(given, call, _possible(instance, self._archive))
+        kind = _kind(given, call, _possible(instance, self._archive, self._layouts))
         call = replace(call, path=path)
         if kind == DICOM:
             return self._file(call, given)
@@ -126,12 +126,13 @@ def _kind(given: Mapping[str, str], call: Call, possible: tuple[str, ...]) -> st
     return possible[0]
 
 
-def _possible(instance: Instance, archive: Archive) -> tuple[str, ...]:
+def _possible(instance: Instance, archive: Archive, layouts: Layouts) -> tuple[str, ...]:
     """What an instance can be had as, its default first: a single frame is a picture, a report HTML, all else a file (9.1.2.2.1)."""
-    shown = shown_of(instance, "", archive)
+    shown = shown_of(instance, "", archive, layouts)
     if shown is not None:
         kinds = [offer.media_type for offer in shown.offers]
-        return (*kinds, DICOM) if kinds[0] == HTML else (DICOM, *kinds)
+        alone = kinds[0] == HTML or (instance.frames == 1 and kinds[0] in _PICTURES)
+        return (*kinds, DICOM) if alone else (DICOM, *kinds)
     if not instance.frames:
         return (DICOM,)
     return (*_PICTURES, DICOM) if instance.frames == 1 else (DICOM, *_PICTURES)
