@@ -20,6 +20,7 @@ from storage.index.deletions import Deletions
 from storage.index.kept_objects import KeptObjects
 from storage.ingest import Ingest
 from storage.jobs import JobQueue
+from storage.rejection_notes import jobs_for
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -65,7 +66,7 @@ def opened(settings: Settings, metrics: Metrics | None = None, *, migrate: bool 
         except ValueError as error:
             raise SettingsError(str(error)) from error
         counted = CountedBlobs(blobs, metrics)
-        ingest = Ingest(index, counted, duplicates=settings.duplicates, observe=metrics.ingested)
+        ingest = Ingest(index, counted, duplicates=settings.duplicates, jobs_for=jobs_for, observe=metrics.ingested)
         closing.callback(ingest.close)
         spools = blobs.spool_folder or folder / "tmp"
         yield Opened(Archive(index, counted, ingest, spools, int(settings.max_object_bytes)), blobs.ping)

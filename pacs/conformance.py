@@ -128,8 +128,11 @@ Beyond the standard, and where it is read differently:
   refused with 0111, or taken in its place. PS3.4 B.2.3 does not list 0111.
 - **Deletion** (no service of DICOM; over HTTP, and by the administrator) hides instances from every service at once and can be
   undone. With 113001, 113037 or 113038 (PS3.16 CID 7011) an instance that comes again is refused with 0124; deleted for any
-  other reason it is stored again. Rejection notes (Key Object Selection documents of IHE Imaging Object Change Management) are
-  stored and not acted upon.
+  other reason it is stored again.
+- **Rejection notes** (IHE Imaging Object Change Management, RAD-66: Key Object Selection documents titled 113001, 113037, 113038 or
+  113039) delete so what they name of their own study in Current Requested Procedure Evidence Sequence, as far as it is stored, where the
+  sender has the right to `reject` (over DIMSE; unless `PACS_REJECTION_NOTES=keep`). The note itself stays, and is found; images
+  that come only after it are not rejected.
 - **C-FIND** adds Retrieve AE Title (0008,0054), this archive's own.
 - **C-MOVE and C-GET** need the unique key of its level only; keys above it narrow what is sent where they are given, keys below it are
   refused (A900). Nothing found is success with no sub-operations. Keys are lists of UIDs at every level but PATIENT.

@@ -36,7 +36,7 @@ _PROFILE = (
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RIGHT", help="echo, store, find, retrieve, commit, worklist, mpps, ups; or all."),
+    typer.Argument(metavar="RIGHT", help="echo, store, find, retrieve, commit, worklist, mpps, ups, reject; or all."),
 ]
 
 

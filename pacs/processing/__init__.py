@@ -24,6 +24,7 @@ from pacs.processing import (
     deletions,
     ended_workitems,
     prefetching,
+    rejections,
     retrieving,
     sending,
     tidy_worklist,
@@ -49,6 +50,7 @@ from storage.index.settle import WRITE_VALUES
 from storage.jobs import Claimed, JobQueue
 from storage.priors import KIND as PREFETCH
 from storage.priors import Priors
+from storage.rejection_notes import KIND as REJECTION_NOTE
 from storage.routing import Router
 from storage.transfers import JOB_KINDS, RETRIEVE, SEND
 
@@ -97,6 +99,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     JOB_KINDS[SEND]: sending.send,
     JOB_KINDS[RETRIEVE]: retrieving.retrieve,
     PREFETCH: prefetching.fetch,
+    REJECTION_NOTE: rejections.act,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
     WRITE_VERSIONS: deletions.write_versions,

@@ -50,6 +50,8 @@ class Right(StrEnum):
     WORKLIST = "worklist"
     MPPS = "mpps"
     UPS = "ups"
+    # By rejection notes that it stores (`storage.rejection_notes`).
+    REJECT = "reject"
 
 
 Rights = frozenset[Right]

@@ -1,0 +1,36 @@
+"""What follows a rejection note: the images that it names are deleted, where its sender may reject and the setting says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from storage.index.ae import Right, ae_title_of
+from storage.rejection_notes import act_upon
+from storage.types import Uids
+
+if TYPE_CHECKING:
+    from pacs.processing import Work
+
+_log = structlog.get_logger(__name__)
+
+
+def act(work: Work, payload: Mapping[str, Any]) -> None:
+    """Run the job `rejection-note`, for the document of these UIDs."""
+    uids, calling = Uids(payload["study"], payload["series"], payload["instance"]), payload["calling_ae"]
+    if work.settings.rejection_notes == "keep":
+        return
+    if payload["source"] == "dimse" and not _may_reject(work, calling):
+        _log.info("rejection note", action="kept", note=uids.instance, reason="no right to reject", calling_ae=calling)
+        return
+    act_upon(work.archive, uids, calling or payload["source"])
+
+
+def _may_reject(work: Work, calling: str) -> bool:
+    """Whether a caller may; one that is no node may do everything where such callers are accepted."""
+    node = ae_title_of(work.archive.index, calling)
+    if node is None:
+        return work.settings.unknown_callers_now == "accept"
+    return Right.REJECT in node.rights
