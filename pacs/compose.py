@@ -245,6 +245,8 @@ def worker(settings: Settings, archive: Archive, metrics: Metrics, journal: Jour
         processing.kinds(work),
         periodic=processing.periodic(work),
         lanes=processing.LANES,
+        # What a worker that was killed had in hand comes back after a minute.
+        lease_seconds=60.0,
         over=work.stopping,
         observer=metrics,
     )

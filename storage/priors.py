@@ -65,7 +65,6 @@ class Priors:
 
     def gather(self) -> int:
         """Have fetched for what has come since the last time; how much was read, 0 when nothing is left."""
-        self._look()
         return self._arrived() + self._scheduled()
 
     def _look(self) -> None:
@@ -76,11 +75,18 @@ class Priors:
             self._revision = now
 
     def _arrived(self) -> int:
-        after, changes = self._feed.next()
-        if not changes:
+        after, newest = self._feed.news()
+        self._look()
+        if newest <= after:
             return 0
         wanted = [one for one in self._rules if one.rule.trigger is not Trigger.WORKLIST]
-        payloads = list(self._begun(changes, wanted)) if wanted else []
+        if not wanted:
+            self._feed.pass_over(after, newest)
+            return 0
+        changes = self._feed.read(after)
+        if not changes:
+            return 0
+        payloads = list(self._begun(changes, wanted))
         with self._index.database.write() as connection:
             if not self._feed.move(connection, after, changes[-1].sequence):
                 return 0
@@ -123,6 +129,7 @@ class Priors:
             found = connection.execute(query.order_by(e.number).limit(_BATCH)).all()
         if not found:
             return 0
+        self._look()
         wanted = [one for one in self._rules if one.rule.trigger is not Trigger.ARRIVAL]
         payloads = [
             {"rule": rule.name, "study": row.study_instance_uid, "entry": row.number}

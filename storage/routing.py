@@ -21,7 +21,8 @@ from storage.index.tables import change, counter, instance, instance_content, se
 from storage.index.transfer_tables import transfer
 from storage.matching import Condition, Conditions, matches, matches_dataset
 from storage.rules import Route, Rule, When, conditions_of, revision, rules, titles_condition
-from storage.transfers import RETRIEVE, TOGETHER_SECONDS, Order, Transfers
+from storage.transfer_records import RETRIEVE, TOGETHER_SECONDS, Order
+from storage.transfers import Transfers
 from storage.types import DEFAULT_PARTITION, Dataset, Scope, Source
 
 ROUTING: Final = "routing"
@@ -103,15 +104,23 @@ class Feed:
         self._database = index.database
         self._name = name
 
-    def next(self) -> tuple[int, list[Row[Any]]]:
-        """The place, and what has changed since, not all at once; no rows when nothing has."""
+    def news(self) -> tuple[int, int]:
+        """The place, and the newest change."""
+        names = (self._name, "change")
         with self._database.read() as connection:
-            place = select(counter.c.value).where(counter.c.name.in_((self._name, "change"))).order_by(counter.c.name == "change")
-            after, newest = connection.scalars(place).all()
-            if newest <= after:
-                return after, []
-            query = select(change).where(change.c.sequence > after).order_by(change.c.sequence).limit(_BATCH)
-            return after, list(connection.execute(query).all())
+            found = {row.name: row.value for row in connection.execute(select(counter).where(counter.c.name.in_(names)))}
+        return found[self._name], found["change"]
+
+    def read(self, after: int) -> list[Row[Any]]:
+        """What has changed after a place, not all at once."""
+        query = select(change).where(change.c.sequence > after).order_by(change.c.sequence).limit(_BATCH)
+        with self._database.read() as connection:
+            return list(connection.execute(query).all())
+
+    def pass_over(self, after: int, newest: int) -> None:
+        """There is nobody for whom these matter: nobody looks at them."""
+        with self._database.write() as connection:
+            self.move(connection, after, newest)
 
     def move(self, connection: Connection, after: int, to: int) -> bool:
         """In the transaction that does what follows: go on from `after`. False when somebody else has been faster."""
@@ -179,11 +188,18 @@ class Router:
 
     def gather(self) -> int:
         """Have sent what has come since the last time; how many changes were read, 0 when none are left."""
-        after, changes = self._feed.next()
+        after, newest = self._feed.news()
+        if newest <= after:
+            return 0
+        # After the newest change was read: a route that is made now holds for what comes behind that.
+        self._look()
+        if not self._routes:
+            self._feed.pass_over(after, newest)
+            return 0
+        changes = self._feed.read(after)
         if not changes:
             return 0
-        self._look()
-        orders = list(self._orders(changes)) if self._routes else []
+        orders = list(self._orders(changes))
         with self._index.database.write() as connection:
             if not self._feed.move(connection, after, changes[-1].sequence):
                 # Another process is at it.

@@ -22,7 +22,8 @@ from storage.index.associations import Entry, Outcome, Proposed, write
 from storage.index.callers import block
 from storage.problems import WebRefusal
 from storage.rules import Prefetch, Route, Rule, put_rule
-from storage.transfers import RETRIEVE, Order, Transfers
+from storage.transfer_records import RETRIEVE, Order
+from storage.transfers import Transfers
 from storage.types import Scope
 
 EVIL = "<b>'\"&"

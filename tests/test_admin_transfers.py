@@ -13,7 +13,7 @@ from pacs import admin
 from storage.archive import Archive
 from storage.index.ae import AeTitle, add_ae_title
 from storage.jobs import JobQueue
-from storage.transfers import JOB_KINDS, SEND
+from storage.transfer_records import JOB_KINDS, SEND
 from storage.types import Job
 from tests.support.made import instance
 

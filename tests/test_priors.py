@@ -22,7 +22,8 @@ from storage.index.ae import AeTitle, add_ae_title
 from storage.jobs import JobQueue
 from storage.priors import KIND, subject_of
 from storage.rules import Prefetch, Route, Rule, Trigger, put_rule
-from storage.transfers import JOB_KINDS, RETRIEVE, SEND, Order, State, Transfer, Transfers, Wanted
+from storage.transfer_records import JOB_KINDS, RETRIEVE, SEND, Order, State, Transfer, Wanted
+from storage.transfers import Transfers
 from storage.types import Scope, Source
 from storage.worklist import Worklist
 from tests.support import storage_scp

@@ -34,7 +34,8 @@ from storage.rules import (
     remove_rule,
     rules,
 )
-from storage.transfers import JOB_KINDS, RETRIEVE, SEND, Order, State, Transfer, Transfers, Wanted
+from storage.transfer_records import JOB_KINDS, RETRIEVE, SEND, Order, State, Transfer, Wanted
+from storage.transfers import Transfers
 from storage.types import Scope, Source
 from tests.support import storage_scp
 from tests.support.archive import close_archive, open_archive

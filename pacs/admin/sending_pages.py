@@ -20,7 +20,8 @@ from storage.matching import parse
 from storage.problems import WebRefusal
 from storage.procedure_steps import is_uid
 from storage.rules import Prefetch, Route, rules
-from storage.transfers import State, Transfers
+from storage.transfer_records import State
+from storage.transfers import Transfers
 from storage.types import Level, Query
 
 if TYPE_CHECKING:

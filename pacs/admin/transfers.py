@@ -13,7 +13,8 @@ from storage.errors import BadRequest, NotFound
 from storage.index import Index
 from storage.index.ae import ae_title_of
 from storage.procedure_steps import is_uid
-from storage.transfers import RETRIEVE, SEND, Order, State, Transfer, Transfers, Wanted
+from storage.transfer_records import RETRIEVE, SEND, Order, State, Transfer, Wanted
+from storage.transfers import Transfers
 from storage.types import Scope
 
 _ONE: Final = "/api/transfers/{number}"

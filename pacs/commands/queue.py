@@ -38,7 +38,8 @@ def list_transfers(
 ) -> None:
     """List transfers: how each goes, and why it failed."""
     from pacs import compose
-    from storage.transfers import State, Transfers, Wanted
+    from storage.transfer_records import State, Wanted
+    from storage.transfers import Transfers
 
     if state and state not in set(State):
         raise BadRequest(f"a state is one of {', '.join(State)}")
@@ -97,7 +98,8 @@ def again(
 ) -> None:
     """Try again what has failed, or do once more what is over."""
     from pacs import compose
-    from storage.transfers import State, Transfers, Wanted
+    from storage.transfer_records import State, Wanted
+    from storage.transfers import Transfers
 
     with compose.opened(begin(), migrate=True) as found:
         known = Transfers(found.archive.index)

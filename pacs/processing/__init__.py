@@ -52,7 +52,7 @@ from storage.priors import KIND as PREFETCH
 from storage.priors import Priors
 from storage.rejection_notes import KIND as REJECTION_NOTE
 from storage.routing import Router
-from storage.transfers import JOB_KINDS, RETRIEVE, SEND
+from storage.transfer_records import JOB_KINDS, RETRIEVE, SEND
 
 
 @dataclass(frozen=True)

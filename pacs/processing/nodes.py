@@ -11,8 +11,9 @@ from typing import Final
 
 from pacs.worker import Postponed
 
-# Transfers to the same node side by side, and how long one that has no place, or whose node is away, waits before it looks again.
-MOST_AT_ONCE: Final = 2
+# Transfers with the same node side by side: many take one association at a time, and let a second one wait without an answer.
+MOST_AT_ONCE: Final = 1
+# One that has no place looks again after so long, and so does one whose node is away.
 _BUSY_SECONDS: Final = 1.0
 AWAY_SECONDS: Final = 30.0
 

@@ -20,7 +20,8 @@ from storage.index import Index
 from storage.matching import parse
 from storage.priors import Subject, asked_of_late, subject_of
 from storage.rules import Prefetch, rule_named
-from storage.transfers import RETRIEVE, SEND, Order, Transfers
+from storage.transfer_records import RETRIEVE, SEND, Order
+from storage.transfers import Transfers
 from storage.types import Dataset, Level, Query, Scope
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from pacs.scu.associating import NotReached
 from pacs.scu.querying import Progress
 from storage.attributes import tag_of
 from storage.errors import LightboxError, NotFound
-from storage.transfers import Order, Transfer, Transfers
+from storage.transfer_records import Order, Transfer
+from storage.transfers import Transfers
 from storage.types import Dataset, Level, Scope
 
 if TYPE_CHECKING:

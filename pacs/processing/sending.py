@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from pacs.dimse import Status
+from pacs.processing.nodes import MOST_AT_ONCE
 from pacs.scp.transport import Ended
 from pacs.scu import committing
 from pacs.scu.associating import Destination
@@ -19,8 +20,9 @@ from pacs.worker import Postponed
 from storage.commitment import Reference
 from storage.errors import LightboxError, NotFound, Refused
 from storage.mpps import PerformedSteps
-from storage.rules import Route, When, rule_named
-from storage.transfers import Done, Failure, State, Transfer, Transfers
+from storage.rules import Priority, Route, When, rule_named
+from storage.transfer_records import Done, Failure, State, Transfer
+from storage.transfers import Transfers
 from storage.types import Located
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ def send(work: Work, payload: Mapping[str, Any]) -> None:
     if shown is None:
         return
     coming = _wait_for_its_time(work, shown)
-    with work.nodes.calling(shown.node):
+    # What is urgent does not wait for the end of what is not.
+    with work.nodes.calling(shown.node, MOST_AT_ONCE + (shown.sending.priority is Priority.HIGH)):
         try:
             destination = work.destination(shown.node)
             if destination is None:
@@ -165,9 +168,13 @@ class _Sending:
     def _lingering(self) -> list[Located]:
         """What comes within a short time after the last; nothing is waited for where sending goes badly."""
         until = time.monotonic() + (LINGER_SECONDS if self._coming and not self._failures else 0.0)
-        while not (found := self._more()) and time.monotonic() < until and not self._work.stopping.is_set():
+        while not (found := self._more()) and time.monotonic() < until and not self._is_wanted_elsewhere():
             time.sleep(_LOOK_SECONDS)
         return found
+
+    def _is_wanted_elsewhere(self) -> bool:
+        """Whether the worker stops, or another transfer waits for its turn with the node."""
+        return self._work.stopping.is_set() or self._transfers.waits_for(self._shown.node)
 
     def _watch(self, one: Located, outcome: Outcome) -> None:
         key = self._keys[one.uids.instance]

@@ -22,7 +22,7 @@ rule = Table(
 )
 
 # A study, or a part of it, to a node or from one. How it goes while it is open says its job; `waiting`, `sent` and `failures`
-# are packed lists (`storage.transfers`). `rule` is empty where somebody has asked, and '=' and a title for default destinations.
+# are packed lists (`storage.transfer_records`). `rule` is empty where somebody has asked, and '=' and a title for default destinations.
 transfer = Table(
     "transfer",
     metadata,
