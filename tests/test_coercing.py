@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import struct
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +17,28 @@ import pytest
 from pydicom import FileDataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from pacs import compose
 from pacs.ae_titles import FRESH_SECONDS
 from pacs.processing import Work, work_off
 from pacs.settings import Settings
-from storage import coercing, deletion, originals, quarantine, upkeep
+from storage import coercing, commitment, deletion, originals, quarantine, upkeep
 from storage.archive import Archive
 from storage.coercing import Coercion
 from storage.coercion.rules import rules_of
+from storage.deidentification.profile import profile_of
 from storage.errors import Conflict, NotCoercible, NotFound, StoreFull
-from storage.index.ae import AeTitle, OwnAe, Quirks, add_ae_title, add_own_ae
+from storage.index.ae import AeTitle, OwnAe, Quirks, add_ae_title, add_own_ae, own_aes
 from storage.index.deletions import Deletions
 from storage.index.originals import Originals
+from storage.index.secrets import secret_of
 from storage.records import is_record
 from storage.rejection import Why
 from storage.types import Level, Outcome, Query, Scope, Source
 from tests.support.archive import Store, close_archive, open_archive
 from tests.support.dimse_peer import CT, Peer, message, status_of, store_rq
-from tests.support.dimse_server import bare, serving
+from tests.support.dimse_server import bare, serving, wait_until
 from tests.support.made import instance, rle
+from tests.support.serving import serving as running
 from tests.test_scp import dcmtk, run
 
 SOURCE = Source("dimse", calling_ae="CT1", called_ae="LIGHTBOX", address="10.0.0.5")
@@ -272,6 +280,83 @@ def test_what_cannot_be_changed_is_not_stored(archive: Archive) -> None:
     with pytest.raises(NotCoercible):
         take(archive, instance()[:-2], MARY)
     assert keys(archive) == set()
+
+
+def test_storage_commitment_is_given_for_what_was_changed(archive: Archive) -> None:
+    """The UIDs are those that were sent."""
+    take(archive, instance(), MARY)
+    (checked,) = commitment.verify(archive, [commitment.Reference(CT, UID)])
+    assert checked.failure is None
+
+
+@pytest.mark.postgres
+def test_on_postgresql(tmp_path: Path, postgres_database: str) -> None:
+    archive = open_archive(tmp_path / "archive", database_url=postgres_database)
+    try:
+        made = instance()
+        add_own_ae(archive.index, OwnAe("RESEARCH", coercion=rules_of([MARY]), profile=profile_of(["basic"])))
+        assert own_aes(archive.index)[0].profile == profile_of(["basic"])
+        assert secret_of(archive.index, "x") == secret_of(archive.index, "x") != secret_of(archive.index, "y")
+        for expected in (Outcome.STORED, Outcome.ALREADY):
+            assert take(archive, made, MARY).stored.outcome is expected
+        with ThreadPoolExecutor(4) as pool:
+            several = [pool.submit(take, archive, instance(number), MARY) for number in (2, 3, 2, 3, 2, 3)]
+            assert {one.result().stored.outcome for one in several} <= {Outcome.STORED, Outcome.ALREADY, Outcome.REPAIRED}
+        assert received(archive) == made
+        _purged(archive)
+        assert keys(archive) == set()
+    finally:
+        close_archive(archive)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nothing_acknowledged_is_lost_when_processes_are_killed(tmp_path: Path) -> None:
+    """kill -9 while instances come: what was acknowledged is there, changed, with what was received beside it."""
+    folder, chance = tmp_path / "data", random.Random(20261128)
+    with compose.opened(Settings(data_dir=folder), migrate=True) as found:
+        add_own_ae(found.archive.index, OwnAe("LIGHTBOX", coercion=rules_of([MARY])))
+    acknowledged: dict[str, bytes] = {}
+    over = threading.Event()
+    with running(folder, "--only", "dimse") as served:
+        sender = threading.Thread(target=_send, args=(served.dimse_port, over, acknowledged))
+        sender.start()
+        for _ in range(6):
+            before = len(acknowledged)
+            wait_until(lambda before=before: len(acknowledged) > before + 2, 30)  # type: ignore[misc]
+            time.sleep(chance.uniform(0.0, 0.2))
+            served.kill(served.pids("dimse"))
+        over.set()
+        sender.join(30)
+    archive = open_archive(folder / "objects", database_url=f"sqlite:///{folder / 'index.sqlite'}")
+    try:
+        assert len(acknowledged) >= 18
+        for uid, content in acknowledged.items():
+            assert read(stored(archive, uid)).InstitutionName == "St. Mary"
+            assert bare(received(archive, uid)) == bare(content)
+        assert {finding.fault for finding in upkeep.verify(archive)} <= {upkeep.Fault.ORPHAN}
+        assert archive.index.quarantined() == []
+        list(upkeep.remove_orphans(archive, grace=timedelta(0)))
+        assert len(keys(archive)) == 2 * archive.index.counts().instances
+        assert list(upkeep.verify(archive)) == []
+    finally:
+        close_archive(archive)
+
+
+def _send(port: int, over: threading.Event, acknowledged: dict[str, bytes]) -> None:
+    """Send instance after instance, each again until it is acknowledged."""
+    number = 1
+    while not over.is_set():
+        try:
+            with Peer(port, timeout=5) as client:
+                client.associate()
+                while not over.is_set():
+                    content = instance(number)
+                    assert client.store(bare(content), f"1.2.3.4.{number}") == 0xB000
+                    acknowledged[f"1.2.3.4.{number}"] = content
+                    number += 1
+        except (OSError, AssertionError, struct.error):
+            time.sleep(0.05)
 
 
 # Over associations

@@ -122,6 +122,21 @@ def test_nothing_planted_is_left_at_any_depth(archive: Archive, syntax: str, wor
     assert not any(element.tag.is_private for element in dataset.iterall())
 
 
+@pytest.mark.parametrize("vr", ["UN", "LO", "SH"])
+def test_what_has_another_vr_is_judged_by_what_it_is(archive: Archive, vr: str) -> None:
+    """PS3.5 6.2.2: UN is written by those who did not know the VR."""
+    dataset = dcmread(io.BytesIO(instance()))
+    for keyword in ("EvaluatorName", "SegmentDescription", "PatientComments", "OperatorsName", "ReferringPhysicianName"):
+        tag = tag_for_keyword(keyword)
+        assert tag
+        dataset.add_new(tag, vr, MARK.encode() if vr == "UN" else MARK)
+    tag = tag_for_keyword("TableFrameOfReferenceUID")
+    assert tag
+    dataset.add_new(tag, vr, b"1.2.77.77.77" if vr == "UN" else "1.2.77.77.77")
+    _, content = made_of(archive, written(dataset, ExplicitVRLittleEndian))
+    assert FOUND.findall(content) == []
+
+
 @pytest.mark.parametrize("entry", examples(), ids=lambda entry: entry.name)
 def test_the_corpus(archive: Archive, entry: CorpusFile) -> None:
     """Every real file is de-identified or refused with a reason; what is stored names nobody and can be read."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from storage.charsets import Charset
+from storage.coercion.rules import vr_of_tag
 from storage.coercion.tree import DataSet, Element
 from storage.coercion.values import CHARACTER_SET, TEXT, charset_in, to_text, to_utf_8
 from storage.deidentification.options import DESCRIPTORS, decided
@@ -85,6 +86,7 @@ class _Work:
         """Each attribute by its row, and those in sequences."""
         charset = charset_in(dataset, outer)
         for element in list(dataset.elements.values()):
+            _known(element)
             vr = "SQ" if element.is_sequence else element.vr
             match decided(element.tag, vr, self._profile):
                 case "X":
@@ -167,12 +169,21 @@ def _identifying(dataset: DataSet, assumed: Charset) -> tuple[frozenset[str], fr
     numbers: set[str] = set()
     for one, charset in _walk(dataset, assumed):
         for element in one.elements.values():
+            _known(element)
             if element.vr == "PN":
                 words.update(word for word in _words_of(to_text("PN", element.value, charset, little=True)) if len(word) > 2)
             elif element.tag in _IDENTIFIERS and element.vr in TEXT:
                 values = to_text(element.vr, element.value, charset, little=True).lower().split("\\")
                 numbers.update(value.strip() for value in values if len(value.strip()) > 3)
     return frozenset(words), frozenset(numbers)
+
+
+def _known(element: Element) -> None:
+    """What was written as UN, or as another VR than it has, is judged by what it is (PS3.5 6.2.2)."""
+    vr = vr_of_tag(element.tag)
+    if vr in TEXT and element.vr != vr and not element.is_sequence:
+        element.vr = vr
+        element.changed()
 
 
 def _walk(dataset: DataSet, outer: Charset) -> Iterator[tuple[DataSet, Charset]]:
