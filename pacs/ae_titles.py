@@ -73,6 +73,8 @@ class Policy:
     blocked: frozenset[tuple[str, str]] = frozenset()
     once: frozenset[tuple[str, str]] = frozenset()
     unknown_callers: UnknownCallers = UnknownCallers.ACCEPT
+    # What they may do where they are accepted.
+    unknown_rights: Rights = EVERY_RIGHT
     # Whether we answer to any called AE title.
     any_called_ae: bool = False
 
@@ -115,7 +117,7 @@ def judge(policy: Policy, calling: str, called: str, address: str, certificate: 
         return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text)
     node = policy.nodes.get(calling)
     if node is None:
-        found = _unknown(_unknown_callers(policy, own), calling, address)
+        found = _unknown(_unknown_callers(policy, own), calling, address, policy.unknown_rights)
     else:
         found = _known(node, address, certificate)
     # What nobody could let in under 'wants to connect', a node without its TLS say, comes in by no permission for one either.
@@ -146,9 +148,9 @@ def _unknown_callers(policy: Policy, own: OwnAe | None) -> UnknownCallers:
     return policy.unknown_callers
 
 
-def _unknown(what: UnknownCallers, calling: str, address: str) -> Verdict:
+def _unknown(what: UnknownCallers, calling: str, address: str, rights: Rights) -> Verdict:
     if what is UnknownCallers.ACCEPT:
-        return Verdict()
+        return Verdict(rights)
     asks = what is UnknownCallers.ASK
     todo = "allow it under 'wants to connect' in /admin/, or with pacs ae allow" if asks else "register it with pacs ae add"
     text = f"unknown calling AE title {calling} at {address}: {todo}, and send again"
@@ -233,12 +235,16 @@ class Registry:
         own_title: str,
         *,
         unknown_callers: UnknownCallers = UnknownCallers.ACCEPT,
+        unknown_rights: Rights = EVERY_RIGHT,
         any_called_ae: bool = False,
     ) -> None:
         self._index = index
         self._own_title = own_title
         self._policy = Policy(
-            own={own_title: OwnAe(own_title)}, unknown_callers=unknown_callers, any_called_ae=any_called_ae
+            own={own_title: OwnAe(own_title)},
+            unknown_callers=unknown_callers,
+            unknown_rights=unknown_rights,
+            any_called_ae=any_called_ae,
         )
         self._revision = -1
         self._looked = float("-inf")

@@ -172,6 +172,7 @@ def dimse_server(
         any_called_ae=settings.dimse_any_called_ae,
         user_identity_required=settings.dimse_user_identity == "required",
         unknown_callers=settings.unknown_callers_now,
+        unknown_caller_rights=settings.unknown_caller_rights_now,
         request_seconds=settings.dimse_request_seconds,
         max_associations=settings.dimse_max_associations,
         max_pdu_bytes=int(settings.dimse_max_pdu_bytes),

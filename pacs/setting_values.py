@@ -6,6 +6,8 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+from storage.errors import BadRequest
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -29,6 +31,18 @@ def networks(value: tuple[str, ...]) -> tuple[str, ...]:
     """Addresses and networks as they are."""
     for one in value:
         ipaddress.ip_network(one, strict=False)
+    return value
+
+
+def rights(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Rights by their names; `all` is every one, `none` is no right."""
+    # What knows them loads the database's library, which most commands do without.
+    from storage.index.ae import rights_of
+
+    try:
+        rights_of(() if value == ("none",) else value)
+    except BadRequest as error:
+        raise ValueError(str(error)) from None
     return value
 
 

@@ -180,7 +180,11 @@ class Settings(BaseSettings):
     )
     unknown_callers: Literal["auto", "accept", "ask", "refuse"] = Field(
         default="auto",
-        description="DIMSE callers that are no node of pacs ae: accept (they may do everything), ask (refused, and under 'wants to connect' in /admin/ until they are allowed), or refuse; auto: accept while only this machine reaches the port or PACS_TRUST_NETWORK is true, else ask",
+        description="DIMSE callers that are no node of pacs ae: accept (they may do what PACS_UNKNOWN_CALLER_RIGHTS says), ask (refused, and under 'wants to connect' in /admin/ until they are allowed), or refuse; auto: accept while only this machine reaches the port or PACS_TRUST_NETWORK is true, else ask",
+    )
+    unknown_caller_rights: Annotated[Words, AfterValidator(setting_values.rights)] = Field(
+        default=("all",),
+        description="what a caller that is no node of pacs ae may do where such are accepted: words of pacs ae rights separated by commas, all or none",
     )
     association_log_days: Annotated[float, Field(gt=0)] = Field(
         default=30, description="days that the log of associations keeps an entry; it keeps 100,000 at most"
@@ -301,6 +305,11 @@ class Settings(BaseSettings):
         if self.unknown_callers != "auto":
             return self.unknown_callers
         return "accept" if self.trust_network or is_loopback(self.dimse_host) else "ask"
+
+    @property
+    def unknown_caller_rights_now(self) -> tuple[str, ...]:
+        """The names of their rights, `none` left out."""
+        return () if self.unknown_caller_rights == ("none",) else self.unknown_caller_rights
 
     @property
     def tls_credentials(self) -> Credentials:

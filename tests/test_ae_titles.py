@@ -185,6 +185,15 @@ def test_who_may_be_let_in_by_an_administrator(policy: Policy, calling: str, cal
     assert judge(policy, calling, called, "192.0.2.1").asks is asks
 
 
+def test_unknown_callers_that_are_accepted_have_the_rights_that_are_set() -> None:
+    less = frozenset({Right.ECHO, Right.STORE})
+    careful = replace(POLICY, unknown_callers=UnknownCallers.ACCEPT, unknown_rights=less)
+    assert judge(careful, "NEW", "LIGHTBOX", "10.0.0.5").rights == less
+    assert judge(careful, "WS1", "LIGHTBOX", "10.0.0.5").rights == EVERY_RIGHT
+    # Also where one of our titles takes them, and the others do not.
+    assert judge(replace(POLICY, unknown_rights=less), "NEW", "OPEN", "10.0.0.5").rights == less
+
+
 def test_a_known_node_has_its_rights_and_an_unknown_one_all() -> None:
     assert judge(POLICY, "CT1", "LIGHTBOX", "10.0.0.5").rights == {Right.ECHO, Right.STORE}
     assert judge(ACCEPT, "NEW", "LIGHTBOX", "10.0.0.5").rights == EVERY_RIGHT

@@ -294,6 +294,14 @@ def test_contexts_are_accepted_by_right(server: Serving, archive: Archive, right
     assert all(f"+{needs}" in reason for _, needs in SERVICES if needs is not right)
 
 
+def test_unknown_callers_may_do_what_is_set_and_learn_what_they_may_not(archive: Archive, image: Path) -> None:
+    with serving(archive, unknown_callers="accept", unknown_caller_rights=("echo", "store")) as server:
+        assert sent(server, image, "NEW").returncode == 0
+        refused = run("findscu", "-S", "-k", "QueryRetrieveLevel=STUDY", "-aet", "NEW", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port))
+        assert refused.returncode != 0
+        wait_until(lambda: any("NEW has no right to find" in one.reason for one in search(archive.index, Wanted())))
+
+
 def test_without_the_right_to_store_retrieving_goes_on_and_storing_is_not_authorized(
     server: Serving, archive: Archive, image: Path
 ) -> None:

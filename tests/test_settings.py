@@ -300,6 +300,19 @@ def test_mllp_in_tls_that_cannot_work(values: dict[str, object], says: str) -> N
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(("given", "kept"), [("all", ("all",)), ("none", ()), ("echo, store", ("echo", "store"))])
+def test_rights_of_unknown_callers(given: str, kept: tuple[str, ...]) -> None:
+    chosen = Settings(unknown_caller_rights=given)  # type: ignore[arg-type]
+    assert chosen.unknown_caller_rights_now == kept
+    # As a process is told: an empty value would mean the default, which is everything.
+    assert environment(chosen)["PACS_UNKNOWN_CALLER_RIGHTS"] == given.replace(" ", "")
+
+
+def test_rights_that_there_are_not() -> None:
+    with pytest.raises(ValueError, match="no right 'delete'"):
+        Settings(unknown_caller_rights="echo,delete")  # type: ignore[arg-type]
+
+
 def test_fingerprints_are_taken_as_tools_print_them() -> None:
     printed = "sha256 Fingerprint=" + ":".join(["AB"] * 32)
     assert Settings(hl7_sender_certificates=printed).hl7_sender_certificates == ("ab" * 32,)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from storage.index.ae import Right, ae_title_of
+from storage.index.ae import Right, ae_title_of, rights_of
 from storage.rejection_notes import act_upon
 from storage.types import Uids
 
@@ -29,8 +29,8 @@ def act(work: Work, payload: Mapping[str, Any]) -> None:
 
 
 def _may_reject(work: Work, calling: str) -> bool:
-    """Whether a caller may; one that is no node may do everything where such callers are accepted."""
-    node = ae_title_of(work.archive.index, calling)
-    if node is None:
-        return work.settings.unknown_callers_now == "accept"
-    return Right.REJECT in node.rights
+    """Whether a caller may; one that is no node may what the settings say, where such callers are accepted."""
+    node, settings = ae_title_of(work.archive.index, calling), work.settings
+    if node is not None:
+        return Right.REJECT in node.rights
+    return settings.unknown_callers_now == "accept" and Right.REJECT in rights_of(settings.unknown_caller_rights_now)

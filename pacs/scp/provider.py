@@ -12,7 +12,7 @@ from pacs.scp.settings import Alone, DimseSettings, Load, Nobody, Observer
 from pacs.scp.transport import Stopping, Transport
 from storage.archive import Archive
 from storage.index import associations
-from storage.index.ae import UnknownCallers
+from storage.index.ae import UnknownCallers, rights_of
 
 
 class Provider:
@@ -33,6 +33,7 @@ class Provider:
             archive.index,
             settings.ae_title,
             unknown_callers=UnknownCallers(settings.unknown_callers),
+            unknown_rights=rights_of(settings.unknown_caller_rights),
             any_called_ae=settings.any_called_ae,
         )
         # Written to by whoever learns of an association or a connection: see `pacs.scp.journal`.

@@ -22,6 +22,8 @@ class DimseSettings:
     user_identity_required: bool = False
     # What becomes of callers that are no known nodes: accept, ask (refused, and an administrator may let them in) or refuse.
     unknown_callers: str = "accept"
+    # The names of the rights that they have where they are accepted.
+    unknown_caller_rights: tuple[str, ...] = ("all",)
 
     # Sockets that have not negotiated: time for the whole A-ASSOCIATE-RQ, its size, how many at once. One too many
     # costs the one that has waited longest its place: who sends a request at once never waits.
