@@ -131,7 +131,7 @@ def _part(piece: Piece, start: int, stop: int) -> Piece:
     if isinstance(piece, Extent):
         return Extent(piece.key, piece.offset + start, stop - start)
     if isinstance(piece, Made):
-        return Made(stop - start, lambda: piece.make()[start:stop])
+        return Made(stop - start, lambda: piece.bytes()[start:stop])
     return piece[start:stop]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -18,7 +19,7 @@ from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage import part10
 from storage.archive import Archive
-from storage.errors import LightboxError, NotFound, ObjectMissing
+from storage.errors import CannotDecode, LightboxError, NotAcceptable, NotFound, ObjectMissing
 from storage.pieces import Extent, Piece, complete
 from storage.spool import through
 from storage.transcoding import transcoded
@@ -38,9 +39,22 @@ class Instances:
     def one(self, call: Call) -> Answer:
         """One instance, with Range. Raises NotFound, NotAcceptable, CannotDecode."""
         located = self._first(scope_of(call))
-        offer = _offer(call.accepted(), located.transfer_syntax_uid, single=True)
+        accepted = call.accepted()
+        offer = _offer(accepted, located.transfer_syntax_uid, single=True)
         if offer.media_type == ZIP:
             return self._zip(call)
+        try:
+            return self._alone(call, located, offer)
+        except (CannotDecode, NotAcceptable) as error:
+            if any(wanted.transfer_syntax == offer.transfer_syntax for wanted in accepted):
+                raise
+            # Who names no transfer syntax gets it as the others of its series come: as it is stored.
+            note(error, "retrieve")
+            answer = self._alone(call, located, replace(offer, transfer_syntax=located.transfer_syntax_uid))
+            warning = f"299 {call.root}: as stored, because the default transfer syntax cannot be made: {error}"
+            return replace(answer, headers={**answer.headers, "Warning": warning})
+
+    def _alone(self, call: Call, located: Located, offer: Offer) -> Answer:
         syntax = offer.transfer_syntax
         etag = located.sha256
         if syntax != located.transfer_syntax_uid:

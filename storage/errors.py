@@ -21,7 +21,7 @@
     │   ├── Gone                  there was such a one, which was removed for good
     │   └── ObjectMissing         a row without its bytes: damage, reported loudly
     ├── NotAcceptable             nothing that the client accepts can be made
-    ├── CannotDecode              the stored pixel data cannot be decoded (damaged, or no codec)
+    ├── CannotDecode              the stored pixel data cannot be decoded (damaged, or no codec): had only as it is stored
     └── Unavailable               try again later; nothing is lost
         ├── StoreFull             no room in the object store or spool
         ├── StoreUnavailable      the object store does not answer, or failed to make bytes durable
@@ -193,7 +193,7 @@ STATUS: dict[type[LightboxError], Statuses] = {
     Gone: Statuses(0x0112, 0xC000, 410),
     ObjectMissing: Statuses(0x0110, 0xC000, 500),
     NotAcceptable: Statuses(0x0122, 0xC000, 406),
-    CannotDecode: Statuses(0x0110, 0xC000, 500),
+    CannotDecode: Statuses(0x0110, 0xC000, 406),
     Unavailable: Statuses(0xA700, 0xA700, 503),
     StoreFull: Statuses(0xA700, 0xA700, 507),
     StoreUnavailable: Statuses(0xA700, 0xA700, 503),

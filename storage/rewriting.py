@@ -8,7 +8,7 @@ Group lengths and trailing padding, which would be untrue, are left out (PS3.5 7
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -58,13 +58,18 @@ class Replacement:
 
 @dataclass(slots=True)
 class _Level:
-    """A data set (`items` False) or the items of a sequence, up to `end` or, when that is None, to its delimiter."""
+    """A data set (`items` False) or the items of a sequence, up to `end` or, when that is None, to its delimiter.
+
+    `bound`: nothing in it may go beyond this. `tag`: of a sequence.
+    """
 
     items: bool
     end: int | None
+    bound: int
     explicit: bool
     little: bool
     signed: bool
+    tag: int = 0
     creators: dict[int, str] = field(default_factory=dict)
 
 
@@ -73,6 +78,8 @@ class Rewriting:
 
     `keep_inline`: values up to this length are copied through memory. `replaced` is by tag, of the top level, and says
     also where to go on behind an element of undefined length that is no sequence: `ends`, by the offset of its value.
+    `changed` makes another value of one that is stored, by tag, in items too; `appended` are items that sequences of the top
+    level get at their end, in the encoding that is written. Neither adds an element that is not there.
     """
 
     def __init__(
@@ -85,6 +92,8 @@ class Rewriting:
         explicit: bool,
         replaced: Mapping[int, Replacement],
         ends: Mapping[int, int],
+        changed: Mapping[int, Callable[[bytes], bytes]] | None = None,
+        appended: Mapping[int, bytes] | None = None,
         keep_inline: int = 1 << 14,
     ) -> None:
         self._source = source
@@ -93,17 +102,21 @@ class Rewriting:
         self._replaced = sorted(replaced.items())
         self._replaced_tags = replaced.keys()
         self._ends = ends
+        self._changed, self._appended = changed or {}, appended or {}
         self._keep_inline = keep_inline
         self._out = bytearray()
         # What is written while a sequence is read that is left out goes nowhere; this is what was written before.
         self._before: bytearray | None = None
-        self._levels = [_Level(False, end, *stored, signed=False)]
+        self._levels = [_Level(False, end, end, *stored, signed=False)]
 
     def pieces(self) -> Iterator[Piece]:
         """What to send. Raises CannotDecode where the stored bytes cannot be understood well enough to be written anew."""
         while self._levels:
             level = self._levels[-1]
-            if level.end is not None and self._pos >= level.end:
+            if self._pos + 8 > self._end:
+                # Too little for another element; and the end of the file ends whatever has no delimiter.
+                self._pos = self._end
+            if self._pos >= (level.bound if level.end is None else level.end):
                 self._close()
             elif level.items:
                 self._item(level)
@@ -124,6 +137,8 @@ class Rewriting:
     def _close(self) -> None:
         """The innermost container ends here."""
         level = self._levels.pop()
+        if level.items and len(self._levels) == 1:
+            self._out += self._appended.get(level.tag, b"")
         if self._levels:
             self._out += _END_SEQUENCE if level.items else _END_ITEM
         if len(self._levels) == 1 and self._before is not None:
@@ -133,14 +148,26 @@ class Rewriting:
         tag, length = self._item_header(level.little)
         if tag == _ITEM:
             self._pos += 8
-            end = None if length == _UNDEFINED else self._pos + length
+            end, bound = self._within(level, self._pos, length)
             self._out += _BEGIN_ITEM
-            self._push(_Level(False, end, level.explicit, level.little, level.signed))
+            self._push(_Level(False, end, bound, level.explicit, level.little, level.signed))
             return
         if tag == _SEQUENCE_END:
             self._pos += 8
         # Whatever else stands here ends the sequence, as it did when the object was scanned.
         self._close()
+
+    def _within(self, level: _Level, at: int, length: int) -> tuple[int | None, int]:
+        """The end of what begins in `level`, if that is known, and its bound.
+
+        What goes beyond what it lies in leaves open to which of the two the elements behind belong: it is refused.
+        """
+        if length == _UNDEFINED:
+            return None, level.bound
+        if at + length > level.bound:
+            where = "data set" if level.bound == self._end else "sequence or item that it lies in"
+            raise CannotDecode(f"the {where} ends in the middle of a value; get the instance as it is stored")
+        return at + length, at + length
 
     def _item_header(self, little: bool) -> tuple[int, int]:
         group, element, length = struct.unpack("<HHI" if little else ">HHI", self._bytes(self._pos, 8))
@@ -162,13 +189,13 @@ class Rewriting:
         self._pos = at
         left_out = top and tag in self._replaced_tags
         if vr == "SQ" or (vr == "UN" and length == _UNDEFINED):
-            end = None if length == _UNDEFINED else at + length
+            end, bound = self._within(level, at, length)
             if left_out:
                 self._before, self._out = self._out, bytearray()
             self._write_header(tag, "SQ", _UNDEFINED)
             # What is UN and yet has items is in implicit VR, little endian (PS3.5 6.2.2).
             unknown = vr == "UN"
-            self._push(_Level(True, end, level.explicit and not unknown, level.little or unknown, level.signed))
+            self._push(_Level(True, end, bound, level.explicit and not unknown, level.little or unknown, level.signed, tag))
             return
         if length == _UNDEFINED:
             if at not in self._ends or not top:
@@ -177,9 +204,8 @@ class Rewriting:
                     " instance as it is stored"
                 )
             self._pos = self._ends[at]
-        elif at + length > self._end:
-            raise CannotDecode("the data set ends in the middle of a value; get the instance as it is stored")
         else:
+            self._within(level, at, length)
             self._pos = at + length
         if not tag & 0xFFFF or tag == _PADDING or left_out:
             return
@@ -187,6 +213,11 @@ class Rewriting:
 
     def _value(self, level: _Level, tag: int, vr: str, at: int, length: int) -> Iterator[Piece]:
         word = 1 if level.little else WORDS.get(vr, 1)
+        if tag in self._changed:
+            value = self._changed[tag](self._bytes(at, length))
+            self._write_header(tag, vr, len(value))
+            self._out += value
+            return
         self._write_header(tag, vr, length)
         if length > self._keep_inline:
             if self._before is None:
@@ -233,6 +264,9 @@ class Rewriting:
             creator = level.creators.get(tag & 0xFFFF0000 | (tag & 0xFF00) >> 8) if group & 1 else None
             return tag, vr_of(tag, creator, signed=level.signed), length, self._pos + 8
         known = EXPLICIT_VRS.get(raw[4:6])
+        if raw == bytes(8):
+            # Zeros that fill the last block: the data set is over.
+            return tag, "UL", 0, level.bound
         if known is None:
             raise CannotDecode(
                 f"({group:04X},{element:04X}) has no VR of the standard; get the instance as it is stored"

@@ -136,6 +136,11 @@ def test_what_is_made_has_the_length_that_was_announced() -> None:
         respond(call(), OneObject(), Body((Made(5, lambda: b"made"),)), {}, '"tag"')
 
 
+def test_a_range_of_what_is_made_is_of_the_length_that_was_announced() -> None:
+    with pytest.raises(CannotDecode):
+        respond(call({"range": "bytes=1-2"}), OneObject(), Body((Made(5, lambda: b"made"),)), {}, '"tag"')
+
+
 def test_settled_closes_what_it_wraps() -> None:
     closed: list[bool] = []
 

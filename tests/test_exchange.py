@@ -94,7 +94,7 @@ def test_what_is_allowed_is_said(method: str) -> None:
         (errors.BadRequest("limit is wrong"), 400),
         (errors.NotFound("nothing there"), 404),
         (errors.NotAcceptable("only this"), 406),
-        (errors.CannotDecode("damaged"), 500),
+        (errors.CannotDecode("damaged"), 406),
         (errors.ObjectMissing("gone"), 500),
         (errors.IndexUnavailable("away"), 503),
         (errors.StoreFull("full"), 507),

@@ -106,5 +106,5 @@ def test_one_frame_that_cannot_be_decoded_is_an_error_and_no_broken_picture(clie
     broken = made.encapsulated([b"\0" * 64, b"\0" * 64], "1.2.840.10008.1.2.5", NumberOfFrames=2)
     store(client, broken)
     answer = get(client, f"{ONE}/rendered", "image/gif")
-    assert answer.status_code == 500
+    assert answer.status_code == 406
     assert "frame" in answer.text

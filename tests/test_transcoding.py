@@ -386,6 +386,66 @@ def test_any_bytes_are_written_anew_or_refused() -> None:
     check()
 
 
+class _Bytes:
+    """A data set in memory, as `Rewriting` reads it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+    def value(self, offset: int, length: int, word: int) -> list[bytes]:
+        return [turned(self.data[offset : offset + length], word)]
+
+
+def anew(data: bytes) -> bytes:
+    rewriting = Rewriting(_Bytes(data), 0, len(data), stored=(True, True), explicit=True, replaced={}, ends={})
+    return b"".join(piece for piece in rewriting.pieces() if isinstance(piece, bytes))
+
+
+def element(tag: int, vr: str, value: bytes, length: int | None = None) -> bytes:
+    count = len(value) if length is None else length
+    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
+    return head + (struct.pack("<HI", 0, count) if vr == "SQ" else struct.pack("<H", count)) + value
+
+
+def item(value: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<HHI", 0xFFFE, 0xE000, len(value) if length is None else length) + value
+
+
+NAME, CODE = element(0x00080104, "LO", b"name"), element(0x00080100, "SH", b"code")
+ENDED = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+# What the scanner takes, and what it is written as.
+CLOSED = (
+    ("a sequence that the end of the file ends", element(0x00081032, "SQ", item(CODE), 0xFFFFFFFF)),
+    ("an item that it ends", element(0x00081032, "SQ", item(CODE, 0xFFFFFFFF), 0xFFFFFFFF)),
+    ("two stray bytes", element(0x00081032, "SQ", item(CODE)) + b"\0\1"),
+    ("zeros that fill a block", element(0x00081032, "SQ", item(CODE)) + bytes(24)),
+)
+# An item longer than its sequence, a sequence longer than its item, a value longer than its item.
+OVERLAPPING = (
+    element(0x00081032, "SQ", item(CODE, len(CODE + NAME)), 8 + len(CODE)) + NAME,
+    element(0x00081032, "SQ", item(element(0x00081032, "SQ", item(CODE), 8 + len(CODE + NAME)))) + NAME,
+    element(0x00081032, "SQ", item(element(0x00080100, "SH", b"code", 4 + len(NAME)))) + NAME,
+)
+
+
+@pytest.mark.parametrize("data", [row[1] for row in CLOSED], ids=[row[0] for row in CLOSED])
+def test_what_the_end_of_the_file_ends_is_closed(data: bytes) -> None:
+    """The scanner takes such files, so they can be had in other transfer syntaxes too (PS3.5 7.5.1)."""
+    whole = element(0x00081032, "SQ", item(CODE))
+    assert anew(data) == anew(whole)
+    assert anew(whole).endswith(ENDED)
+
+
+@pytest.mark.parametrize("data", OVERLAPPING)
+def test_what_goes_beyond_what_it_lies_in_is_refused(data: bytes) -> None:
+    """To which of the two the elements behind belong nobody can say; they must not change places silently."""
+    with pytest.raises(CannotDecode, match="in the middle of a value"):
+        anew(data)
+
+
 def test_what_cannot_be_had_says_what_can(archive: Archive, store: Store) -> None:
     one = made(H264, NumberOfFrames=1)
     one.PixelData = encapsulate([b"\0" * 64])

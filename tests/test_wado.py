@@ -186,7 +186,22 @@ def test_one_instance_that_cannot_be_read_does_not_cost_its_series(client: TestC
     assert answer.status_code == 200
     assert [part.content_type.rpartition("=")[2] for part in web.parts(answer)] == [ELE, RLE]
     assert web.parts(answer)[1].content == broken
-    assert get(client, f"{SERIES}/instances/1.2.3.4.2", "application/dicom").status_code == 500
+    alone = get(client, f"{SERIES}/instances/1.2.3.4.2", "application/dicom")
+    assert (alone.status_code, alone.headers["content-type"]) == (200, f"application/dicom; transfer-syntax={RLE}")
+    assert alone.content == broken
+    assert "as stored" in alone.headers["warning"]
+    named = get(client, f"{SERIES}/instances/1.2.3.4.2", f"application/dicom; transfer-syntax={ELE}")
+    assert (named.status_code, "warning" in named.headers) == (406, False)
+
+
+def test_one_instance_that_ends_early_comes_as_it_is_stored(client: TestClient) -> None:
+    """The same as in its series: nothing can be written anew of a data set that is cut off."""
+    cut = made.instance(2, syntax="1.2.840.10008.1.2")[:-5]
+    assert web.stow(client, (cut,)).status_code == 202
+    answer = get(client, f"{SERIES}/instances/1.2.3.4.2", "application/dicom")
+    assert (answer.status_code, answer.content) == (200, cut)
+    assert "transfer-syntax=1.2.840.10008.1.2" in answer.headers["content-type"]
+    assert "ends in the middle of a value" in answer.headers["warning"]
 
 
 def test_metadata_in_xml(client: TestClient) -> None:
