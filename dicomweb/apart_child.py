@@ -28,6 +28,9 @@ Task = Callable[[IO[bytes], Mapping[str, Any]], Made]
 TASKS: Final = {
     "pdf page": ("dicomweb.apart_pdf", "draw_page"),
     "pdf text": ("dicomweb.apart_pdf", "read_text"),
+    "video frame": ("dicomweb.apart_video", "draw_frame"),
+    "video mp4": ("dicomweb.apart_video", "as_mp4"),
+    "film": ("dicomweb.apart_video", "film"),
 }
 
 

@@ -12,6 +12,7 @@ from dicomweb.media_types import (
     DICOM_XML,
     HTML,
     JSON,
+    MP4,
     OCTETS,
     PDF,
     RELATED,
@@ -60,6 +61,8 @@ CAPABILITIES = (Offer(WADL), Offer(JSON))
 # PS3.18 8.7.4, table 8.7.4-1: what a picture can be rendered to; JPEG is the default. WebP, which is not in the table, takes
 # ten times as long as JPEG, and every browser names it: it is for who likes it better.
 PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"), Offer("image/webp", made=True))
+# Cine, where there is an encoder; only for who names it.
+FILM = Offer(MP4, made=True)
 # The same table for documents: what reports, encapsulated documents and waveforms can be had as, beside pictures of their pages.
 DOCUMENTS = tuple(map(Offer, (HTML, TEXT, PDF, XML, SVG, "model/stl", "model/obj", "model/mtl")))
 

@@ -6,20 +6,22 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from dicomweb import negotiation, rendering
-from dicomweb.bodies import CACHE_CONTROL, Body, respond, unchanged
+from dicomweb.bodies import CACHE_CONTROL, Body, read, respond, unchanged
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import frame_numbers, scope_of
 from dicomweb.instance import Instance
 from dicomweb.kept import Kept
 from dicomweb.layouts import Layouts
-from dicomweb.media_types import HTML, RELATED, SVG, TEXT, XML
+from dicomweb.media_types import HTML, MP4, RELATED, SVG, TEXT, XML
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from dicomweb.rendering.content_html import POLICY
 from dicomweb.shown import shown_of
 from dicomweb.shown_kinds import Shown
+from dicomweb.videos import can_film, filmed
 from storage.archive import Archive
 from storage.errors import BadRequest, CannotDecode, NotAcceptable, NotFound, ObjectMissing
 from storage.types import Scope
@@ -49,7 +51,9 @@ class Rendered:
             return self._shown(call, instance, shown)
         if not rendering.is_image(instance.dataset, instance.syntax.uid) or not instance.frames:
             raise NotAcceptable(f"{instance.syntax.name} without frames cannot be a picture; get …/metadata or the instance")
-        return self._pictures(call, instance, _numbers(call, instance, 1), draw_one)
+        moves = "frames" not in call.path and instance.frames > 1
+        offers = (*negotiation.PICTURES, negotiation.FILM) if moves and can_film() else negotiation.PICTURES
+        return self._pictures(call, instance, _numbers(call, instance, 1), draw_one, offers)
 
     def thumbnail(self, call: Call) -> Answer:
         """A small picture of the middle of what the URL names; an icon for what has no pixels."""
@@ -93,7 +97,15 @@ class Rendered:
         headers = {"Content-Type": f"{kind}; charset=utf-8" if kind in (HTML, TEXT) else kind}
         if kind in ACTIVE:
             headers["Content-Security-Policy"] = POLICY
-        return respond(call, self._archive.blobs, Body(shown.whole(kind, number)), headers, etag)
+        if kind == shown.stored:
+            return respond(call, self._archive.blobs, Body(shown.whole(kind, number)), headers, etag)
+
+        def make() -> bytes:
+            return b"".join(read(self._archive.blobs, Body(shown.whole(kind, number))))
+
+        # Kept, because a browser that plays a film asks for it range by range.
+        body = self._once((instance.located.sha256, kind, call.mount, number), make)
+        return respond(call, self._archive.blobs, Body((body,)), headers, etag)
 
     def _pictures(
         self,
@@ -109,7 +121,7 @@ class Rendered:
         kind = negotiation.choose(call.accepted(), offers).media_type
         request = rendering.parse_request(call.query, kind)
         # Of the whole of an instance with frames there is a picture that moves.
-        moving = kind in rendering.MOVING and "frames" not in call.path and instance.frames > 1 and draw is draw_one
+        moving = (kind in rendering.MOVING or kind == MP4) and "frames" not in call.path and instance.frames > 1 and draw is draw_one
         named = "moving" if moving else ",".join(map(str, numbers))
         below = tuple(map(basis, numbers))
         known = (instance.located.sha256, *below, _name(draw), named, repr(request))
@@ -118,7 +130,7 @@ class Rendered:
             return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
         warning = _warning(call, instance, "" if moving else kind)
         if moving:
-            body = self._once(known, lambda: draw_moving(instance, request))
+            body = self._once(known, lambda: draw_moving(instance, request, self._archive.spool_folder))
             return respond(call, self._archive.blobs, Body((body,)), {"Content-Type": kind, **warning}, etag)
         pictures = [
             self._once(
@@ -177,8 +189,8 @@ def draw_one(instance: Instance, number: int, request: rendering.RenderRequest) 
     )
 
 
-def draw_moving(instance: Instance, request: rendering.RenderRequest) -> bytes:
-    """All frames of an instance in a GIF or WebP that moves, at the pace and in the window of the data set."""
+def draw_moving(instance: Instance, request: rendering.RenderRequest, folder: Path) -> bytes:
+    """All frames of an instance in a GIF, WebP or MP4, at the pace and in the window of the data set."""
     count, fetch, uid = instance.frames, instance.little_endian_bulk, instance.syntax.uid
     if request.window is None:
         middle = (count + 1) // 2
@@ -192,6 +204,8 @@ def draw_moving(instance: Instance, request: rendering.RenderRequest) -> bytes:
             yield rendering.placed(frame, instance.dataset, uid, number, request, bit_offset=bit_offset, bulk=fetch)
 
     times = rendering.frame_times(instance.dataset, count)
+    if request.media_type == MP4:
+        return filmed(pictures(), times, request.quality, folder)
     return rendering.animated(pictures(), times, request.media_type, request.quality)
 
 

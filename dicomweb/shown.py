@@ -40,6 +40,7 @@ from dicomweb.rendering.waveforms import groups, has_waveforms, written
 from dicomweb.rendering.waveforms import values as samples
 from dicomweb.shown_kinds import Shown
 from dicomweb.sources import Sources
+from dicomweb.videos import VideoShown
 from storage.archive import Archive
 from storage.errors import CannotDecode, NotAcceptable
 from storage.pieces import Piece
@@ -133,6 +134,7 @@ class PdfShown(Shown):
     """An encapsulated PDF document: as it is, its text, or its pages as pictures."""
 
     offers = (Offer(PDF), *PICTURES, Offer(TEXT))
+    stored = PDF
     small = True
 
     def __init__(self, pieces: tuple[Piece, ...], archive: Archive) -> None:
@@ -167,6 +169,7 @@ class StoredShown(Shown):
 
     def __init__(self, pieces: tuple[Piece, ...], kind: str) -> None:
         self.offers = (Offer(kind),)
+        self.stored = kind
         self._pieces = pieces
 
     def whole(self, kind: str, number: int) -> tuple[Piece, ...]:
@@ -180,7 +183,7 @@ def shown_of(instance: Instance, mount: str, archive: Archive, layouts: Layouts)
     """
     if instance.syntax.coding is Coding.VIDEO:
         video = instance.bulk(PIXEL_DATA)
-        return StoredShown(instance.bulk_pieces(video), instance.syntax.media_type) if video else None
+        return VideoShown(instance, instance.bulk_pieces(video), archive) if video else None
     if ENCAPSULATED_DOCUMENT in instance.dataset:
         return _document(instance, archive)
     if is_segmentation(instance.dataset) and instance.frames and is_image(instance.dataset, instance.syntax.uid):

@@ -12,12 +12,13 @@ class Shown:
     """One instance. `offers` is what it can be had as, the default first, pictures among them where there are any.
 
     `small`: its picture tells something as a thumbnail too; else an icon stands for it. `first`: the number of the picture
-    that stands for all of it.
+    that stands for all of it. `stored`: the offer that is given as it lies in the archive; others are made.
     """
 
     offers: tuple[Offer, ...] = ()
     small: bool = False
     first: int = 1
+    stored: str = ""
 
     @property
     def pages(self) -> int:
