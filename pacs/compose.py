@@ -21,6 +21,8 @@ from storage.index.kept_objects import KeptObjects
 from storage.ingest import Ingest
 from storage.jobs import JobQueue
 from storage.rejection_notes import jobs_for
+from storage.routing import lag
+from storage.transfers import Transfers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -262,5 +264,8 @@ def _figures(archive: Archive) -> Iterator[tuple[str, str, dict[str, str], float
     yield "lightbox_deleted_instances", "Deleted instances that can come back.", {}, Deletions(archive.index).left()
     for state, count in KeptObjects(archive.index).counts().items():
         yield "lightbox_quarantined_instances", "Instances in quarantine by state.", {"state": state}, count
+    for transfer_state, count in Transfers(archive.index).counts().items():
+        yield "lightbox_transfers", "Transfers to and from other nodes by state.", {"state": transfer_state.value}, count
+    yield "lightbox_routing_lag", "Changes that routes have not been applied to yet.", {}, lag(archive.index)
     for state, count in JobQueue(archive.index).counts().items():
         yield "lightbox_jobs", "Jobs by state.", {"state": state}, count

@@ -87,7 +87,9 @@ a second. Instances that failed are named, {MOST_NAMED} at most; the log has all
 
 Routes (`pacs route`, default destinations of a node) send what has come in the same manner, from a worker: what has come of a study is one
 transfer for each route, on as many associations as the route says (one at first), with its Priority (0000,0700), and a study of which more
-is coming keeps its association for {LINGER_SECONDS:g} s after the last. A worker has {MOST_AT_ONCE} transfer with a node at a time, and one of high priority beside it. One that has
+is coming keeps its association for {LINGER_SECONDS:g} s after the last. A series or study that is sent whole waits until nothing of it has come for
+a while and no performed procedure step of it is IN PROGRESS, or, where MPPS tells, until its steps have ended and all that they name
+is here. A worker has {MOST_AT_ONCE} transfer with a node at a time, and one of high priority beside it. One that has
 failed is tried again after 30 s and after 5 min, with what was not sent, then it waits for an administrator; while a node cannot be reached,
 one of its transfers looks every {AWAY_SECONDS:g} s, and the others lose no try. What came from the node itself, what replaces an earlier version, and what
 this archive has fetched is not sent on, the latter two unless a route says so. Where a route asks for storage commitment, what the node

@@ -12,13 +12,13 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, or_, select, update
 
 from storage.errors import BadRequest, NotFound, Settled
 from storage.index import Index, rows
 from storage.index.add import job_values
 from storage.index.read import LOCATED
-from storage.index.tables import instance, job, series, study
+from storage.index.tables import instance, job, performed_step_schedule, series, study
 from storage.index.transfer_tables import transfer
 from storage.jobs import DEAD, RUNNING, WAITING
 from storage.rules import Priority, Sending
@@ -168,6 +168,15 @@ class Transfers:
         query = select(transfer.c.pk).join_from(transfer, job, JOINED).where(*waits).limit(1)
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
+
+    def settling(self) -> list[tuple[int, str]]:
+        """What waits for its study or series to be quiet, and a modality has said something of: its job, and the study."""
+        said = exists().where(performed_step_schedule.c.study_instance_uid == transfer.c.study_instance_uid)
+        waits = job.c.state == WAITING, job.c.attempts == 0, job.c.not_before > self._now()
+        query = select(job.c.pk, transfer.c.study_instance_uid).join_from(transfer, job, JOINED)
+        query = query.where(transfer.c.kind == SEND, transfer.c.state == OPEN, transfer.c.rule != "", *waits, said)
+        with self._database.read() as connection:
+            return [(row.pk, row.study_instance_uid) for row in connection.execute(query.limit(_AT_A_TIME))]
 
     def begun(self, number: int) -> bool:
         """A try begins: failures of the one before are forgotten. False when it is over or cancelled."""

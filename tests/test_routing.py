@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from tests.support.children import free_port
 from tests.support.dimse_server import wait_until
 from tests.support.indexes import ENGINES
 from tests.support.made import instance
+from tests.support.performed import begun, ended, performed
 
 CT = Source("dimse", calling_ae="CT1", called_ae="LIGHTBOX", address="10.0.0.1")
 
@@ -324,8 +326,6 @@ def test_a_series_is_sent_when_nothing_more_of_it_comes(archive: Archive) -> Non
 
 
 def test_a_study_waits_for_the_step_that_its_modality_is_still_at(sqlite: Archive) -> None:
-    from tests.support.performed import begun, ended, performed
-
     steps = PerformedSteps(sqlite.index)
     step = steps.create(begun().to_json_dict())
     with storage_scp.node(title="WS1") as node:
@@ -339,6 +339,27 @@ def test_a_study_waits_for_the_step_that_its_modality_is_still_at(sqlite: Archiv
         steps.update(step.uid, ended(performed(1)).to_json_dict())
         sending.send(work_of(sqlite), {"transfer": one.number})
     assert node.uids == ["1.2.3.4.1"]
+
+
+def test_a_study_that_is_whole_by_its_mpps_does_not_wait_to_be_quiet(sqlite: Archive) -> None:
+    steps = PerformedSteps(sqlite.index)
+    step = steps.create(begun().to_json_dict())
+    put_rule(sqlite.index, Rule("r", Route("WS1", when=When.STUDY, quiet_seconds=3600)))
+    put_rule(sqlite.index, Rule("other", Route("WS2", when=When.STUDY, quiet_seconds=3600)))
+    come(sqlite, instance(1))
+    come(sqlite, instance(1, study="1.2.9", series="1.2.9.1"))
+    work = work_of(sqlite)
+
+    def due() -> list[str]:
+        sending.gather(work)
+        now = datetime.now(UTC)
+        return sorted({one.scope.study for one in shown(sqlite) if one.due_at is None or one.due_at <= now})
+
+    assert due() == []
+    steps.update(step.uid, ended(performed(1, 2)).to_json_dict())
+    assert due() == [], "one is missing"
+    come(sqlite, instance(2))
+    assert due() == ["1.2.3"]
 
 
 def test_what_is_refused_is_tried_three_times_and_waits_for_an_administrator(archive: Archive) -> None:

@@ -19,6 +19,7 @@ from pacs.scu.storing import Outcome, Result
 from pacs.worker import Postponed
 from storage.commitment import Reference
 from storage.errors import LightboxError, NotFound, Refused
+from storage.jobs import JobQueue
 from storage.mpps import PerformedSteps
 from storage.rules import Priority, Route, When, rule_named
 from storage.transfer_records import Done, Failure, State, Transfer
@@ -53,6 +54,15 @@ def gather(work: Work) -> None:
     """Have sent on what has come."""
     while work.router.gather():
         pass
+    _hasten(work)
+
+
+def _hasten(work: Work) -> None:
+    """What waits for its study to be quiet need not wait, when the modality has ended its steps and all of them is here."""
+    steps, queue = PerformedSteps(work.archive.index), JobQueue(work.archive.index)
+    for number, study in Transfers(work.archive.index).settling():
+        if all(step.announced and step.complete for step in steps.find(study_uid=study)):
+            queue.hasten(number)
 
 
 def send(work: Work, payload: Mapping[str, Any]) -> None:
