@@ -17,7 +17,7 @@ from storage.coercion.rules import Rule
 from storage.coercion.tree import Bytes, DataSet, Encoding, parse
 from storage.deidentification.applying import deidentify
 from storage.deidentification.profile import Profile, Word
-from storage.errors import NotCoercible
+from storage.errors import Conflict, NotCoercible, Rejected
 from storage.index.originals import Originals
 from storage.index.secrets import DEIDENTIFICATION, secret_of
 from storage.ingest import check
@@ -73,7 +73,7 @@ def ingest(
     profile, now = coercion.profile, datetime.now(UTC)
     for at, made_key in (*_before(archive, digest), (now, "")):
         dataset = _parsed(found, view)
-        tags = coerce(dataset, coercion.rules, Told(at, coercion.system, coercion.source), charset)
+        tags = coerce(dataset, coercion.rules, Told(at, coercion.system, coercion.source.replace("\\", "/")), charset)
         if not tags and profile is None:
             return Coerced(archive.ingest(content, source, expect_sop=expect_sop), ())
         head: Bytes = view[: found.dataset_offset]
@@ -86,11 +86,21 @@ def ingest(
             if made_key and made_key.rpartition("/")[2] != f"{spool.sha256}.dcm":
                 continue
             received = Received(content, found.uids.instance, digest, at)
-            kept = profile is None or Word.KEEP_ORIGINALS in profile
-            stored = archive.ingest(spool, source, original=received if kept else None)
+            stored = _stored(archive, spool, source, received, profile)
             break
     _log.info("coerced", calling_ae=coercion.source, called_ae=coercion.system, deidentified=profile is not None, attributes=len(tags))
     return Coerced(stored, tags, profile is not None)
+
+
+def _stored(archive: Archive, spool: Spool, source: Source, received: Received, profile: Profile | None) -> Stored:
+    kept = profile is None or Word.KEEP_ORIGINALS in profile
+    try:
+        return archive.ingest(spool, source, original=received if kept else None)
+    except (Conflict, Rejected) as error:
+        if profile is None:
+            raise
+        # What is refused is named by its new UIDs, which no log must put beside those that were sent.
+        raise type(error)("what was de-identified is stored already with other bytes, or was deleted; see the quarantine") from None
 
 
 def _before(archive: Archive, digest: str) -> Iterator[tuple[datetime, str]]:

@@ -39,11 +39,12 @@ def web(archive: Archive) -> Iterator[TestClient]:
 
 
 def test_our_own_titles(web: TestClient) -> None:
-    first: dict[str, Any] = {"title": "LIGHTBOX", "description": "", "callers": [], "unknown_callers": None, "from_settings": True}
+    nothing: dict[str, Any] = {"coercion": [], "deidentify": []}
+    first: dict[str, Any] = {"title": "LIGHTBOX", "description": "", "callers": [], "unknown_callers": None, "from_settings": True, **nothing}
     assert web.get("/api/own-aes").json() == [first]
     policy = {"description": "for studies", "callers": ["WS1"], "unknown_callers": "refuse"}
     added = web.put("/api/own-aes/RESEARCH", json=policy)
-    assert added.json() == {"title": "RESEARCH", **policy, "from_settings": False}
+    assert added.json() == {"title": "RESEARCH", **policy, "from_settings": False, **nothing}
     assert web.put("/api/own-aes/LIGHTBOX", json={"unknown_callers": "ask"}).json() == {**first, "unknown_callers": "ask"}
     assert [one["title"] for one in web.get("/api/own-aes").json()] == ["LIGHTBOX", "RESEARCH"]
     assert web.get("/api/own-aes/RESEARCH").json()["callers"] == ["WS1"]

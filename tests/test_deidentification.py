@@ -233,8 +233,10 @@ def test_it_is_the_same_each_time_and_another_in_another_archive(archive: Archiv
     data = instance()
     assert take(archive, data).stored.outcome is Outcome.STORED
     assert take(archive, data).stored.outcome is Outcome.ALREADY
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="see the quarantine") as refusal:
         take(archive, data, profile("retain-dates"))
+    # Nothing that is logged or answered puts the new UID beside the old one.
+    assert "2.25." not in str(refusal.value)
     elsewhere = open_archive(tmp_path / "elsewhere")
     there, here = take(elsewhere, data).stored.uids, take(archive, data).stored.uids
     close_archive(elsewhere)
