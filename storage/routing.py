@@ -19,7 +19,7 @@ from storage.index.ae import ae_titles
 from storage.index.ae import revision as ae_revision
 from storage.index.tables import change, counter, instance, instance_content, series, study
 from storage.index.transfer_tables import transfer
-from storage.matching import Condition, Conditions, matches, matches_dataset
+from storage.matching import Condition, Conditions, OneOf, matches, matches_dataset
 from storage.rules import Route, Rule, When, conditions_of, revision, rules, titles_condition
 from storage.transfer_records import RETRIEVE, TOGETHER_SECONDS, Order
 from storage.transfers import Transfers
@@ -214,7 +214,7 @@ class Router:
         if now != self._revision:
             said = [ready(one) for one in rules(self._index, Route) if one.enabled]
             implied = [
-                replace(ready(Rule(f"={node.title}", Route(to, retrieved=True))), calling=titles_condition((node.title,)))
+                replace(ready(Rule(f"={node.title}", Route(to, retrieved=True))), calling=OneOf("AE", (node.title,)))
                 for node in ae_titles(self._index)
                 for to in node.destinations
             ]

@@ -175,6 +175,7 @@ def test_why_nothing_is_fetched_is_told(here: Here, other: Archive, order: Order
     here.transfers.retrieve(order)
     (wrong,) = here.work_off()
     assert text in wrong
+    assert "register it with" not in wrong, "the other node's words are for the administrator, not for logs"
     (one,) = here.shown()
     assert (one.state, text in one.error) == (State.FAILED, True)
 

@@ -107,7 +107,7 @@ def working(archive: Archive, waits: tuple[float, ...] = (0.2, 0.2), **kinds: An
         assert worker.stop(20)
 
 
-def until(archive: Archive, *states: State, seconds: float = 20) -> list[Transfer]:
+def until(archive: Archive, *states: State, seconds: float = 60) -> list[Transfer]:
     """The transfers, once their states are these (the oldest first)."""
     wait_until(
         lambda: [one.state for one in reversed(shown(archive))] == list(states),
@@ -311,17 +311,17 @@ def test_what_comes_is_sent_on_on_one_association(archive: Archive) -> None:
     assert JobQueue(archive.index).counts() == {"waiting": 0, "running": 0, "dead": 0}
 
 
-def test_a_series_is_sent_when_nothing_more_of_it_comes(archive: Archive) -> None:
-    with storage_scp.node(title="WS1") as node, working(archive):
-        add_ae_title(archive.index, AeTitle("WS1", "127.0.0.1", node.port))
-        put_rule(archive.index, Rule("r", Route("WS1", when=When.SERIES, quiet_seconds=3)))
-        begun = time.monotonic()
+def test_a_series_is_sent_when_nothing_more_of_it_comes(sqlite: Archive) -> None:
+    with storage_scp.node(title="WS1") as node, working(sqlite):
+        add_ae_title(sqlite.index, AeTitle("WS1", "127.0.0.1", node.port))
+        put_rule(sqlite.index, Rule("r", Route("WS1", when=When.SERIES, quiet_seconds=4)))
+        since = time.monotonic()
         for number in range(1, 5):
-            come(archive, instance(number))
+            come(sqlite, instance(number))
             time.sleep(0.5)
             assert node.uids == []
-        (one,) = until(archive, State.DONE)
-    assert time.monotonic() - begun > 4
+        (one,) = until(sqlite, State.DONE)
+    assert time.monotonic() - since > 5
     assert (one.total, node.associations) == (4, 1)
 
 
@@ -399,7 +399,7 @@ def test_a_node_that_is_away_gets_everything_when_it_is_back(archive: Archive, m
     with working(archive, waits=(0.5, 60.0)):
         for study in ("1.2.3", "1.2.9", "1.2.10"):
             come(archive, instance(study=study, series=f"{study}.1"))
-        wait_until(lambda: any("cannot be reached" in one.error for one in shown(archive)), 20)
+        wait_until(lambda: any("cannot be reached" in one.error for one in shown(archive)), 60)
         with storage_scp.node(title="WS1", port=port) as node:
             until(archive, State.DONE, State.DONE, State.DONE, seconds=90)
     assert len(node.uids) == 3
@@ -545,7 +545,7 @@ def test_to_storescp_that_refuses_goes_away_and_comes_back(sqlite: Archive, tmp_
     with working(sqlite, waits=(1.0, 60.0)):
         with storescp("--refuse"):
             come(sqlite, instance(1))
-            wait_until(lambda: bool(shown(sqlite)[0:1]) and "rejects the association" in shown(sqlite)[0].error, 20)
+            wait_until(lambda: bool(shown(sqlite)[0:1]) and "rejects the association" in shown(sqlite)[0].error, 60)
         with storescp():
             until(sqlite, State.DONE, seconds=90)
     assert len(list(folder.iterdir())) == 1

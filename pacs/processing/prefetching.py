@@ -72,11 +72,15 @@ def fetch(work: Work, payload: Mapping[str, Any]) -> None:
     rule = found.definition
     assert isinstance(rule, Prefetch)
     here = {one.study: one for one in _own(index, subject)}
-    priors, failure = dict[str, _Prior](), None
+    priors = dict[str, _Prior]()
+    failure: LightboxError | None = None
     for title in rule.sources:
         try:
             for one in _remote(work, title, rule, subject):
                 priors.setdefault(one.study, one)
+        except querying.Failed as error:
+            failure = LightboxError(error.without_comment)
+            _log.warning("prefetch.source_failed", source=title, reason=error.without_comment)
         except LightboxError as error:
             _log.warning("prefetch.source_failed", source=title, reason=str(error))
             failure = error

@@ -56,6 +56,9 @@ def retrieve(work: Work, payload: Mapping[str, Any]) -> None:
             failure = NotReached(f"{shown.node} ended the association before everything had come: {error}")
             transfers.failed(shown.number, str(failure))
             raise failure from error
+        except querying.Failed as error:
+            transfers.failed(shown.number, str(error))
+            raise NotFetched(error.without_comment) from error
         except LightboxError as error:
             if isinstance(error, NotReached):
                 work.nodes.away(shown.node)
@@ -89,8 +92,10 @@ def _fetched(work: Work, transfers: Transfers, shown: Transfer) -> Progress:
 
 def _check(shown: Transfer, ended: Progress) -> None:
     if ended.failed:
-        where = f"{shown.node} did not send" if shown.target else "the log says which were refused, or did not come:"
-        raise NotFetched(f"{where} {ended.failed} of {ended.failed + ended.completed + ended.warning} instances")
+        number = f"{ended.failed} of {ended.failed + ended.completed + ended.warning} instances"
+        if shown.target:
+            raise NotFetched(f"{shown.node} could not send {number} to {shown.target}: its log says why")
+        raise NotFetched(f"{number} did not come, or were refused here: the log says why")
     if not ended.completed and not ended.warning:
         raise NotFetched(f"{shown.node} has nothing of that study, or does not show it to us")
 

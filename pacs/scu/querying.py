@@ -41,7 +41,9 @@ class Failed(LightboxError):
 
     def __init__(self, what: str, title: str, message: Message) -> None:
         comment = str(message.command.get("ErrorComment", ""))
-        super().__init__(f"{title} answers the {what} with {message.status:04X} {comment}".rstrip())
+        # What logs may have: the comment may name a patient.
+        self.without_comment = f"{title} answers the {what} with {message.status:04X}"
+        super().__init__(f"{self.without_comment} {comment}".rstrip())
         self.status = message.status
 
 
