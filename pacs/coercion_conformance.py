@@ -35,7 +35,7 @@ to it by C-STORE is changed by PS3.15 table E.1-1 (2026c, {len(ACTIONS)} attribu
   secret of the archive's database: the same for the same patient and UID, whatever is sent when. Who loses the database loses the secret.
 - Content Sequence of reports becomes one item that says nothing; Graphic Annotation Sequence is removed; File Meta Information is made anew.
 - Pixel data is not looked at. Burned In Annotation YES, encapsulated documents and overlays in unused bits of pixels are refused (C000); so are, unless
-  they say NO or the profile has `unchecked-pixels`, secondary captures, ultrasound and photographs. Faces can be seen in slices of a head.
+  they say NO or the profile has `unchecked-pixels`, secondary captures, saved screens, ultrasound and photographs. Faces can be seen in slices of a head.
 - What was received is not kept, unless by `keep-originals`. Storage commitment for the UIDs that were sent says that there are no such
   instances. With `retain-uids` the archive cannot also have the identified instance: the later one goes to quarantine."""
 

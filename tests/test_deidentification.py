@@ -278,6 +278,8 @@ US = "1.2.840.10008.5.1.4.1.1.6.1"
         ({"sop_class": US}, (), "often have text"),
         ({"sop_class": f"{SC}.2"}, (), "often have text"),
         ({"sop_class": SC, "BurnedInAnnotation": "NO"}, (), ""),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, (), "often have text"),
+        ({"ConversionType": "SD"}, (), "often have text"),
         ({"sop_class": SC}, ("unchecked-pixels",), ""),
         ({"sop_class": "1.2.840.10008.5.1.4.1.1.104.1"}, ("unchecked-pixels",), "encapsulated document"),
         ({}, (), ""),

@@ -18,6 +18,7 @@ from storage.errors import NotCoercible
 
 _SOP_CLASS, _NAME, _ID, _ISSUER = 0x00080016, 0x00100010, 0x00100020, 0x00100021
 _BIRTH_DATE, _STUDY, _BURNED_IN, _CONTENT, _CODE = 0x00100030, 0x0020000D, 0x00280301, 0x0040A730, 0x00401101
+_CONVERSION, _IMAGE_TYPE = 0x00080064, 0x00080008
 _REMOVED, _METHOD, _METHOD_CODES, _TEMPORAL = 0x00120062, 0x00120063, 0x00120064, 0x00280303
 # Patient ID, other IDs, accession number, admission, orders: what may stand in other text too.
 _IDENTIFIERS: Final = (_ID, 0x00101000, 0x00080050, 0x00380010, 0x00402016, 0x00402017)
@@ -40,7 +41,9 @@ def refused(dataset: DataSet, profile: Profile) -> str:
     if _overlay_in_pixels(dataset):
         return "the image has an overlay in unused bits of its pixels, which is not removed"
     often = any(sop_class == one or sop_class.startswith(f"{one}.") for one in _OFTEN_WITH_TEXT)
-    if often and burned_in != "NO" and Word.UNCHECKED_PIXELS not in profile:
+    # Screens are saved as images of any modality.
+    captured = _plain(dataset, _CONVERSION) or "SCREEN SAVE" in _plain(dataset, _IMAGE_TYPE).split("\\")
+    if (often or captured) and burned_in != "NO" and Word.UNCHECKED_PIXELS not in profile:
         return "images of this kind often have text in their pixels; send it with Burned In Annotation (0028,0301) NO"
     return ""
 
