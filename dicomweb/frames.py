@@ -13,9 +13,10 @@ from dicomweb.media_types import RELATED
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage import codecs
+from storage.deriving import check_may_lose
 from storage.errors import BadRequest, NotFound
 from storage.pieces import Piece
-from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding
+from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, lossy_targets
 from storage.types import DEFAULT_PARTITION, Blobs, Scope
 
 _MOST_FRAMES = 10_000
@@ -99,6 +100,8 @@ def frame_pieces(instance: Instance, number: int, offer: Offer) -> tuple[Piece, 
 def _encoded(instance: Instance, numbers: Sequence[int], offer: Offer) -> list[tuple[Piece, ...]]:
     """Frames encoded anew; all in memory, because their lengths go before them, so there must not be too many."""
     pixels = instance.pixels
+    if offer.transfer_syntax in lossy_targets(instance.syntax.uid):
+        check_may_lose(instance.located.sop_class_uid)
     codecs.described_as(pixels, offer.transfer_syntax)
     if len(numbers) > 1 and len(numbers) * pixels.decoded_size > _MOST_ENCODED:
         raise BadRequest(

@@ -24,7 +24,7 @@ from dicomweb.media_types import (
     MediaType,
 )
 from storage.errors import NotAcceptable
-from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax, lookup, targets
+from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax, lookup, lossy_targets, targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def frames(stored: TransferSyntax, *, decodable: bool, single: bool) -> tuple[Of
 
 
 def _encoded(stored: str) -> Iterator[str]:
-    """The compressed transfer syntaxes into which what is stored can be brought without loss."""
-    return (uid for uid in targets(stored)[1:] if lookup(uid).encapsulated)
+    """The compressed transfer syntaxes into which what is stored can be brought: without loss, and then those with."""
+    return (uid for uid in (*targets(stored)[1:], *lossy_targets(stored)) if lookup(uid).encapsulated)
 
 
 def _encoded_frames(stored: TransferSyntax) -> Iterator[_Row]:
@@ -128,7 +128,8 @@ def _encoded_frames(stored: TransferSyntax) -> Iterator[_Row]:
     for uid in _encoded(stored.uid):
         kind = lookup(uid).media_type
         if kind != OCTETS:
-            yield kind, uid, kind in usual, True
+            # With loss only by name.
+            yield kind, uid, kind in usual or uid in lossy_targets(stored.uid), True
             usual.add(kind)
         yield OCTETS, uid, True, True
 

@@ -180,7 +180,7 @@ class Instances:
         layout = self._archive.index.layout(located.scope)
         if layout is None:
             raise NotFound(f"instance {located.uids.instance} was deleted a moment ago")
-        return transcoded(layout, self._archive.blobs, syntax, self._archive.spool).part10
+        return transcoded(layout, self._archive.blobs, syntax, self._archive.spool, lossy=True).part10
 
 
 class _Unread:

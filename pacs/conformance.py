@@ -365,6 +365,12 @@ def _syntaxes() -> str:
         " encoded without loss; otherwise it is a failed sub-operation. For DICOMweb"
         " single frames are decoded or encoded. Frames of 1, 8, 16, 32 and 64 bits allocated and of one or three samples can be"
         " decoded; of 8 and 16 bits encoded in each of the syntaxes that say so, of 1 and 32 bits in RLE and as deflated frames."
+        "\n\n### Compression with loss\n\nWADO-RS, WADO-URI and frames give it to who names one of these transfer syntaxes by its UID, never by `*`, a media type or"
+        f" a default:\n\n{stored.lossy()}\n\nWhat comes is another instance (PS3.3 C.7.6.1.1.5) in the same study and series: its SOP"
+        " Instance UID is made of that of the source, the transfer syntax and the parameters, so that it is the same each time; Image Type and"
+        " Frame Type are DERIVED; Lossy Image Compression is 01, with Ratio and Method appended; Derivation Description, Derivation Code Sequence"
+        " (113040, DCM) and Source Image Sequence (121320, or 121322 where the source was lossy) say what of. Smallest and Largest Image Pixel"
+        " Value are left out. Segmentations, doses, parametric maps and palette colour are refused."
     )
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from storage.attributes import LEVELS, TABLE, Attribute
 from storage.charsets import TERMS
 from storage.codecs.decoding import DECODERS
+from storage.codecs.lossy import LOSSY
 from storage.errors import STATUS, LightboxError, UnsupportedQuery
 from storage.index.plan import Plan
 from storage.matching import parse
 from storage.matching.keys import WILD
 from storage.matching.parsing import MOST_STARS, MOST_VALUES
-from storage.transfer_syntaxes import LOSSLESS_TARGETS, Coding, TransferSyntax
+from storage.transfer_syntaxes import LOSSLESS_TARGETS, LOSSY_TARGETS, Coding, TransferSyntax
 from storage.transfer_syntaxes import TABLE as SYNTAXES
 from storage.types import Level, Query
 
@@ -77,6 +78,19 @@ def transfer_syntaxes() -> str:
     return table(("transfer syntax", "UID", "stored, and retrieved as stored", "frames", "media type of a frame"), rows)
 
 
+def lossy() -> str:
+    """What can be had with loss, and what of: for who names the transfer syntax, and nobody else (PS3.3 C.7.6.1.1.5)."""
+    rows = (
+        (SYNTAXES[uid].name, _stored_bits(one.stored), "yes" if one.signed else "no", "yes" if one.colours else "no", one.how, one.method)
+        for uid, one in LOSSY.items()
+    )
+    return table(("transfer syntax", "Bits Stored", "signed", "colour", "how good", "Lossy Image Compression Method"), rows)
+
+
+def _stored_bits(stored: range) -> str:
+    return str(stored[0]) if len(stored) == 1 else f"{stored[0]} to {stored[-1]}"
+
+
 def errors() -> str:
     """Every error with its status in each protocol; one that is not named answers as its ancestor does."""
     rows = (
@@ -101,7 +115,8 @@ def _unasked(attribute: Attribute) -> str:
 
 def _frames(syntax: TransferSyntax) -> str:
     if syntax.coding in DECODERS:
-        return "as stored, decoded, rendered" + ("; encoded" if syntax.uid in LOSSLESS_TARGETS else "")
+        encoded = "; encoded" if syntax.uid in LOSSLESS_TARGETS else "; encoded, with loss" if syntax.uid in LOSSY_TARGETS else ""
+        return "as stored, decoded, rendered" + encoded
     return "the whole video as stored" if syntax.coding is Coding.VIDEO else "none: the pixel data is elsewhere"
 
 

@@ -78,8 +78,8 @@ class Rewriting:
 
     `keep_inline`: values up to this length are copied through memory. `replaced` is by tag, of the top level, and says
     also where to go on behind an element of undefined length that is no sequence: `ends`, by the offset of its value.
-    `changed` makes another value of one that is stored, by tag, in items too; `appended` are items that sequences of the top
-    level get at their end, in the encoding that is written. Neither adds an element that is not there.
+    `changed` makes another value of one that is stored, by tag, and `inside` of those in items; `appended` are items that
+    sequences of the top level get at their end, in the encoding that is written. None of them adds an element.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Rewriting:
         replaced: Mapping[int, Replacement],
         ends: Mapping[int, int],
         changed: Mapping[int, Callable[[bytes], bytes]] | None = None,
+        inside: Mapping[int, Callable[[bytes], bytes]] | None = None,
         appended: Mapping[int, bytes] | None = None,
         keep_inline: int = 1 << 14,
     ) -> None:
@@ -102,7 +103,7 @@ class Rewriting:
         self._replaced = sorted(replaced.items())
         self._replaced_tags = replaced.keys()
         self._ends = ends
-        self._changed, self._appended = changed or {}, appended or {}
+        self._changed, self._inside, self._appended = changed or {}, inside or {}, appended or {}
         self._keep_inline = keep_inline
         self._out = bytearray()
         # What is written while a sequence is read that is left out goes nowhere; this is what was written before.
@@ -213,8 +214,9 @@ class Rewriting:
 
     def _value(self, level: _Level, tag: int, vr: str, at: int, length: int) -> Iterator[Piece]:
         word = 1 if level.little else WORDS.get(vr, 1)
-        if tag in self._changed:
-            value = self._changed[tag](self._bytes(at, length))
+        change = (self._changed if len(self._levels) == 1 else self._inside).get(tag)
+        if change is not None:
+            value = change(self._bytes(at, length))
             self._write_header(tag, vr, len(value))
             self._out += value
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import struct
 import zlib
@@ -19,6 +18,7 @@ from storage.errors import LimitExceeded, NotDicom, NotStorable, Truncated
 from storage.frames import FrameTable
 from storage.framing import frame_table
 from storage.levels import Limits
+from storage.named_uids import named_uid
 from storage.non_patient import BY_SOP_CLASS
 from storage.part10 import Meta, preamble_danger, read_meta
 from storage.transfer_syntaxes import (
@@ -209,7 +209,7 @@ def _identify(reader: Reader) -> tuple[Uids, str]:
 def _alone(reader: Reader, instance: str) -> Uids:
     """An object of no patient has neither study nor series (PS3.4 GG.1); the index gives it some that nobody sees."""
     study, series = (
-        _uid(reader, f"{name} Instance UID", tag) if _value(reader, tag) else _made_uid(f"{name} of {instance}")
+        _uid(reader, f"{name} Instance UID", tag) if _value(reader, tag) else named_uid(f"{name} of {instance}")
         for name, tag in (("Study", "0020000D"), ("Series", "0020000E"))
     )
     return Uids(study, series, instance)
@@ -241,13 +241,7 @@ def _parent_uid(reader: Reader, name: str, tag: str, instance: str) -> str:
     """
     if _value(reader, tag) or reader.truncated:
         return _uid(reader, f"{name} Instance UID", tag)
-    uid = _made_uid(f"{name} of {instance}")
+    uid = named_uid(f"{name} of {instance}")
     reader.flag("assigned-uid", f"{name} Instance UID is missing; one was assigned", tag)
     reader.dataset[tag] = {"vr": "UI", "Value": [uid]}
     return uid
-
-
-def _made_uid(name: str) -> str:
-    """A UID for a name, the same each time: from a UUID (PS3.5 B.2) of version 8, which is free in form (RFC 9562 5.8)."""
-    digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "big")
-    return f"2.25.{digest & ~(0xF << 76 | 0x3 << 62) | 0x8 << 76 | 0x2 << 62}"

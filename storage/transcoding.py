@@ -1,14 +1,15 @@
-"""A stored instance in another transfer syntax (PS3.18 8.7.3, PS3.4 B.2.1, C.4.2): never with loss, and never all in memory.
+"""A stored instance in another transfer syntax (PS3.18 8.7.3, PS3.4 B.2.1, C.4.2): with loss only where asked, never all in memory.
 
 What can be had of whatever is stored is Explicit and Implicit VR Little Endian: the data set is written anew, and pixel
 data that is encapsulated is decoded frame by frame when its turn to be sent comes. Compressed transfer syntaxes without loss
 can be had of the pixels that they can hold: their frames are encoded first, into a spool, because nobody knows their lengths.
+With loss it is another instance, which `storage.deriving` says of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from math import gcd
 
 import numpy as np
@@ -17,6 +18,7 @@ import orjson
 from storage import codecs, part10
 from storage.codecs.keeping import described_as_little, with_its_colour
 from storage.codecs.pixels import PixelDescription
+from storage.deriving import Derivation, check_may_lose, derivation, lossy_uid
 from storage.encapsulation import encapsulated
 from storage.errors import CannotDecode, NotAcceptable
 from storage.index import Layout
@@ -24,7 +26,7 @@ from storage.pieces import Extent, Made, Piece, complete, length_of
 from storage.rewriting import Replacement, Rewriting, turned
 from storage.scanner import encoding, inflate
 from storage.spool import Spool
-from storage.transfer_syntaxes import Coding, lookup, targets
+from storage.transfer_syntaxes import Coding, lookup, lossy_targets, targets
 from storage.types import Blobs
 
 PIXEL_DATA = 0x7FE00010
@@ -55,15 +57,22 @@ class Transcoded:
         return (head, *self.dataset)
 
 
-def transcoded(layout: Layout, blobs: Blobs, wanted: str, spool: Callable[[], Spool]) -> Transcoded:
-    """A stored instance in the transfer syntax `wanted`, which is one of `transfer_syntaxes.targets`.
+def transcoded(
+    layout: Layout, blobs: Blobs, wanted: str, spool: Callable[[], Spool], *, lossy: bool = False
+) -> Transcoded:
+    """A stored instance in the transfer syntax `wanted`, which is one of `transfer_syntaxes.targets`, or of `lossy_targets` where
+    `lossy` says that it may be another instance, with another SOP Instance UID, that shows nearly the same.
 
     Raises NotAcceptable for any other and for pixel data that would be too large or that `wanted` cannot hold, CannotDecode
     where the stored data set cannot be understood well enough. A frame that cannot be decoded shows here where it is to be
     encoded anew, for which `spool` gives the room, and else when it is read.
     """
     located = layout.located
-    if wanted not in targets(located.transfer_syntax_uid):
+    uid = located.uids.instance
+    if lossy and wanted in lossy_targets(located.transfer_syntax_uid):
+        check_may_lose(located.sop_class_uid)
+        uid = lossy_uid(uid, wanted)
+    elif wanted not in targets(located.transfer_syntax_uid):
         could = ", ".join(targets(located.transfer_syntax_uid))
         raise NotAcceptable(f"the instance cannot be had in {wanted} without loss; it can be had in {could}")
     if wanted == located.transfer_syntax_uid:
@@ -71,17 +80,27 @@ def transcoded(layout: Layout, blobs: Blobs, wanted: str, spool: Callable[[], Sp
         pieces: tuple[Piece, ...] = (Extent(located.object_key, start, located.size - start),)
     else:
         pieces = tuple(_rewritten(layout, blobs, wanted, spool))
-    return Transcoded(located.sop_class_uid, located.uids.instance, wanted, pieces)
+    return Transcoded(located.sop_class_uid, uid, wanted, pieces)
 
 
-def possible(layout: Layout) -> tuple[str, ...]:
-    """The `targets` of a stored instance that can hold pixels such as it has, the stored syntax first."""
+def possible(layout: Layout, *, lossy: bool = False) -> tuple[str, ...]:
+    """The `targets` of a stored instance that can hold pixels such as it has, the stored syntax first, then its `lossy_targets`
+    where that is allowed."""
     stored = layout.located.transfer_syntax_uid
     try:
         pixels = _described(layout) if layout.frames.count else None
     except CannotDecode:
         pixels = None
-    return tuple(uid for uid in targets(stored) if uid == stored or not lookup(uid).encapsulated or _holds(uid, pixels))
+    kept = (uid for uid in targets(stored) if uid == stored or not lookup(uid).encapsulated or _holds(uid, pixels))
+    return (*kept, *(_possible_with_loss(layout, pixels) if lossy else ()))
+
+
+def _possible_with_loss(layout: Layout, pixels: PixelDescription | None) -> Iterator[str]:
+    try:
+        check_may_lose(layout.located.sop_class_uid)
+    except NotAcceptable:
+        return
+    yield from (uid for uid in lossy_targets(layout.located.transfer_syntax_uid) if _holds(uid, pixels))
 
 
 def _holds(target: str, pixels: PixelDescription | None) -> bool:
@@ -94,10 +113,11 @@ def _holds(target: str, pixels: PixelDescription | None) -> bool:
 def _rewritten(layout: Layout, blobs: Blobs, wanted: str, spool: Callable[[], Spool]) -> Iterator[Piece]:
     syntax = lookup(layout.located.transfer_syntax_uid)
     source: _Stored | _Inflated = _Inflated(layout, blobs) if layout.inflated else _Stored(layout, blobs)
-    replaced, ends = {}, {}
+    replaced, ends = dict[int, Replacement](), {}
+    derived = Derivation()
     fragments = next((item for item in layout.bulk if item.length == -1 and "/" not in item.path), None)
     if lookup(wanted).encapsulated:
-        replaced = _encoded(layout, source, wanted, spool)
+        replaced, derived = _encoded(layout, source, wanted, spool)
     elif syntax.encapsulated and fragments is not None:
         replaced = _decoded(layout, blobs)
     if syntax.encapsulated and fragments is not None:
@@ -109,8 +129,11 @@ def _rewritten(layout: Layout, blobs: Blobs, wanted: str, spool: Callable[[], Sp
         # What files declare is not always what they are: the scanner did not believe it either.
         stored=encoding(memoryview(source.read(source.start, _WINDOW)), 0, syntax.little_endian),
         explicit=lookup(wanted).explicit_vr,
-        replaced=replaced,
+        replaced={**replaced, **derived.replaced},
         ends=ends,
+        changed=derived.changed,
+        inside=derived.inside,
+        appended=derived.appended,
     )
     return rewriting.pieces()
 
@@ -121,20 +144,38 @@ def _described(layout: Layout) -> PixelDescription:
 
 def _encoded(
     layout: Layout, source: _Stored | _Inflated, wanted: str, spool: Callable[[], Spool]
-) -> dict[int, Replacement]:
-    """Pixel data with its frames encoded anew, and what describes them then."""
+) -> tuple[dict[int, Replacement], Derivation]:
+    """Pixel data with its frames encoded anew, and what describes them then, and the instance where they have lost something."""
     if not any(item.path == f"{PIXEL_DATA:08X}" for item in layout.bulk) and not layout.frames.count:
         raise NotAcceptable("the instance has no pixel data that could be compressed; get it in Explicit VR Little Endian")
     pixels = _described(layout)
     after = codecs.described_as(pixels, wanted)
     frames = (_frame(layout, source, pixels, number) for number in range(1, _count(layout) + 1))
-    made = encapsulated(codecs.encode_all(frames, pixels, wanted), spool())
+    encoded = _Counted(codecs.encode_all(frames, pixels, wanted))
+    made = encapsulated(encoded, spool())
     tables = zip(_OFFSET_TABLES, made.extended, strict=False)
-    return {
+    replaced = {
         **_no_longer(after),
         **{tag: Replacement("OV", (value,)) for tag, value in tables},
         PIXEL_DATA: Replacement("OB", made.pieces, undefined=True),
     }
+    if wanted in targets(layout.located.transfer_syntax_uid):
+        return replaced, Derivation()
+    ratio = pixels.decoded_size * _count(layout) / encoded.size
+    return replaced, derivation(orjson.loads(layout.json), layout.located, wanted, ratio)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """Frames as they pass, and how many bytes they were in all."""
+
+    frames: Iterable[bytes]
+    size: int = field(default=0, init=False)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for frame in self.frames:
+            self.size += len(frame)
+            yield frame
 
 
 def _decoded(layout: Layout, blobs: Blobs) -> dict[int, Replacement]:

@@ -127,6 +127,8 @@ LOSSLESS_TARGETS = (
     RLE_LOSSLESS,
     "1.2.840.10008.1.2.8.1",
 )
+# What they can be encoded in with loss, for who asks for that by name; `storage.codecs.lossy` has the encoders.
+LOSSY_TARGETS = tuple(_4 + number for number in ("50", "51", "81", "91", "203", "112"))
 # A JPEG stream is recompressed and restored byte for byte.
 _RECOMPRESSED = {JPEG_BASELINE: (JPEG_XL_JPEG,), JPEG_XL_JPEG: (JPEG_BASELINE,)}
 
@@ -141,3 +143,9 @@ def targets(stored: str) -> tuple[str, ...]:
         return (stored,)
     written = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, *_RECOMPRESSED.get(stored, ()), *LOSSLESS_TARGETS)
     return tuple(dict.fromkeys((stored, *written)))
+
+
+def lossy_targets(stored: str) -> tuple[str, ...]:
+    """The transfer syntaxes in which an instance stored in `stored` can be had only with loss: it is another instance then."""
+    without = targets(stored)
+    return () if len(without) == 1 else tuple(uid for uid in LOSSY_TARGETS if uid not in without)

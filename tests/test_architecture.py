@@ -34,6 +34,7 @@ PURE = (
     "storage.levels",
     "storage.matching",
     "storage.mpps_rules",
+    "storage.named_uids",
     "storage.non_patient",
     "storage.part10",
     "storage.pieces",

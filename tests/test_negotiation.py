@@ -13,7 +13,7 @@ from dicomweb.media_types import parse_accept, parse_media_type
 from dicomweb.negotiation import Offer, choose
 from dicomweb.ranges import Span, Unsatisfiable, parse_range
 from storage.errors import BadRequest, NotAcceptable
-from storage.transfer_syntaxes import lookup
+from storage.transfer_syntaxes import lookup, lossy_targets
 
 ELE, ILE, BIG, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 J = "1.2.840.10008.1.2.4."
@@ -92,19 +92,30 @@ def test_frames(stored: str, accept: str, expected: tuple[str, str, bool]) -> No
     assert (chosen.media_type, chosen.transfer_syntax, chosen.related) == expected
 
 
+@pytest.mark.parametrize("accept", ["*/*", "image/jpeg", "image/jp2", "image/*", "multipart/related; type=image/jls; transfer-syntax=*", ""])
+@pytest.mark.parametrize("stored", [ELE, J2K, JPEG_LS])
+def test_with_loss_only_by_name(stored: str, accept: str) -> None:
+    offers = negotiation.frames(lookup(stored), decodable=True, single=True)
+    with contextlib.suppress(NotAcceptable):
+        assert not lookup(choose(parse_accept(accept), offers).transfer_syntax).lossy
+    for uid in lossy_targets(stored):
+        named = choose(parse_accept(f"application/octet-stream; transfer-syntax={uid}"), offers)
+        assert (named.transfer_syntax, named.made, named.only_named) == (uid, True, True)
+
+
 @pytest.mark.parametrize(
     ("accept", "offers"),
     [
         ("image/gif", negotiation.frames(lookup(J2K), decodable=True, single=True)),
-        (f"image/jpeg; transfer-syntax={JPEG}", negotiation.frames(lookup(ELE), decodable=True, single=True)),
+        (f"image/jpeg; transfer-syntax={J}53", negotiation.frames(lookup(ELE), decodable=True, single=True)),
         ("image/jp2", negotiation.frames(lookup(J2K), decodable=True, single=False)),
-        (f"multipart/related; type=application/octet-stream; transfer-syntax={JPEG}", negotiation.frames(lookup(J2K), decodable=True, single=True)),
+        (f"multipart/related; type=application/octet-stream; transfer-syntax={J}53", negotiation.frames(lookup(J2K), decodable=True, single=True)),
         ("application/octet-stream", negotiation.frames(lookup(J2K), decodable=False, single=True)),
         ("image/jp2;q=0", negotiation.frames(lookup(J2K), decodable=True, single=True)),
         ("application/dicom", negotiation.instances(ELE, single=False)),
         ("text/html", negotiation.METADATA),
         ("application/dicom+xml", negotiation.METADATA),
-        (f"application/dicom; transfer-syntax={JPEG}", negotiation.instances(J2K, single=True)),
+        (f"application/dicom; transfer-syntax={J}53", negotiation.instances(J2K, single=True)),
         (f"application/dicom; transfer-syntax={ELE}", negotiation.instances(H264, single=True)),
     ],
 )

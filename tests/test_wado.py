@@ -241,10 +241,10 @@ def test_dangerous_preambles_and_missing_meta_are_made_good_on_the_way_out(clien
 @pytest.mark.parametrize(
     ("path", "accept", "status"),
     [
-        (ONE, "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.91", 406),
+        (ONE, "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.53", 406),
         (ONE, "text/html", 406),
         (SERIES, "application/dicom", 406),
-        (SERIES, 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.91', 406),
+        (SERIES, 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.53', 406),
         (SERIES, f'multipart/related; type="application/dicom"; transfer-syntax={ELE}', 200),
         (ONE, f"application/dicom; transfer-syntax={ELE}", 200),
         (ONE, "nonsense", 400),

@@ -1,11 +1,11 @@
-"""From samples to the codestreams of each transfer syntax, without loss: who writes them, and what they can hold."""
+"""From samples to the codestreams of each transfer syntax: who writes them without loss, and what each can hold."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from imagecodecs import (
@@ -22,9 +22,11 @@ from rle.rle import encode_frame
 
 from storage.codecs.colour import FULL_RANGE
 from storage.codecs.decoding import decode_here, little_bytes
+from storage.codecs.encoder import Encoder, bare, precision, resolutions, with_depth
 from storage.codecs.foreign import guarded
 from storage.codecs.headers import held_against, jpeg_header
 from storage.codecs.keeping import AS_IT_LIES, described_as_little, for_keeping, with_its_colour
+from storage.codecs.lossy import LOSSY, LossyEncoder
 from storage.codecs.pixels import Number, PixelDescription
 from storage.codecs.samples import Array
 from storage.errors import CannotDecode, NotAcceptable
@@ -36,24 +38,8 @@ _AS_IT_IS: Mapping[str, str] = {"RGB": "RGB", "YBR_FULL": "YBR_FULL"}
 # RGB goes through the reversible transformation inside (T.800 G.2), whose planes are smaller.
 _REVERSIBLE: Mapping[str, str] = {"RGB": "YBR_RCT", "YBR_FULL": "YBR_FULL"}
 
-# A decoder that wants the lowest resolution for a thumbnail gets one of about this many pixels.
-_SMALLEST_SIDE = 64
 # Of a JPEG XL encoder: without loss the quickest way is hardly larger than the next ten times as long.
 _FAST = 1
-# Where the first component's depth and sign are in a codestream (T.800 A.5.1).
-_SSIZ = 42
-
-
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """`write` makes a codestream of samples (rows, columns[, 3]) that hold every bit allocated, and their description.
-
-    `bits`: what Bits Allocated can be; `colours`: Photometric Interpretation of three samples, before and after.
-    """
-
-    write: Callable[[Array, PixelDescription], bytes]
-    bits: frozenset[int]
-    colours: Mapping[str, str]
 
 
 def encode_here(frame: bytes, pixels: PixelDescription, target: str, *, bit_offset: int = 0) -> bytes:
@@ -61,11 +47,18 @@ def encode_here(frame: bytes, pixels: PixelDescription, target: str, *, bit_offs
     if (pixels.transfer_syntax_uid, target) in RECOMPRESSED:
         return _recompressed(frame, pixels, target)
     after = described_as(pixels, target)
-    values = decode_here(frame, for_keeping(pixels), bit_offset=bit_offset)
+    encoder = _encoder(target)
+    # What is lossy anyway takes what is shown: the stored bits, in RGB.
+    source = pixels if isinstance(encoder, LossyEncoder) else for_keeping(pixels)
+    values = decode_here(frame, source, bit_offset=bit_offset)
     try:
-        return ENCODERS[target].write(values, after)
+        return encoder.write(values, after)
     except Exception as error:
         raise CannotDecode(f"the frame cannot be written in {after.syntax.name} ({error})") from error
+
+
+def _encoder(target: str) -> Encoder:
+    return ENCODERS.get(target) or LOSSY[target]
 
 
 def described_as(pixels: PixelDescription, target: str) -> PixelDescription:
@@ -73,9 +66,13 @@ def described_as(pixels: PixelDescription, target: str) -> PixelDescription:
     if (pixels.transfer_syntax_uid, target) in RECOMPRESSED:
         return replace(pixels, transfer_syntax_uid=target)
     pixels.check()
-    encoder = ENCODERS[target]
-    after = replace(described_as_little(with_its_colour(pixels)), transfer_syntax_uid=target)
-    reason = _refusal(pixels, after, encoder)
+    encoder = _encoder(target)
+    if isinstance(encoder, LossyEncoder):
+        after = replace(described_as_little(pixels), transfer_syntax_uid=target, high_bit=pixels.bits_stored - 1)
+        reason = _refusal(pixels, after, encoder) or _lossy_refusal(pixels, encoder)
+    else:
+        after = replace(described_as_little(with_its_colour(pixels)), transfer_syntax_uid=target)
+        reason = _refusal(pixels, after, encoder) or _changed(pixels, after)
     if reason:
         raise NotAcceptable(f"{after.syntax.name} cannot hold {reason}; get it in Explicit VR Little Endian")
     if after.samples == 1:
@@ -97,30 +94,25 @@ def _refusal(pixels: PixelDescription, after: PixelDescription, encoder: Encoder
         return ""
     if after.photometric_interpretation not in encoder.colours:
         return f"colour of Photometric Interpretation {after.photometric_interpretation!r}"
+    return ""
+
+
+def _changed(pixels: PixelDescription, after: PixelDescription) -> str:
     converted = pixels.photometric_interpretation in FULL_RANGE and after.photometric_interpretation == "RGB"
-    if converted and not pixels.syntax.lossy:
+    if after.samples == 3 and converted and not pixels.syntax.lossy:
         return f"what {pixels.syntax.name} calls YBR_FULL without converting it"
     return ""
 
 
-def _precision(values: Array, pixels: PixelDescription, *, unsigned: bool) -> int:
-    """Bits per sample to code: those stored where nothing lies above them, else those allocated.
-
-    `unsigned` codes have no sign, and few decoders extend one: two's complement is coded whole. Nor does a sample of two
-    bytes become a stream of one, which decoders would give back as bytes.
-    """
-    allocated, stored = pixels.bits_allocated, pixels.bits_stored
-    if pixels.signed and unsigned:
-        return allocated
-    half = 1 << (stored - 1) if pixels.signed else 1 << stored
-    if values.size and (int(values.max()) >= half or int(values.min()) < (-half if pixels.signed else 0)):
-        return allocated
-    return max(stored, allocated // 2 + 1 if allocated > 8 else 2)
-
-
-def _bare(values: Array) -> Array:
-    """Two's complement as the unsigned number of the same bits."""
-    return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
+def _lossy_refusal(pixels: PixelDescription, encoder: LossyEncoder) -> str:
+    if pixels.bits_stored not in encoder.stored:
+        return f"pixels of {pixels.bits_stored} stored bits"
+    if pixels.signed and not encoder.signed:
+        return "pixels that are signed"
+    if pixels.samples == 1 and not pixels.photometric_interpretation.startswith("MONOCHROME"):
+        # Neighbours in a palette have nothing to do with each other.
+        return f"pixels of Photometric Interpretation {pixels.photometric_interpretation!r} with loss"
+    return ""
 
 
 def _rle(values: Array, pixels: PixelDescription) -> bytes:
@@ -128,7 +120,7 @@ def _rle(values: Array, pixels: PixelDescription) -> bytes:
         # Eight pixels to a byte (PS3.5 8.2.2), which are then coded as one row.
         packed = little_bytes(values, pixels)
         return bytes(encode_frame(packed, 1, len(packed), 1, 8, "<"))
-    flat = little_bytes(_bare(values), replace(pixels, signed=False))
+    flat = little_bytes(bare(values), replace(pixels, signed=False))
     return bytes(encode_frame(flat, pixels.rows, pixels.columns, pixels.samples, pixels.bits_allocated, "<"))
 
 
@@ -137,7 +129,7 @@ def _deflated(values: Array, pixels: PixelDescription) -> bytes:
 
 
 def _jpeg_ls(values: Array, pixels: PixelDescription) -> bytes:
-    bits, raw = _precision(values, pixels, unsigned=True), _bare(values)
+    bits, raw = precision(values, pixels, unsigned=True), bare(values)
     if bits < pixels.bits_allocated:
         # This library writes any precision, but has no room for frames that do not become smaller.
         with suppress(RuntimeError):
@@ -156,10 +148,10 @@ def _without_spiff(stream: bytes) -> bytes:
 
 
 def _jpeg_lossless(values: Array, pixels: PixelDescription) -> bytes:
-    bits = _precision(values, pixels, unsigned=True)
+    bits = precision(values, pixels, unsigned=True)
     # Named on both sides, so that the library converts nothing.
     space = None if pixels.samples == 1 else "RGB"
-    raw = _bare(values)
+    raw = bare(values)
     return bytes(jpeg8_encode(raw, lossless=True, predictor=1, bitspersample=bits, colorspace=space, outcolorspace=space))
 
 
@@ -170,8 +162,8 @@ def _jpeg_2000(values: Array, pixels: PixelDescription) -> bytes:
             codecformat="j2k",
             reversible=True,
             mct=pixels.photometric_interpretation == "YBR_RCT",
-            bitspersample=_precision(values, pixels, unsigned=False),
-            resolutions=_resolutions(pixels),
+            bitspersample=precision(values, pixels, unsigned=False),
+            resolutions=resolutions(pixels),
             numthreads=1,
         )
     )
@@ -183,28 +175,19 @@ def _htj2k(values: Array, pixels: PixelDescription) -> bytes:
     The library writes precisions of 8 and 16 only. Unsigned samples of others are coded as their distance from the
     middle, which is what a codestream of unsigned samples holds (T.800 G.1), and SIZ is told so.
     """
-    bits = _precision(values, pixels, unsigned=False)
+    bits = precision(values, pixels, unsigned=False)
     container = pixels.bits_allocated
     transformed = pixels.photometric_interpretation == "YBR_RCT"
     shifted = not pixels.signed and bits != container
     if shifted:
         values = (values.astype(np.int32) - (1 << (bits - 1))).astype(f"i{container // 8}")
-    stream = bytearray(
-        htj2k_encode(values, reversible=True, tlm=True, resolutions=_resolutions(pixels), rgb=transformed)
-    )
-    for component in range(pixels.samples):
-        stream[_SSIZ + 3 * component] = (bits - 1) | (0x80 if pixels.signed else 0)
-    return bytes(stream)
-
-
-def _resolutions(pixels: PixelDescription) -> int:
-    """How many times the picture may be halved before its smaller side is below that of a thumbnail."""
-    return max(0, min(8, (min(pixels.rows, pixels.columns) // _SMALLEST_SIDE).bit_length() - 1))
+    stream = htj2k_encode(values, reversible=True, tlm=True, resolutions=resolutions(pixels), rgb=transformed)
+    return with_depth(bytes(stream), bits, pixels)
 
 
 def _jpeg_xl(values: Array, pixels: PixelDescription) -> bytes:
-    bits = _precision(values, pixels, unsigned=True)
-    return bytes(jpegxl_encode(_bare(values), lossless=True, effort=_FAST, bitspersample=bits, numthreads=1))
+    bits = precision(values, pixels, unsigned=True)
+    return bytes(jpegxl_encode(bare(values), lossless=True, effort=_FAST, bitspersample=bits, numthreads=1))
 
 
 _BYTES_AND_WORDS = frozenset({8, 16})
