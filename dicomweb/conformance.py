@@ -33,7 +33,7 @@ HANDLERS: dict[str, tuple[str, str]] = {
     "instances": ("10.4.1.1.1", "Part 10 files, one to a part, each as stored or in Explicit VR Little Endian; as application/zip a file-set with its DICOMDIR (PS3.10 8)"),
     "instance": ("10.4.1.1.1", "one Part 10 file, in a part, alone or in a ZIP file, as stored or in Explicit VR Little Endian; Range"),
     "metadata": ("10.4.1.1.2", "the data sets in DICOM JSON or the Native DICOM Model in XML, bulk data by reference; ETag, gzip and zstd"),
-    "rendered": ("10.4.1.1.3", "pictures of the frames named, else one picture: of an instance its first frame, of a study or series the first frame of its middle image. What is no image: structured reports and key objects as HTML, text, or pages; PDF documents as they are, as text, or pages; CDA, STL, OBJ and MTL as they are; videos as they are, and, where PyAV is installed (`lightbox-pacs[video]`), as MP4 and their frames as pictures; cine likewise as MP4 for who names it; waveforms as PNG (or another picture) and SVG: ECG in pages of ten seconds at 25 mm/s and 10 mm/mV. Segmentations and structure sets in colour over the images of the archive that they were made on, by where both are in the patient: of frame n its segment, of the whole the plane with most segments, or the image with most regions. The numbers of frames are then those of pages (extension)"),
+    "rendered": ("10.4.1.1.3", "pictures of the frames named, else one picture: of an instance its first frame, of a presentation state its first image, of a study or series the first frame of its middle image. What is no image: structured reports and key objects as HTML, text, or pages; PDF documents as they are, as text, or pages; CDA, STL, OBJ and MTL as they are; videos as they are, and, where PyAV is installed (`lightbox-pacs[video]`), as MP4 and their frames as pictures; cine likewise as MP4 for who names it; waveforms as PNG (or another picture) and SVG: ECG in pages of ten seconds at 25 mm/s and 10 mm/mV. Segmentations and structure sets in colour over the images of the archive that they were made on, by where both are in the patient: of frame n its segment, of the whole the plane with most segments, or the image with most regions. The numbers of frames are then those of pages (extension)"),
     "thumbnail": ("10.4.1.1.4", f"one picture of the middle of what is named, at most {THUMBNAIL_SIDE} pixels wide and high unless a viewport asks otherwise; an icon for what has no pixels"),
     "bulk data": ("10.4.1.1.5", "one value at the BulkDataURI that metadata gave, nested ones too; Range"),
     "all bulk data": ("10.4.1.1.5", "every bulk value of the resource in a part of its own, at its BulkDataURI; what Accept does not name is left out"),
@@ -199,13 +199,26 @@ def _frames() -> str:
     )
 
 
+_STATES = (
+    "Presentation states: greyscale (1.2.840.10008.5.1.4.1.1.11.1), colour (11.2) and pseudo-colour (11.3); blending, volumetric and other"
+    " states are refused with 406. `…/rendered` is the first image that the state shows, all of them where multipart/related is accepted,"
+    " `…/frames/{list}/rendered` those by their number in the state's order. `window` is refused with 400; a source region of `viewport` is"
+    " one of the picture that the state makes. Modality LUT, VOI LUT and presentation LUT are those of the state, none of the image (PS3.4 N.2);"
+    " shutters of all four shapes; displayed area with pixel aspect and MAGNIFY, TRUE SIZE as SCALE TO FIT; rotation and flip; graphics"
+    " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, with anchor) in PIXEL and DISPLAY units; compound"
+    " graphics by the graphic objects that come with them; overlays that a layer activates, of the state or the image; layers in their order and colour. Not:"
+    " mask subtraction, MATRIX units, fonts and shadows of text styles, stippled areas, ICC profiles. A mark that cannot be drawn is named at the foot of"
+    " the picture. Letters are Noto Sans and Noto Sans CJK; of other scripts those of the fonts that the machine has."
+)
+
+
 def _rendering() -> str:
     names = ", ".join(f"`{preset.id}`" for preset in presets())
     return (
         "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else one made from its"
         " values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
-        " (regions of interest by their outline); no presentation states. `iccprofile=yes` takes the image's ICC profile along in JPEG, PNG and WebP, or sRGB; colours are not converted. Aspect ratio"
-        f" is kept. Presets: {names}."
+        " (regions of interest by their outline). `iccprofile=yes` takes the image's ICC profile along in JPEG, PNG and WebP, or sRGB; colours are not converted. Aspect ratio"
+        f" is kept. Presets: {names}.\n\n{_STATES}"
     )
 
 
@@ -274,8 +287,8 @@ _URI: dict[str, str] = {
     "windowWidth": "together with `windowCenter`",
     "imageQuality": "from 1 to 100, for JPEG",
     "frameNumber": "from 1",
-    "presentationUID": "501: presentation states are not applied",
-    "presentationSeriesUID": "501 likewise",
+    "presentationUID": "the presentation state that the image is shown through; not together with a window or region",
+    "presentationSeriesUID": "its series; together with `presentationUID`",
 }
 
 

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from dicomweb import negotiation, rendering
-from dicomweb.bodies import CACHE_CONTROL, Body, read, respond, unchanged
+from dicomweb.bodies import Body, read, respond, unchanged
 from dicomweb.exchange import Answer, Call
 from dicomweb.frames import frame_numbers, scope_of
 from dicomweb.instance import Instance
-from dicomweb.kept import Kept
 from dicomweb.layouts import Layouts
-from dicomweb.media_types import HTML, MP4, RELATED, SVG, TEXT, XML
-from dicomweb.multipart import boundary_for, closing, part_head
+from dicomweb.media_types import HTML, MP4, SVG, TEXT, XML
+from dicomweb.multipart import boundary_for
 from dicomweb.negotiation import Offer
+from dicomweb.picture_answers import PictureAnswers, at_most
+from dicomweb.presented import PresentedStates
 from dicomweb.rendering.content_html import POLICY
+from dicomweb.rendering.references import is_state
 from dicomweb.shown import shown_of
 from dicomweb.shown_kinds import Shown
 from dicomweb.videos import can_film, filmed
 from storage.archive import Archive
-from storage.errors import BadRequest, CannotDecode, NotAcceptable, NotFound, ObjectMissing
+from storage.errors import CannotDecode, NotAcceptable, NotFound, ObjectMissing
 from storage.types import Scope
 
-# Pictures are made in memory, so only so many travel in one answer.
-_MOST_PICTURES = 64
 # What a browser would run or fetch things from, if it were let.
 ACTIVE = frozenset({HTML, XML, SVG})
 
@@ -41,11 +41,14 @@ class Rendered:
         """`max_bytes`: memory for pictures that have been drawn."""
         self._archive = archive
         self._layouts = layouts
-        self._drawn: Kept[bytes] = Kept(max_bytes, len)
+        self._answers = PictureAnswers(archive.blobs, max_bytes)
+        self._states = PresentedStates(self._answers, self._instance)
 
     def picture(self, call: Call) -> Answer:
         """What a person can look at. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""
         instance = self._instance(scope_of(call))
+        if "presentation" in call.path or is_state(instance.dataset):
+            return self._states.picture(call, instance)
         shown = shown_of(instance, call.mount, self._archive, self._layouts)
         if shown is not None:
             return self._shown(call, instance, shown)
@@ -58,6 +61,8 @@ class Rendered:
     def thumbnail(self, call: Call) -> Answer:
         """A small picture of the middle of what the URL names; an icon for what has no pixels."""
         instance = self._instance(scope_of(call))
+        if is_state(instance.dataset):
+            return self._states.thumbnail(call, instance)
         shown = shown_of(instance, call.mount, self._archive, self._layouts)
         if shown is not None:
             return self._pictures(call, instance, [_page_of(call, shown)], partial(draw_small_page, shown), basis=shown.basis)
@@ -78,7 +83,7 @@ class Rendered:
     def _shown(self, call: Call, instance: Instance, shown: Shown) -> Answer:
         """What is not an image: the whole of it in a media type of its own, or pictures of its pages."""
         pictures = tuple(offer for offer in shown.offers if offer in negotiation.PICTURES)
-        numbers = _at_most(frame_numbers(call.path["frames"])) if "frames" in call.path else [shown.first]
+        numbers = at_most(frame_numbers(call.path["frames"])) if "frames" in call.path else [shown.first]
         if max(numbers) > 1 and pictures and max(numbers) > (count := shown.pages):
             raise NotFound(f"there is no picture {max(numbers)}: the instance has {count}")
         if len(numbers) == 1:
@@ -104,7 +109,7 @@ class Rendered:
             return b"".join(read(self._archive.blobs, Body(shown.whole(kind, number))))
 
         # Kept, because a browser that plays a film asks for it range by range.
-        body = self._once((instance.located.sha256, kind, call.mount, number), make)
+        body = self._answers.once((instance.located.sha256, kind, call.mount, number), make)
         return respond(call, self._archive.blobs, Body((body,)), headers, etag)
 
     def _pictures(
@@ -127,37 +132,19 @@ class Rendered:
         known = (instance.located.sha256, *below, _name(draw), named, repr(request))
         etag = f'"{boundary_for(*known)}"'
         if unchanged(call, etag):
-            return Answer(304, {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"})
+            return self._answers.same(known)
         warning = _warning(call, instance, "" if moving else kind)
         if moving:
-            body = self._once(known, lambda: draw_moving(instance, request, self._archive.spool_folder))
+            body = self._answers.once(known, lambda: draw_moving(instance, request, self._archive.spool_folder))
             return respond(call, self._archive.blobs, Body((body,)), {"Content-Type": kind, **warning}, etag)
         pictures = [
-            self._once(
+            self._answers.once(
                 (instance.located.sha256, base, _name(draw), number, request),
                 partial(_body, draw, instance, number, request),
             )
             for number, base in zip(numbers, below, strict=True)
         ]
-        if not several:
-            headers = {"Content-Type": kind, **warning}
-            return respond(call, self._archive.blobs, Body((pictures[0],)), headers, etag)
-        boundary = boundary_for(*known)
-        pieces = [
-            part_head(boundary, {"Content-Type": kind, "Content-Length": str(len(picture))}, first=not index)
-            + picture
-            for index, picture in enumerate(pictures)
-        ]
-        headers = {"Content-Type": f'{RELATED}; type="{kind}"; boundary={boundary}', **warning}
-        return respond(call, self._archive.blobs, Body((*pieces, closing(boundary))), headers, etag)
-
-    def _once(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
-        """A picture is drawn when it is asked for first; the key has the digest of what it shows."""
-        drawn = self._drawn.get(key)
-        if drawn is None:
-            drawn = make()
-            self._drawn.keep(key, drawn)
-        return drawn
+        return self._answers.send(call, pictures, Offer(kind, related=several), known, warning)
 
 
 def _body(draw: Draw, instance: Instance, number: int, request: rendering.RenderRequest) -> bytes:
@@ -256,7 +243,7 @@ def _pixels(instance: Instance, number: int) -> tuple[bytes | None, int]:
 def _numbers(call: Call, instance: Instance, otherwise: int) -> list[int]:
     if "frames" not in call.path:
         return [otherwise]
-    numbers = _at_most(frame_numbers(call.path["frames"]))
+    numbers = at_most(frame_numbers(call.path["frames"]))
     if max(numbers) > instance.frames:
         raise NotFound(f"there is no frame {max(numbers)}: the instance has {instance.frames}")
     return numbers
@@ -264,9 +251,3 @@ def _numbers(call: Call, instance: Instance, otherwise: int) -> list[int]:
 
 def _page_of(call: Call, shown: Shown) -> int:
     return frame_numbers(call.path["frames"])[0] if "frames" in call.path else shown.first
-
-
-def _at_most(numbers: list[int]) -> list[int]:
-    if len(numbers) > _MOST_PICTURES:
-        raise BadRequest(f"ask for at most {_MOST_PICTURES} pictures at a time")
-    return numbers

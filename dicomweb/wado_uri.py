@@ -50,7 +50,8 @@ class WadoUri:
         instance = Instance(
             self._layouts.get(Scope(path["study"], path["series"], path["instance"])), self._archive.blobs
         )
-        kind = _kind(given, call, _possible(instance, self._archive, self._layouts))
+        through = "presentationUID" in given
+        kind = _kind(given, call, _PICTURES if through else _possible(instance, self._archive, self._layouts))
         call = replace(call, path=path)
         if kind == DICOM:
             return self._file(call, given)
@@ -78,7 +79,17 @@ class WadoUri:
         path = dict(call.path)
         if "frameNumber" in given:
             path["frames"] = str(_whole(given, "frameNumber"))
+        if "presentationUID" in given:
+            path |= {"presentation": given["presentationUID"], "presentation series": given["presentationSeriesUID"]}
         return self._rendered(replace(call, path=path, query=tuple(query)))
+
+
+def _check_presentation(given: Mapping[str, str]) -> None:
+    """The two parameters belong together, and the state has the window and what part is shown (9.5.1.2)."""
+    if not all(given.get(name) for name in _PRESENTATION):
+        raise BadRequest("presentationUID and presentationSeriesUID belong together; give both")
+    if unfit := sorted({"windowCenter", "windowWidth", "region"} & given.keys()):
+        raise BadRequest(f"{unfit[0]} is that of the presentation state; leave it out, or presentationUID")
 
 
 def _given(call: Call) -> dict[str, str]:
@@ -101,11 +112,7 @@ def _given(call: Call) -> dict[str, str]:
     if "anonymize" in given:
         raise WebRefusal(501, "this archive does not de-identify what it sends", "leave anonymize out")
     if _PRESENTATION & given.keys():
-        raise WebRefusal(
-            501,
-            "this archive does not apply presentation states",
-            "leave presentationUID and presentationSeriesUID out, and give windowCenter and windowWidth",
-        )
+        _check_presentation(given)
     return given
 
 

@@ -125,7 +125,10 @@ def test_what_is_answered(
         ({"contentType": "application/dicom", "transferSyntax": "1.2.840.10008.1.2.4.53"}, 406, ELE),
         ({"anonymize": "yes"}, 501, "de-identify"),
         ({"anonymize": "no"}, 400, "anonymize"),
-        ({"presentationUID": "1.2"}, 501, "presentation"),
+        ({"presentationUID": "1.2"}, 400, "presentationSeriesUID"),
+        ({"presentationUID": "1.2", "presentationSeriesUID": "1.3"}, 404, "1.2"),
+        ({"presentationUID": "1.2", "presentationSeriesUID": "1.3", "region": "0,0,1,1"}, 400, "region"),
+        ({"presentationUID": "1.2.3.4.1", "presentationSeriesUID": "1.2.3.4"}, 400, "no presentation state"),
     ],
 )
 def test_what_is_refused(client: TestClient, parameters: dict[str, str], status: int, names: str) -> None:

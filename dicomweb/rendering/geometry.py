@@ -52,7 +52,7 @@ def fitted(picture: Picture, viewport: Viewport | None, aspect: float) -> Pictur
         scale = min(viewport.width / width, viewport.height / height)
         scale = scale if viewport.enlarge else min(scale, 1.0)
         height, width = height * scale, width * scale
-    region = _scaled(region, min(max(round(height), 1), MAX_SIDE), min(max(round(width), 1), MAX_SIDE))
+    region = scaled(region, min(max(round(height), 1), MAX_SIDE), min(max(round(width), 1), MAX_SIDE))
     return np.ascontiguousarray(region[:: -1 if down else 1, :: -1 if across else 1])
 
 
@@ -73,7 +73,7 @@ def _span(start: float | None, length: float | None, size: int) -> tuple[int, in
     return first, last, length is not None and length < 0
 
 
-def _scaled(picture: Picture, rows: int, columns: int) -> Picture:
+def scaled(picture: Picture, rows: int, columns: int) -> Picture:
     """Bilinear when it grows; each pixel's share of the area when it shrinks."""
     if picture.shape[:2] == (rows, columns):
         return picture

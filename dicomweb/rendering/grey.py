@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dicomweb.rendering.luts import Lut
 from dicomweb.rendering.request import Function, Window
+from storage.errors import CannotDecode
 
 Grey = NDArray[np.uint8]
 # Pixels of a 32-bit or float image that are worked on at once: 2 MiB of doubles.
@@ -40,6 +41,7 @@ class GreyTransform:
     voi: Window | Lut
     inverted: bool = False
     padding: tuple[float, float] | None = None
+    presentation: Lut | None = None
 
     def modality_values(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         """The output of the modality LUT: Hounsfield units for CT."""
@@ -49,10 +51,19 @@ class GreyTransform:
         values += self.modality.intercept
         return values
 
-    def levels(self, stored: NDArray[Any]) -> Grey:
-        """Grey levels 0 to 255 of stored values, calculated one by one in double precision."""
+    def shown(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+        """How bright stored values are from 0 to 1, calculated one by one in double precision, before any inversion."""
         values = self.modality_values(stored)
         shown = _from_lut(values, self.voi) if isinstance(self.voi, Lut) else windowed(values, self.voi)
+        if self.presentation is None:
+            return shown
+        shown *= len(self.presentation.table) - 1
+        shown += self.presentation.first
+        return _from_lut(shown, self.presentation)
+
+    def levels(self, stored: NDArray[Any]) -> Grey:
+        """Grey levels 0 to 255 of stored values."""
+        shown = self.shown(stored)
         shown *= WHITE
         shown += 0.5
         levels: Grey = shown.astype(np.uint8)
@@ -97,6 +108,30 @@ def show(values: NDArray[Any], transform: GreyTransform) -> Grey:
     for start in range(0, flat.size, CHUNK):
         shown[start : start + CHUNK] = transform.levels(np.nan_to_num(flat[start : start + CHUNK]))
     return shown.reshape(values.shape)
+
+
+def coloured(values: NDArray[Any], transform: GreyTransform, colours: tuple[Lut, Lut, Lut]) -> Grey:
+    """RGB of decoded samples through a palette over all that the VOI LUT gives (PS3.4 N.2.2, pseudo-colour)."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+        raise CannotDecode("pseudo-colour needs whole numbers of at most 16 bits")
+    return np.take(colour_table(transform, colours, values.dtype.itemsize * 8), values.view(f"u{values.dtype.itemsize}"), axis=0)
+
+
+@functools.lru_cache(maxsize=32)
+def colour_table(transform: GreyTransform, colours: tuple[Lut, Lut, Lut], container: int) -> Grey:
+    """RGB indexed by the stored value's bits in a container of 8 or 16 bits; 192 KiB at most, read-only."""
+    reach = 1 << min(transform.bits, container)
+    low = -(reach >> 1) if transform.signed else 0
+    stored = np.arange(low, low + reach)
+    shown = transform.shown(stored.astype(np.float64))
+    table = np.zeros((1 << container, 3), np.uint8)
+    for index, colour in enumerate(colours):
+        entries = colour.look_up(shown * (len(colour.table) - 1) + colour.first)
+        table[stored, index] = entries >> max(colour.bits - 8, 0)
+    if transform.padding is not None:
+        table[stored[(stored >= transform.padding[0]) & (stored <= transform.padding[1])]] = BLACK
+    table.flags.writeable = False
+    return table
 
 
 @functools.lru_cache(maxsize=128)

@@ -1,0 +1,198 @@
+"""Images as a softcopy presentation state wants them shown (PS3.3 A.33, PS3.4 annex N).
+
+What the state says takes the place of what the image says: without a modality or VOI LUT in the state there is none.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from dicomweb.rendering.colour import palette_colour, true_colour
+from dicomweb.rendering.display import Display, display
+from dicomweb.rendering.drawing import Canvas
+from dicomweb.rendering.geometry import Picture, fitted
+from dicomweb.rendering.grey import GreyTransform, coloured, show
+from dicomweb.rendering.lettering import line
+from dicomweb.rendering.luts import Lut, lut, palette
+from dicomweb.rendering.marks import Layer, layers, marks
+from dicomweb.rendering.overlays import GROUPS, Overlay, drawn, embedded, of_bit, overlays
+from dicomweb.rendering.references import PSEUDO_COLOUR, applying, sop_class
+from dicomweb.rendering.request import Function, RenderRequest, Window
+from dicomweb.rendering.shutters import shuttered
+from dicomweb.rendering.values import PER_FRAME_GROUPS, SHARED_GROUPS, Bulk, items, number, text, words
+from dicomweb.rendering.values import values as values_of
+from dicomweb.rendering.voi import (
+    CENTER,
+    DESCRIPTOR,
+    FUNCTION,
+    INTERCEPT,
+    LUT_DATA,
+    MODALITY_LUT,
+    PRESENTATION_SHAPE,
+    SLOPE,
+    VOI_LUT,
+    WIDTH,
+    transform,
+)
+from storage.codecs.pixels import Number, PixelDescription
+from storage.types import Dataset
+
+PRESENTATION_LUT, SOFTCOPY_VOI, PHOTOMETRIC = "20500010", "00283110", "00280004"
+ACTIVATION, SHUTTER_OVERLAY = "1001", "00181623"
+_MODALITY: Final = frozenset({MODALITY_LUT, INTERCEPT, SLOPE})
+_VOI: Final = frozenset({VOI_LUT, CENTER, WIDTH, FUNCTION})
+_SHUTTER: Final = tuple(f"001816{number:02d}" for number in (0, 2, 4, 6, 8, 10, 12, 20, 22))
+_ANY: Final = Window(0, 1)
+_OF_THE_STATE: Final = _MODALITY | _VOI | {*_SHUTTER, PRESENTATION_SHAPE, SHARED_GROUPS, PER_FRAME_GROUPS}
+
+# Decoded samples of the frame that is shown, from its pixel description; with every bit, or those alone that are of the pixel.
+Samples = Callable[[PixelDescription, bool], np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One frame of an image that a state shows. `bulk` and `state_bulk` fetch what either has by reference."""
+
+    image: Dataset
+    uid: str
+    transfer_syntax_uid: str
+    frame: int
+    samples: Samples
+    bulk: Bulk | None = None
+    state_bulk: Bulk | None = None
+
+
+def presented(state: Dataset, shown: Shown, request: RenderRequest) -> Picture:
+    """The picture of one frame through a state, with everything that is drawn on it, in the request's viewport.
+
+    A source region of the viewport is one of this picture (PS3.18 8.3.5.1). Marks that the state describes so that they
+    cannot be drawn are named at the foot of the picture: an image without them would be taken for all there is. Raises
+    CannotDecode where the image or the state cannot be shown.
+    """
+    state = _fetched(state, shown.state_bulk)
+    viewport = request.viewport
+    region = viewport is not None and any(
+        one is not None for one in (viewport.source_x, viewport.source_y, viewport.source_width, viewport.source_height)
+    )
+    seen = display(state, shown.image, shown.uid, shown.frame, None if region else viewport)
+    picture = _marked(seen.of(_transformed(state, shown)), state, shown, seen)
+    return fitted(picture, viewport, 1.0) if region else picture
+
+
+def _transformed(state: Dataset, shown: Shown) -> Picture:
+    """The image's own pixels through the LUTs and under the shutters of the state (PS3.4 N.2)."""
+    dataset = _as_stated(state, shown)
+    pixels = PixelDescription.from_dataset(dataset, shown.transfer_syntax_uid)
+    values = shown.samples(pixels, False)
+    picture: Picture
+    if pixels.samples == 3:
+        picture = true_colour(values, pixels)
+    elif pixels.photometric_interpretation == "PALETTE COLOR":
+        picture = palette_colour(values, dataset, pixels, shown.bulk)
+    else:
+        made = _grey(values, state, dataset, shown, pixels)
+        pseudo = sop_class(state) == PSEUDO_COLOUR
+        picture = coloured(values, made, palette(state, None, signed=False)) if pseudo else show(values, made)
+    picture = shuttered(picture, dataset)
+    return _under_overlay(picture, state)
+
+
+def _grey(values: np.ndarray[Any, Any], state: Dataset, dataset: Dataset, shown: Shown, pixels: PixelDescription) -> GreyTransform:
+    """The LUTs of the state; without one for VOI all that the modality LUT can give is shown (PS3.4 N.2.1.2)."""
+    described = VOI_LUT in dataset or WIDTH in dataset or pixels.number is not Number.INTEGER
+    made = transform(values, dataset, shown.frame, pixels, None if described else _ANY, None)
+    if not described:
+        made = replace(made, voi=_everything(made))
+    tables = items(state, PRESENTATION_LUT)
+    return replace(made, presentation=lut(tables[0], DESCRIPTOR, LUT_DATA, None, signed=False)) if tables else made
+
+
+def _everything(made: GreyTransform) -> Window:
+    """From the least to the greatest value that the modality LUT can give."""
+    if isinstance(made.modality, Lut):
+        ends = np.array([0.0, (1 << made.modality.bits) - 1.0])
+    else:
+        first = -(1 << (made.bits - 1)) if made.signed else 0
+        ends = made.modality_values(np.array([first, first + (1 << made.bits) - 1]))
+    low, high = float(ends.min()), float(ends.max())
+    return Window((low + high) / 2, max(high - low, 1.0), Function.LINEAR_EXACT)
+
+
+def _as_stated(state: Dataset, shown: Shown) -> Dataset:
+    """The image's data set with the state's word where both have one."""
+    image = {tag: value for tag, value in shown.image.items() if tag not in _OF_THE_STATE and tag[:4] not in GROUPS}
+    if text(image, PHOTOMETRIC) == "MONOCHROME1":
+        # The state says what is white: its presentation LUT has the last word (PS3.3 C.11.6).
+        image[PHOTOMETRIC] = {"vr": "CS", "Value": ["MONOCHROME2"]}
+    voi = next(iter(applying(state, SOFTCOPY_VOI, shown.uid, shown.frame)), {})
+    stated = {tag: state[tag] for tag in (*_MODALITY, *_SHUTTER, PRESENTATION_SHAPE) if tag in state}
+    return {**image, **stated, **{tag: voi[tag] for tag in _VOI if tag in voi}}
+
+
+def _under_overlay(picture: Picture, state: Dataset) -> Picture:
+    """A bitmap shutter: an overlay that covers where it is set (PS3.3 C.7.6.15)."""
+    group = f"{int(number(state, SHUTTER_OVERLAY) or 0):04X}"
+    if "BITMAP" not in values_of(state, "00181600") or group not in GROUPS:
+        return picture
+    cover = min(int(number(state, "00181622") or 0), 0xFFFF) >> 8
+    for overlay in overlays({tag: value for tag, value in state.items() if tag[:4] == group}, 1, None):
+        covered = drawn(np.zeros(picture.shape[:2], np.uint8), overlay) > 0
+        picture = picture.copy()
+        picture[covered] = cover
+    return picture
+
+
+def _marked(picture: Picture, state: Dataset, shown: Shown, seen: Display) -> Picture:
+    """Overlays, lines and words of every layer, what lies below first (PS3.3 C.10.7)."""
+    canvas = Canvas(picture)
+    missing: list[str] = []
+    for layer in layers(state):
+        for mask in _activated(state, shown, layer):
+            canvas.lay(seen.of(mask), layer.colour)
+        found = marks(state, layer, shown.uid, shown.frame, seen)
+        canvas.strokes(found.strokes)
+        for caption in found.captions:
+            canvas.caption(caption)
+        missing += found.missing
+    if missing:
+        more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
+        canvas.write(0, picture.shape[0], line(f"Not drawn: {', '.join(missing[:2])}{more}", canvas.letters()))
+    return canvas.picture
+
+
+def _activated(state: Dataset, shown: Shown, layer: Layer) -> Iterator[Picture]:
+    """What is set in the overlays that the state has in a layer: its own ones, else those of the image (PS3.3 C.11.7)."""
+    rows, columns = (int(number(shown.image, tag) or 1) for tag in ("00280010", "00280011"))
+    for group in GROUPS:
+        if text(state, group + ACTIVATION) != layer.name:
+            continue
+        holder, fetch = (state, None) if f"{group}3000" in state else (shown.image, shown.bulk)
+        alone = {tag: value for tag, value in holder.items() if tag[:4] == group}
+        for overlay in (*overlays(alone, shown.frame, fetch), *_in_pixels(alone, shown)):
+            yield drawn(np.zeros((rows, columns), np.uint8), overlay)
+
+
+def _in_pixels(alone: Dataset, shown: Shown) -> Iterator[Overlay]:
+    """The overlay of a group that lies in unused bits of the image's pixels."""
+    pixels = PixelDescription.from_dataset(shown.image, shown.transfer_syntax_uid)
+    for position in embedded(alone, pixels):
+        yield of_bit(shown.samples(pixels, True), position)
+
+
+def _fetched(dataset: Dataset, bulk: Bulk | None) -> dict[str, Any]:
+    """The data set with every value in it that it has by reference."""
+    return {tag: _value(element, bulk) for tag, element in dataset.items()}
+
+
+def _value(element: Any, bulk: Bulk | None) -> Any:
+    if "BulkDataURI" in element:
+        found = words({"00000000": element}, "00000000", bulk)
+        return {"vr": element.get("vr", "OW"), "InlineBinary": base64.b64encode(found).decode()}
+    if element.get("vr") == "SQ":
+        return {"vr": "SQ", "Value": [_fetched(item, bulk) for item in element.get("Value", ()) if isinstance(item, dict)]}
+    return element

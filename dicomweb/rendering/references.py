@@ -1,0 +1,56 @@
+"""Which images a presentation state is about, and which of its items are for which of them (PS3.3 C.11.11, C.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from dicomweb.rendering.values import items, numbers, text
+from storage.types import Dataset
+
+SERIES, IMAGES = "00081115", "00081140"
+STUDY_UID, SERIES_UID, CLASS_UID, INSTANCE_UID, FRAMES = "0020000D", "0020000E", "00081150", "00081155", "00081160"
+
+_STATES: Final = "1.2.840.10008.5.1.4.1.1.11."
+GREY, COLOUR, PSEUDO_COLOUR = f"{_STATES}1", f"{_STATES}2", f"{_STATES}3"
+# What of the presentation states can be drawn: those of one image at a time.
+DRAWN: Final = frozenset({GREY, COLOUR, PSEUDO_COLOUR})
+
+
+class Reference(NamedTuple):
+    """An image, and which of its frames; all of them where there are none."""
+
+    series: str
+    instance: str
+    frames: tuple[int, ...]
+
+
+def sop_class(dataset: Dataset) -> str:
+    """SOP Class UID."""
+    return text(dataset, "00080016")
+
+
+def is_state(dataset: Dataset) -> bool:
+    """Whether a data set is a presentation state of any kind."""
+    return sop_class(dataset).startswith(_STATES)
+
+
+def references(state: Dataset) -> list[Reference]:
+    """The images that the state shows, in its order."""
+    return [
+        Reference(text(series, SERIES_UID), text(image, INSTANCE_UID), _frames(image))
+        for series in items(state, SERIES)
+        for image in items(series, IMAGES)
+    ]
+
+
+def applying(dataset: Dataset, sequence: str, uid: str, frame: int) -> Iterator[Dataset]:
+    """The items of a sequence that are for a frame of an image: those that name it, and those that name none."""
+    for item in items(dataset, sequence):
+        images = items(item, IMAGES)
+        if not images or any(text(one, INSTANCE_UID) == uid and frame in (_frames(one) or (frame,)) for one in images):
+            yield item
+
+
+def _frames(image: Dataset) -> tuple[int, ...]:
+    return tuple(int(value) for value in numbers(image, FRAMES) if value >= 1)
