@@ -126,7 +126,7 @@ class Prefetch:
 
     `own`: those that only this archive has are sent to `to` as well. `conditions` are those of the worklist entry, or of the first
     instance. Of the studies of the last `years` the `newest` are taken, of the same modality and body part if so said.
-    `move`: by C-MOVE to this archive instead of by C-GET. Raises BadRequest.
+    `move`: by C-MOVE to this archive instead of by C-GET; `direct`: by C-MOVE from the source to `to`. Raises BadRequest.
     """
 
     sources: tuple[str, ...] = ()
@@ -139,6 +139,7 @@ class Prefetch:
     newest: int = 3
     years: float = 10.0
     move: bool = False
+    direct: bool = False
     sending: Sending = field(default_factory=Sending)
 
     def __post_init__(self) -> None:
@@ -147,6 +148,8 @@ class Prefetch:
         if self.to:
             title_of(self.to)
         conditions_of(self.conditions)
+        if self.direct and not self.to:
+            raise BadRequest("name the node to which the sources are to send")
         if self.own and not self.to:
             raise BadRequest("name the node to which the priors that are here are sent")
         if not self.sources and not self.own:

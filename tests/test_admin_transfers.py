@@ -63,6 +63,7 @@ def test_a_rule_lives(web: TestClient, path: str, body: dict[str, Any], whole: d
         ("/api/routes/r", {"to": "WS1", "color": "red"}, "color"),
         ("/api/prefetch-rules/p", {}, "nodes that are asked"),
         ("/api/prefetch-rules/p", {"own": True}, "name the node"),
+        ("/api/prefetch-rules/p", {"sources": ["PACS2"], "direct": True}, "name the node"),
     ],
 )
 def test_a_rule_that_is_none_is_refused(web: TestClient, path: str, body: dict[str, Any], text: str) -> None:

@@ -241,6 +241,18 @@ def test_priors_are_fetched_and_sent_to_a_workstation_when_somebody_is_scheduled
 
 
 @pytest.mark.usefixtures("pacs2")
+def test_priors_go_to_a_workstation_past_this_archive(here: Here, other: Archive) -> None:
+    ingest(other, study(1))
+    put_rule(here.archive.index, Rule("p", Prefetch(("PACS2",), to="WS1", direct=True)))
+    with storage_scp.node(title="WS1") as node:
+        add_ae_title(other.index, AeTitle("WS1", "127.0.0.1", node.port))
+        here.come(study(9))
+        assert here.work_off() == []
+    assert node.uids == ["1.2.1.1.1"]
+    assert here.has() == {"1.2.9"}
+
+
+@pytest.mark.usefixtures("pacs2")
 def test_a_source_that_is_away_does_not_keep_the_others_from_being_asked(here: Here, other: Archive) -> None:
     ingest(other, study(1))
     add_ae_title(here.archive.index, AeTitle("AWAY", "127.0.0.1", free_port()))

@@ -112,6 +112,7 @@ class NewPrefetch(_Said):
     newest: Annotated[int, Field(ge=1, le=100)] = 3
     years: Annotated[float, Field(gt=0, le=200)] = 10.0
     move: Annotated[bool, Field(description="By C-MOVE to this archive instead of by C-GET.")] = False
+    direct: Annotated[bool, Field(description="By C-MOVE from the source to `to`, past this archive.")] = False
 
     def definition(self) -> Prefetch:
         """As it is kept. Raises BadRequest."""
@@ -126,6 +127,7 @@ class NewPrefetch(_Said):
             self.newest,
             self.years,
             self.move,
+            self.direct,
             self.sending.sending,
         )
 

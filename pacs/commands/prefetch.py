@@ -59,6 +59,7 @@ def add(
     newest: Annotated[int, typer.Option(help="How many studies, the newest first.", min=1, max=100)] = 3,
     years: Annotated[float, typer.Option(help="Of the last so many years.")] = 10.0,
     move: Annotated[bool, typer.Option(help="By C-MOVE to this archive instead of by C-GET.")] = False,
+    direct: Annotated[bool, typer.Option(help="By C-MOVE from the source to the node of --to, past this archive.")] = False,
 ) -> None:
     """Add a rule, or replace the one of this name: for what is scheduled and comes from now on."""
     from pacs import compose
@@ -73,7 +74,7 @@ def add(
     if when not in set(Trigger):
         raise BadRequest(f"--when is one of {', '.join(Trigger)}")
     rule = Prefetch(
-        tuple(sources or ()), to, own, Trigger(when), matched, not any_modality, same_body_part, newest, years, move
+        tuple(sources or ()), to, own, Trigger(when), matched, not any_modality, same_body_part, newest, years, move, direct
     )
     with compose.opened(begin(), migrate=True) as found:
         put_rule(found.archive.index, Rule(name, rule))

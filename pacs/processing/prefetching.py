@@ -97,12 +97,13 @@ def _begin(work: Work, name: str, rule: Prefetch, priors: list[_Prior], here: di
     """Begin the transfers of priors that were not begun of late; how many."""
     index, transfers = work.archive.index, Transfers(work.archive.index)
     known, begun = asked_of_late(index, name), 0
-    target = work.settings.ae_title if rule.move else ""
+    target = rule.to if rule.direct else work.settings.ae_title if rule.move else ""
+    then_to = "" if rule.direct else rule.to
     for one in priors:
         scope, own = Scope(one.study), here.get(one.study)
         complete = own is not None and (not one.source or own.instances >= one.instances)
         if not complete and (RETRIEVE, one.source, one.study) not in known:
-            order = Order(one.source, scope, RETRIEVE, rule=name, target=target, then_to=rule.to, sending=rule.sending)
+            order = Order(one.source, scope, RETRIEVE, rule=name, target=target, then_to=then_to, sending=rule.sending)
             transfers.retrieve(order)
             begun += 1
         elif complete and rule.to and (SEND, rule.to, one.study) not in known:
