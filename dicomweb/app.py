@@ -152,7 +152,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     commitment = StorageCommitment(archive, settings)
     uri = WadoUri(layouts, archive, instances.one, rendered.picture)
     return {
-        "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs)),
+        "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs, copies=settings.htj2k_copies, copies_first=settings.htj2k_first)),
         "metadata": Handler(RETRIEVE, read=Metadata(archive, max_bytes=settings.metadata_cache_bytes)),
         "instances": Handler(RETRIEVE, read=instances.many),
         "instance": Handler(RETRIEVE, read=instances.one),

@@ -13,10 +13,11 @@ from dicomweb.media_types import RELATED
 from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage import codecs
+from storage.copies import frames_of
 from storage.deriving import check_may_lose
 from storage.errors import BadRequest, NotFound
-from storage.pieces import Piece
-from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, lossy_targets
+from storage.pieces import Extent, Piece
+from storage.transfer_syntaxes import EXPLICIT_LITTLE, HTJ2K_RPCL, Coding, lossy_targets
 from storage.types import DEFAULT_PARTITION, Blobs, Scope
 
 _MOST_FRAMES = 10_000
@@ -43,9 +44,12 @@ def frame_numbers(text: str) -> list[int]:
 class Frames:
     """GET …/instances/{instance}/frames/{frames}."""
 
-    def __init__(self, layouts: Layouts, blobs: Blobs) -> None:
+    def __init__(self, layouts: Layouts, blobs: Blobs, *, copies: bool = False, copies_first: bool = False) -> None:
+        """`copies`: there may be HTJ2K copies; `copies_first`: they are liked better than what is stored."""
         self._layouts = layouts
         self._blobs = blobs
+        self._copies = copies or copies_first
+        self._copies_first = copies_first
 
     def __call__(self, call: Call) -> Answer:
         """The frames asked for. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""
@@ -53,12 +57,21 @@ class Frames:
         instance = Instance(self._layouts.get(scope_of(call)), self._blobs)
         if instance.syntax.coding is Coding.VIDEO:
             raise NotFound("frames of a video are not stored one by one; get the video from …/rendered")
-        offers = negotiation.frames(instance.syntax, decodable=True, single=len(numbers) == 1)
-        return frames_as(call, instance, numbers, negotiation.choose(call.accepted(), offers), self._blobs)
+        copied = frames_of(self._blobs, instance.layout, numbers) if self._copies and max(numbers) <= instance.frames else None
+        best = HTJ2K_RPCL if self._copies_first and copied is not None else ""
+        offers = negotiation.frames(instance.syntax, decodable=True, single=len(numbers) == 1, copied=best)
+        return frames_as(call, instance, numbers, negotiation.choose(call.accepted(), offers), self._blobs, copied)
 
 
-def frames_as(call: Call, instance: Instance, numbers: Sequence[int], offer: Offer, blobs: Blobs) -> Answer:
-    """`numbers` of `instance` as `offer` says: multipart/related, or the one frame alone."""
+def frames_as(
+    call: Call,
+    instance: Instance,
+    numbers: Sequence[int],
+    offer: Offer,
+    blobs: Blobs,
+    copied: Sequence[Extent] | None = None,
+) -> Answer:
+    """`numbers` of `instance` as `offer` says: multipart/related, or the one frame alone. `copied` is where they are in HTJ2K."""
     locations = [frame_location(call, instance, number) for number in numbers]
     kind = f"{offer.media_type}; transfer-syntax={offer.transfer_syntax}"
     # The location is in the body, and so is what it begins with.
@@ -67,7 +80,13 @@ def frames_as(call: Call, instance: Instance, numbers: Sequence[int], offer: Off
     if offer.made and unchanged(call, etag):
         # Known without encoding anything.
         return respond(call, blobs, Body(()), {}, etag)
-    contents = _encoded(instance, numbers, offer) if offer.made else [frame_pieces(instance, one, offer) for one in numbers]
+    contents: list[tuple[Piece, ...]]
+    if copied is not None and offer.transfer_syntax == HTJ2K_RPCL:
+        contents = [(one,) for one in copied]
+    elif offer.made:
+        contents = _encoded(instance, numbers, offer)
+    else:
+        contents = [frame_pieces(instance, one, offer) for one in numbers]
     if not offer.related:
         headers = {"Content-Type": kind, "Content-Location": locations[0]}
         return respond(call, blobs, Body(contents[0]), headers, etag)

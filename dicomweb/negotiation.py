@@ -101,10 +101,11 @@ def inside_zip(accepted: Sequence[MediaType]) -> tuple[MediaType, ...]:
     )
 
 
-def frames(stored: TransferSyntax, *, decodable: bool, single: bool) -> tuple[Offer, ...]:
+def frames(stored: TransferSyntax, *, decodable: bool, single: bool, copied: str = "") -> tuple[Offer, ...]:
     """Offers for frames (PS3.18 8.7.3.3): as stored where viewers can read that, decoded otherwise or when asked.
 
-    Native frames always go out as Explicit VR Little Endian: that is what their bytes are, or are made to be.
+    Native frames always go out as Explicit VR Little Endian: that is what their bytes are, or are made to be. `copied` is a
+    transfer syntax in which there is a copy that is liked best.
     """
     native = stored.coding is Coding.NATIVE
     decoded = [(OCTETS, EXPLICIT_LITTLE, False, False)] if decodable or native else []
@@ -114,6 +115,8 @@ def frames(stored: TransferSyntax, *, decodable: bool, single: bool) -> tuple[Of
     if not native:
         kept.append((OCTETS, stored.uid, True, False))
     rows = decoded + kept if stored.coding in DECODE_FIRST else kept + decoded
+    if copied:
+        rows = [(lookup(copied).media_type, copied, False, False), (OCTETS, copied, True, False), *rows]
     return _in_every_form([*rows, *_encoded_frames(stored)], single=single)
 
 

@@ -42,5 +42,8 @@ class WebSettings:
     layout_cache_seconds: float = 2.0
     # Memory for the metadata of series that have been asked for, compressed.
     metadata_cache_bytes: int = 32 << 20
+    # Whether there may be HTJ2K copies, and whether frames that have one come in that where no transfer syntax is named.
+    htj2k_copies: bool = False
+    htj2k_first: bool = False
     # Memory for pictures that have been drawn.
     picture_cache_bytes: int = 32 << 20

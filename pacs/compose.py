@@ -13,14 +13,14 @@ from pacs.data_folder import make
 from pacs.metrics import Gauges, Metrics
 from pacs.observed import CountedBlobs, Observed
 from pacs.settings import Settings, SettingsError, is_loopback
+from storage import copies, rejection_notes
 from storage.archive import Archive
 from storage.blobs import open_blobs
 from storage.index import open_index, watch
 from storage.index.deletions import Deletions
 from storage.index.kept_objects import KeptObjects
-from storage.ingest import Ingest
+from storage.ingest import Ingest, JobsFor
 from storage.jobs import JobQueue
-from storage.rejection_notes import jobs_for
 from storage.routing import lag
 from storage.transfers import Transfers
 
@@ -68,10 +68,16 @@ def opened(settings: Settings, metrics: Metrics | None = None, *, migrate: bool 
         except ValueError as error:
             raise SettingsError(str(error)) from error
         counted = CountedBlobs(blobs, metrics)
-        ingest = Ingest(index, counted, duplicates=settings.duplicates, jobs_for=jobs_for, observe=metrics.ingested)
+        ingest = Ingest(index, counted, duplicates=settings.duplicates, jobs_for=_jobs_for(settings), observe=metrics.ingested)
         closing.callback(ingest.close)
         spools = blobs.spool_folder or folder / "tmp"
         yield Opened(Archive(index, counted, ingest, spools, int(settings.max_object_bytes)), blobs.ping)
+
+
+def _jobs_for(settings: Settings) -> JobsFor:
+    """What follows the ingest of an instance."""
+    copying = copies.jobs_for(settings.htj2k_copies)
+    return lambda scan, source: (*rejection_notes.jobs_for(scan, source), *copying(scan, source))
 
 
 def prepare(settings: Settings) -> None:
@@ -116,6 +122,8 @@ def web_application(
         body_idle_seconds=settings.http_body_idle_seconds,
         search_most=settings.search_max_results or None,
         search_empty_status=int(settings.search_empty_status),
+        htj2k_copies=bool(settings.htj2k_copies),
+        htj2k_first=settings.htj2k_first,
     )
     pages = viewer.ViewerSettings(isolated=settings.cross_origin_isolation)
     application: ASGIApp = Starlette(

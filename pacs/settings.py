@@ -265,6 +265,15 @@ class Settings(BaseSettings):
         description="days after which what was deleted, and what was rejected from quarantine, is removed for good with its bytes, unless it is under a legal hold; empty: never by itself",
     )
 
+    htj2k_copies: Words = Field(
+        default=(),
+        description="modalities (such as MG DX) of whose images HTJ2K copies are made after they have come, for viewers that show them progressively; *: of all; empty: none",
+    )
+    htj2k_first: bool = Field(
+        default=False,
+        description="give frames that have an HTJ2K copy in that to viewers that name no transfer syntax; the stored one stays to be had by its name",
+    )
+
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="json lines, or console for people; auto: console on a terminal"
     )

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import structlog
 
-from storage import originals
+from storage import copies, originals
 from storage.archive import Archive
 from storage.errors import Held, ObjectMissing, Settled
 from storage.index.deleted_rows import Deletion, State
@@ -72,7 +72,7 @@ def remove_objects(archive: Archive, keys: Sequence[str]) -> None:
             remove_object(archive, key)
         except ObjectMissing:
             if not archive.index.known_keys([key]):
-                originals.drop(archive.index, archive.blobs, key)
+                _drop_beside(archive, key)
 
 
 def remove_object(archive: Archive, key: str) -> bool:
@@ -88,7 +88,13 @@ def remove_object(archive: Archive, key: str) -> bool:
             return False
         archive.blobs.delete(key)
         if not archive.index.known_keys([key]):
-            originals.drop(archive.index, archive.blobs, key)
+            _drop_beside(archive, key)
             return True
         archive.blobs.put(key, kept)
         return False
+
+
+def _drop_beside(archive: Archive, key: str) -> None:
+    """Remove what is kept for the sake of an object that is gone: what it was made of, and what was made of it."""
+    originals.drop(archive.index, archive.blobs, key)
+    copies.drop(archive.blobs, key)

@@ -142,6 +142,18 @@ def _described(layout: Layout) -> PixelDescription:
     return PixelDescription.from_dataset(orjson.loads(layout.json), layout.located.transfer_syntax_uid)
 
 
+def encoded_frames(layout: Layout, blobs: Blobs, wanted: str) -> Iterator[bytes]:
+    """The frames of a stored instance in the transfer syntax `wanted`, one after the other, several being made at a time.
+
+    Raises NotAcceptable at the call where `wanted` cannot hold them; CannotDecode, ObjectMissing.
+    """
+    source: _Stored | _Inflated = _Inflated(layout, blobs) if layout.inflated else _Stored(layout, blobs)
+    pixels = _described(layout)
+    codecs.described_as(pixels, wanted)
+    frames = (_frame(layout, source, pixels, number) for number in range(1, _count(layout) + 1))
+    return codecs.encode_all(frames, pixels, wanted)
+
+
 def _encoded(
     layout: Layout, source: _Stored | _Inflated, wanted: str, spool: Callable[[], Spool]
 ) -> tuple[dict[int, Replacement], Derivation]:

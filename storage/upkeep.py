@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import groupby, islice
 from pathlib import PurePosixPath
 
-from storage import originals, records
+from storage import copies, originals, records
 from storage.archive import Archive
 from storage.coercion.applying import coerced_at
 from storage.deletion import remove_object
@@ -81,9 +81,9 @@ def orphans(archive: Archive, *, grace: timedelta = GRACE, progress: Progress = 
     """Objects that no row (current, historic, quarantined, or of an original) refers to and that are older than `grace`."""
     before = datetime.now(UTC) - grace
     for blobs in _pages(blob for blob in archive.blobs.list() if not records.is_record(blob.key)):
-        known = archive.index.known_keys([blob.key for blob in blobs])
+        known = archive.index.known_keys([copies.original_of(blob.key) for blob in blobs])
         for blob in blobs:
-            if blob.key not in known and blob.modified < before:
+            if copies.original_of(blob.key) not in known and blob.modified < before:
                 yield Finding(Fault.ORPHAN, blob.key, "", "no row refers to it: index it with `pacs rebuild-index` or remove it with `pacs verify --remove-orphans`")
         progress(len(blobs))
 
@@ -185,7 +185,9 @@ def _tombstone(record: records.Record, one: records.Kept, pk: int) -> dict[str, 
 def _objects(archive: Archive) -> Iterator[Blob]:
     """Every object that is, or was, an instance."""
     return (
-        blob for blob in archive.blobs.list() if not records.is_record(blob.key) and not originals.is_original(blob.key)
+        blob
+        for blob in archive.blobs.list()
+        if not (records.is_record(blob.key) or originals.is_original(blob.key) or copies.is_copy(blob.key))
     )
 
 

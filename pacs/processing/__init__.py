@@ -23,6 +23,7 @@ from pacs.processing import (
     commitment_requests,
     deletions,
     ended_workitems,
+    htj2k_copies,
     prefetching,
     rejections,
     retrieving,
@@ -39,6 +40,7 @@ from pacs.scu.nodes import destination_of
 from pacs.settings import Settings
 from pacs.worker import Lane, Periodic, Run
 from storage import commitment_requests as commitment_jobs
+from storage import copies
 from storage.archive import Archive
 from storage.availability import KIND as NOTIFICATION
 from storage.errors import LightboxError
@@ -100,6 +102,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     JOB_KINDS[RETRIEVE]: retrieving.retrieve,
     PREFETCH: prefetching.fetch,
     REJECTION_NOTE: rejections.act,
+    copies.KIND: htj2k_copies.make,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
     WRITE_VERSIONS: deletions.write_versions,
@@ -120,10 +123,11 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("association log", 60.0, lambda work: association_log.remove(work.archive, work.settings)),
 )
 
-# What waits for other nodes: threads, and seconds before the second try and the third.
+# What waits for other nodes, or takes long: threads, and seconds before the second try and the third.
 LANES: tuple[Lane, ...] = (
     Lane((JOB_KINDS[SEND],), threads=4, waits=(30.0, 300.0)),
     Lane((JOB_KINDS[RETRIEVE], PREFETCH), threads=2, waits=(30.0, 300.0)),
+    Lane((copies.KIND,), threads=1, waits=(30.0, 300.0)),
 )
 
 # What touches nobody but the archive itself.

@@ -1,0 +1,129 @@
+"""HTJ2K copies: the frames of an instance once more, in HTJ2K RPCL without loss, so that viewers get them progressively.
+
+A copy lies under `copies/htj2k/` and the key of its original, which has the digest of the original's bytes: so it can never be
+of others, needs no row, is known after a rebuild of the index, and is no instance. It is made by a job after the instance has come,
+and goes when the original goes. Without it the frames are encoded when they are asked for.
+
+An object is a head of 16 bytes (what it is, and how many frames), where each frame begins and where the last one ends, and
+the codestreams one after the other; all numbers are little endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from storage.archive import Archive
+from storage.errors import NotAcceptable, ObjectMissing
+from storage.index import Layout
+from storage.pieces import Extent
+from storage.scanner import Scan
+from storage.spool import Spool
+from storage.transcoding import encoded_frames
+from storage.transfer_syntaxes import HTJ2K_RPCL, Coding, lookup
+from storage.types import Blobs, Job, Scope, Source
+
+KIND: Final = "htj2k-copy"
+ANY: Final = "*"
+_PREFIX: Final = "copies/htj2k/"
+_HEAD: Final = struct.Struct("<8sQ")
+_MAGIC: Final = b"LBFRAME1"
+_MODALITY: Final = "00080060"
+_PIECE: Final = 1 << 20
+# What is HTJ2K already, or has no frames that can be decoded.
+_NOT: Final = frozenset({Coding.HTJ2K, Coding.VIDEO, Coding.REFERENCED})
+
+
+def key_of(object_key: str) -> str:
+    """Where the copy of an object is, if there is one."""
+    return _PREFIX + object_key
+
+
+def is_copy(key: str) -> bool:
+    """Whether an object is a copy, and so no instance."""
+    return key.startswith(_PREFIX)
+
+
+def original_of(key: str) -> str:
+    """The key of what a copy is of; of anything else its own."""
+    return key.removeprefix(_PREFIX)
+
+
+def jobs_for(modalities: Sequence[str]) -> Callable[[Scan, Source], tuple[Job, ...]]:
+    """For `storage.ingest.Ingest`: a job for each image of these modalities that comes; `*` are all of them."""
+    chosen = frozenset(modalities)
+
+    def jobs(scan: Scan, _source: Source) -> tuple[Job, ...]:
+        if not chosen or not scan.frames.count or lookup(scan.transfer_syntax_uid).coding in _NOT:
+            return ()
+        modality = (scan.dataset.get(_MODALITY, {}).get("Value") or [""])[0]
+        if ANY not in chosen and modality not in chosen:
+            return ()
+        uids = scan.uids
+        return (Job(KIND, {"study": uids.study, "series": uids.series, "instance": uids.instance}),)
+
+    return jobs
+
+
+def make(archive: Archive, scope: Scope) -> bool:
+    """Make the copy of an instance. False where it has gone, or where HTJ2K cannot hold such pixels.
+
+    Raises CannotDecode for frames that cannot be read, and what the store raises.
+    """
+    layout = archive.index.layout(scope)
+    if layout is None or lookup(layout.located.transfer_syntax_uid).coding in _NOT:
+        return False
+    key = layout.located.object_key
+    try:
+        frames = encoded_frames(layout, archive.blobs, HTJ2K_RPCL)
+    except NotAcceptable:
+        return False
+    with archive.spool() as copy:
+        _write(frames, archive.spool(), copy)
+        archive.blobs.put(key_of(key), copy)
+    if not archive.index.known_keys([key]):
+        # It was removed meanwhile, and whoever did so may have looked for a copy before there was one.
+        drop(archive.blobs, key)
+        return False
+    return True
+
+
+def _write(frames: Iterator[bytes], room: Spool, copy: Spool) -> None:
+    offsets = array("Q", [0])
+    with room:
+        for frame in frames:
+            room.write(frame)
+            offsets.append(room.size)
+        begin = _HEAD.size + 8 * len(offsets)
+        copy.write(_HEAD.pack(_MAGIC, len(offsets) - 1))
+        copy.write(struct.pack(f"<{len(offsets)}Q", *(begin + offset for offset in offsets)))
+        view = room.view()
+        for at in range(0, len(view), _PIECE):
+            copy.write(view[at : at + _PIECE])
+
+
+def frames_of(blobs: Blobs, layout: Layout, numbers: Sequence[int]) -> list[Extent] | None:
+    """Where frames, from 1, of an instance are in its copy; None without a copy."""
+    key = key_of(layout.located.object_key)
+    try:
+        head = blobs.read(key, 0, _HEAD.size)
+        if len(head) < _HEAD.size or _HEAD.unpack(head) != (_MAGIC, layout.frames.count):
+            return None
+        return [_extent(blobs, key, number) for number in numbers]
+    except ObjectMissing:
+        return None
+
+
+def _extent(blobs: Blobs, key: str, number: int) -> Extent:
+    found = blobs.read(key, _HEAD.size + 8 * (number - 1), 16)
+    if len(found) < 16:
+        raise ObjectMissing("the copy ends early", key)
+    begin, end = struct.unpack("<QQ", found)
+    return Extent(key, begin, end - begin)
+
+
+def drop(blobs: Blobs, object_key: str) -> None:
+    """Remove the copy of an object that is gone, if there is one."""
+    blobs.delete(key_of(object_key))
