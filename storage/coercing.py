@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -64,49 +64,75 @@ def ingest(
     What has come before, and was changed in the same way, becomes the same bytes again: it is there already. Raises
     NotCoercible, and what `Ingest` raises; nothing is stored then.
     """
-    view = content.view()
-    assumed = archive.ingest.assumed.now()
-    found = scan(view, archive.ingest.limits, assumed)
-    check(found, None, expect_sop)
-    digest = digest_of(found, view)
-    charset = assumed.get(read_meta(view).source_ae, DEFAULT)
-    profile, now = coercion.profile, datetime.now(UTC)
-    for at, made_key in (*_before(archive, digest), (now, "")):
-        dataset = _parsed(found, view)
-        tags = coerce(dataset, coercion.rules, Told(at, coercion.system, coercion.source.replace("\\", "/")), charset)
-        if not tags and profile is None:
-            return Coerced(archive.ingest(content, source, expect_sop=expect_sop), ())
-        head: Bytes = view[: found.dataset_offset]
-        if profile is not None:
-            deidentify(dataset, profile, secret_of(archive.index, DEIDENTIFICATION), charset)
-            head = file_meta(found.sop_class_uid, uid_of(dataset, _INSTANCE), found.transfer_syntax_uid)
+    work = _Work(archive, content, coercion)
+    check(work.found, None, expect_sop)
+    dataset, tags = work.changed(work.now)
+    profile = coercion.profile
+    if not tags and profile is None:
+        return Coerced(archive.ingest(content, source, expect_sop=expect_sop), ())
+    if profile is None or Word.KEEP_ORIGINALS in profile:
+        stored = _with_original(work, dataset, source)
+    else:
         with archive.spool() as spool:
-            for piece in _written(head, dataset, deflated=found.inflated):
-                spool.write(piece)
-            if made_key and made_key.rpartition("/")[2] != f"{spool.sha256}.dcm":
-                continue
-            received = Received(content, found.uids.instance, digest, at)
-            stored = _stored(archive, spool, source, received, profile)
-            break
+            work.write(dataset, spool)
+            stored = _stored(archive, spool, source, None, profile)
     _log.info("coerced", calling_ae=coercion.source, called_ae=coercion.system, deidentified=profile is not None, attributes=len(tags))
     return Coerced(stored, tags, profile is not None)
 
 
-def _stored(archive: Archive, spool: Spool, source: Source, received: Received, profile: Profile | None) -> Stored:
-    kept = profile is None or Word.KEEP_ORIGINALS in profile
+class _Work:
+    """One instance in work."""
+
+    def __init__(self, archive: Archive, content: Spool, coercion: Coercion) -> None:
+        assumed = archive.ingest.assumed.now()
+        self.archive, self.content, self.coercion = archive, content, coercion
+        self.view = content.view()
+        self.found = scan(self.view, archive.ingest.limits, assumed)
+        self.now = datetime.now(UTC)
+        self._charset = assumed.get(read_meta(self.view).source_ae, DEFAULT)
+
+    def changed(self, at: datetime) -> tuple[DataSet, tuple[int, ...]]:
+        """The data set by the rules, which say that they were applied at a moment; and the tags that they have changed."""
+        coercion, dataset = self.coercion, _parsed(self.found, self.view)
+        told = Told(at, coercion.system, coercion.source.replace("\\", "/"))
+        return dataset, coerce(dataset, coercion.rules, told, self._charset)
+
+    def write(self, dataset: DataSet, spool: Spool) -> None:
+        """The object that is made of it, de-identified where that is wanted."""
+        found, profile = self.found, self.coercion.profile
+        head: Bytes = self.view[: found.dataset_offset]
+        if profile is not None:
+            deidentify(dataset, profile, secret_of(self.archive.index, DEIDENTIFICATION), self._charset)
+            head = file_meta(found.sop_class_uid, uid_of(dataset, _INSTANCE), found.transfer_syntax_uid)
+        for piece in _written(head, dataset, deflated=found.inflated):
+            spool.write(piece)
+
+
+def _with_original(work: _Work, dataset: DataSet, source: Source) -> Stored:
+    """Store what was made and, beside it, what was received; as before, where the same has come and become the same."""
+    archive, digest = work.archive, digest_of(work.found, work.view)
+    for one in Originals(archive.index).received(digest)[:_MOST_TRIED]:
+        with archive.spool() as spool:
+            work.write(work.changed(one.coerced_at)[0], spool)
+            if one.made_key.rpartition("/")[2] == f"{spool.sha256}.dcm":
+                return _stored(archive, spool, source, _received(work, digest, one.coerced_at), work.coercion.profile)
+    with archive.spool() as spool:
+        work.write(dataset, spool)
+        return _stored(archive, spool, source, _received(work, digest, work.now), work.coercion.profile)
+
+
+def _received(work: _Work, digest: str, at: datetime) -> Received:
+    return Received(work.content, work.found.uids.instance, digest, at)
+
+
+def _stored(archive: Archive, spool: Spool, source: Source, received: Received | None, profile: Profile | None) -> Stored:
     try:
-        return archive.ingest(spool, source, original=received if kept else None)
+        return archive.ingest(spool, source, original=received)
     except (Conflict, Rejected) as error:
         if profile is None:
             raise
         # What is refused is named by its new UIDs, which no log must put beside those that were sent.
         raise type(error)("what was de-identified is stored already with other bytes, or was deleted; see the quarantine") from None
-
-
-def _before(archive: Archive, digest: str) -> Iterator[tuple[datetime, str]]:
-    """When the same data set was changed before, and the key of what it became."""
-    for one in Originals(archive.index).received(digest)[:_MOST_TRIED]:
-        yield one.coerced_at, one.made_key
 
 
 def _parsed(found: Scan, view: memoryview) -> DataSet:
