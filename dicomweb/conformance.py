@@ -81,7 +81,7 @@ _SEARCH: dict[str, str] = {
 }
 
 _RENDERING: dict[str, str] = {
-    "annotation": "8.3.5.1.1: checked, but nothing is written into the picture; a Warning 299 says so",
+    "annotation": "8.3.5.1.1: of images, patient writes name (in ideographs too), ID, date of birth and sex at the top left, technique modality, part of the body, kVp, mA, mAs, TR, TE, slice thickness, place and window at the bottom left, white with a black edge; not on pages of what is no image, which a Warning 299 says",
     "quality": f"8.3.5.1.2: from 1 to 100, for JPEG; otherwise {QUALITY}",
     "viewport": f"8.3.5.1.3: `vw,vh` or `vw,vh,sx,sy,sw,sh`, negative `sw` or `sh` flip; at most {MAX_SIDE} a side",
     "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name of a preset (extension)",

@@ -15,7 +15,8 @@ from dicomweb.frames import frame_numbers, scope_of
 from dicomweb.instance import Instance
 from dicomweb.negotiation import Offer
 from dicomweb.picture_answers import MOST_PICTURES, PictureAnswers, at_most
-from dicomweb.rendering import Picture, RenderRequest, is_image, parse_request, placeholder
+from dicomweb.rendering import Picture, RenderRequest, is_image, not_applied, parse_request, placeholder
+from dicomweb.rendering.annotations import annotated
 from dicomweb.rendering.encode import encode
 from dicomweb.rendering.presentation import Shown, presented
 from dicomweb.rendering.references import DRAWN, is_state, references, sop_class
@@ -101,7 +102,8 @@ class Presentation:
             image.little_endian_bulk,
             self.state.little_endian_bulk,
         )
-        return presented(self.state.dataset, shown, request)
+        picture = presented(self.state.dataset, shown, request)
+        return annotated(picture, image.dataset, frame, request, windowed=False)
 
     def _pages(self, most: int) -> list[Page]:
         found = list[Page]()
@@ -182,7 +184,9 @@ class PresentedStates:
             return self._answers.same(known)
         keys = [(digest, *page.key, request) for page in pages]
         pictures = [self._answers.once(key, partial(_drawn, state, page, request)) for key, page in zip(keys, pages, strict=True)]
-        return self._answers.send(call, pictures, offer, known, {})
+        missing = not_applied(call.query, {}, offer.media_type, written=True)
+        warning = {"Warning": f"299 {call.root}: not applied to the picture: {', '.join(missing)}"} if missing else {}
+        return self._answers.send(call, pictures, offer, known, warning)
 
 
 def _drawn(state: Presentation, page: Page, request: RenderRequest) -> bytes:

@@ -133,7 +133,7 @@ class Rendered:
         etag = f'"{boundary_for(*known)}"'
         if unchanged(call, etag):
             return self._answers.same(known)
-        warning = _warning(call, instance, "" if moving else kind)
+        warning = _warning(call, instance, "" if moving else kind, written=draw in (draw_one, draw_small))
         if moving:
             body = self._answers.once(known, lambda: draw_moving(instance, request, self._archive.spool_folder))
             return respond(call, self._archive.blobs, Body((body,)), {"Content-Type": kind, **warning}, etag)
@@ -156,9 +156,9 @@ def _name(draw: Draw) -> str:
     return str(getattr(getattr(draw, "func", draw), "__name__", ""))
 
 
-def _warning(call: Call, instance: Instance, kind: str) -> dict[str, str]:
+def _warning(call: Call, instance: Instance, kind: str, *, written: bool) -> dict[str, str]:
     """Says that the picture is not all that was asked for (RFC 7234 5.5.7)."""
-    missing = rendering.not_applied(call.query, instance.dataset, kind)
+    missing = rendering.not_applied(call.query, instance.dataset, kind, written=written)
     return {"Warning": f"299 {call.root}: not applied to the picture: {', '.join(missing)}"} if missing else {}
 
 

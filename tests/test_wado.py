@@ -604,8 +604,8 @@ def test_pictures(client: TestClient, level: str, query: str, accept: str, kind:
         ("", ""),
         ("?iccprofile=no", ""),
         ("?iccprofile=srgb", "iccprofile"),
-        ("?annotation=patient,technique", "annotation"),
-        ("?annotation=patient&iccprofile=yes&window=200,100", "annotation, iccprofile"),
+        ("?annotation=patient,technique", ""),
+        ("?annotation=patient&iccprofile=yes&window=200,100", "iccprofile"),
     ],
 )
 @pytest.mark.parametrize("resource", [f"{ONE}/rendered", f"{ONE}/frames/1,2/rendered", f"{SERIES}/thumbnail"])

@@ -51,14 +51,16 @@ __all__ = (
 )
 
 
-def not_applied(query: Iterable[tuple[str, str]], dataset: Dataset, media_type: str) -> tuple[str, ...]:
+def not_applied(
+    query: Iterable[tuple[str, str]], dataset: Dataset, media_type: str, *, written: bool = False
+) -> tuple[str, ...]:
     """The parameters that ask for what a picture has not: text in it, and a profile that it cannot carry.
 
-    `media_type` is that of a picture that stands still, or empty.
+    `media_type` is that of a picture that stands still, or empty; `written`: the annotation is in the picture.
     """
     given = dict(query)
     profile = given.get("iccprofile", "no")
-    missing = {"annotation": bool(given.get("annotation")), "iccprofile": profile != "no" and not can_have(dataset, profile, media_type)}
+    missing = {"annotation": bool(given.get("annotation")) and not written, "iccprofile": profile != "no" and not can_have(dataset, profile, media_type)}
     return tuple(name for name, missed in missing.items() if missed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from dicomweb.rendering.annotations import annotated
 from dicomweb.rendering.colour import palette_colour, true_colour
 from dicomweb.rendering.encode import encode
 from dicomweb.rendering.geometry import Picture, fitted, pixel_aspect
@@ -75,7 +76,8 @@ def placed(
     picture = frame_picture(
         frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
     )
-    return fitted(picture, request.viewport, pixel_aspect(dataset, number))
+    shown = fitted(picture, request.viewport, pixel_aspect(dataset, number))
+    return annotated(shown, dataset, number, request)
 
 
 def steady_window(

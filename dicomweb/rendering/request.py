@@ -12,6 +12,8 @@ from storage.errors import BadRequest
 
 QUALITY = 90
 THUMBNAIL_SIDE = 128
+# Keywords of the annotation parameter (PS3.18 8.3.5.1.1).
+PATIENT, TECHNIQUE = "patient", "technique"
 # What a screen wall shows; a request for more is a mistake or an attack.
 MAX_SIDE = 16_384
 MAX_AREA = 1 << 26
@@ -68,6 +70,8 @@ class RenderRequest:
     media_type: str = "image/jpeg"
     # As the request has it: "no" where it has none.
     icc_profile: str = "no"
+    # What is to be written into the picture: PATIENT, TECHNIQUE.
+    annotation: tuple[str, ...] = ()
 
 
 # A preset's name to its window, or None where there is no such preset.
@@ -84,13 +88,13 @@ def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -
         if name in PARAMETERS and name in given:
             raise BadRequest(f"{name} is given more than once")
         given[name] = value
-    _check_annotation(given)
     return RenderRequest(
         window=_window(given["window"], presets) if "window" in given else None,
         viewport=_viewport(given["viewport"]) if "viewport" in given else None,
         quality=_quality(given.get("quality", str(QUALITY))),
         media_type=media_type,
         icc_profile=_icc_profile(given),
+        annotation=_annotation(given),
     )
 
 
@@ -152,12 +156,12 @@ def _number(name: str, text: str) -> float:
     return float(text)
 
 
-def _check_annotation(given: Mapping[str, str]) -> None:
-    wanted = (
-        [word.strip() for word in given.get("annotation", "").split(",")] if "annotation" in given else []
-    )
-    if any(word not in ("patient", "technique") for word in wanted):
+def _annotation(given: Mapping[str, str]) -> tuple[str, ...]:
+    """In one order, so that the same picture has the same key."""
+    wanted = [word.strip() for word in given["annotation"].split(",")] if "annotation" in given else []
+    if any(word not in (PATIENT, TECHNIQUE) for word in wanted):
         raise BadRequest("annotation is a list of patient, technique")
+    return tuple(sorted(set(wanted)))
 
 
 def _icc_profile(given: Mapping[str, str]) -> str:
