@@ -362,7 +362,8 @@ def _syntaxes() -> str:
     return (
         f"{stored.transfer_syntaxes()}\n\nAny other is stored and given back as it came. C-GET and C-MOVE give an instance in Explicit or"
         " Implicit VR Little Endian where the peer does not take the stored syntax, if that can be decoded, or else in one that can be"
-        " encoded without loss; otherwise it is a failed sub-operation. For DICOMweb"
+        " encoded without loss; otherwise it is a failed sub-operation, unless a lossy transfer syntax is among those of the node in the"
+        " registry of AE titles (`pacs ae`, `/api/aes`): then it is sent with loss in that, as below. For DICOMweb"
         " single frames are decoded or encoded. Frames of 1, 8, 16, 32 and 64 bits allocated and of one or three samples can be"
         " decoded; of 8 and 16 bits encoded in each of the syntaxes that say so, of 1 and 32 bits in RLE and as deflated frames."
         "\n\n### Compression with loss\n\nWADO-RS, WADO-URI and frames give it to who names one of these transfer syntaxes by its UID, never by `*`, a media type or"

@@ -21,6 +21,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import build_role
 
 from storage.archive import Archive
+from storage.index.ae import AeTitle, add_ae_title
 from storage.types import Scope
 from tests.support import dimse_peer as peer
 from tests.support.archive import Store
@@ -395,3 +396,13 @@ def test_implicit_is_what_is_left(server: Serving, store: Store) -> None:
     with user(server, [(CT, IMPLICIT)]) as one:
         assert one.get(STUDY, QueryRetrieveLevel="STUDY", StudyInstanceUID="1.2.3")[-1][0] == 0
     assert one.uids == ["1.2.3.4.1"]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_with_loss_only_to_whom_an_administrator_allows_it(server: Serving, archive: Archive, stored: None, allowed: bool) -> None:
+    """Who takes nothing but lossy JPEG 2000 gets nothing, unless that is among the transfer syntaxes of its AE title."""
+    add_ae_title(archive.index, AeTitle("USER", "", 0, syntaxes=(J2K_LOSSY,) if allowed else ()))
+    with user(server, [(CT, J2K_LOSSY)]) as one:
+        last = one.get(STUDY, QueryRetrieveLevel="IMAGE", StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1", SOPInstanceUID="1.2.4.1.1")[-1]
+        assert (last[1].NumberOfCompletedSuboperations, last[1].NumberOfFailedSuboperations) == ((1, 0) if allowed else (0, 1))
+        assert [uid.startswith("2.25.") for uid in one.uids] == ([True] if allowed else [])

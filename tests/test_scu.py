@@ -34,7 +34,7 @@ from pacs.scu.sources import Stored
 from storage.archive import Archive
 from storage.commitment import Reference
 from storage.index.ae import AeTitle, add_ae_title
-from storage.transfer_syntaxes import LOSSLESS_TARGETS, RLE_LOSSLESS
+from storage.transfer_syntaxes import JPEG_BASELINE, LOSSLESS_TARGETS, RLE_LOSSLESS
 from storage.types import Level, Scope
 from tests.support.archive import Store, close_archive, ingest, open_archive
 from tests.support.dimse_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION
@@ -44,6 +44,7 @@ from tests.support.storage_scp import node
 
 STUDY_UID = "0020000D"
 JPEG_LS = "1.2.840.10008.1.2.4.80"
+J2K_LOSSY = "1.2.840.10008.1.2.4.91"
 H264 = "1.2.840.10008.1.2.4.102"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 
@@ -114,6 +115,33 @@ def test_what_was_not_planned_gets_an_association_of_its_own(archive: Archive, s
         with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
             assert [sending.send(first, second).status, sending.send(second).status] == [0, 0]
         assert (target.associations, target.uids) == (2, ["1.2.3.4.1", "1.2.3.4.2"])
+
+
+# What the node takes, what the administrator has named of it, and what it gets: nothing, or in which syntax.
+WITH_LOSS = (
+    ([J2K_LOSSY], (), ""), ([J2K_LOSSY], (J2K_LOSSY,), J2K_LOSSY), ([J2K_LOSSY, IMPLICIT], (J2K_LOSSY,), IMPLICIT),
+    ([J2K_LOSSY, JPEG_LS], (J2K_LOSSY,), JPEG_LS), ([JPEG_BASELINE, J2K_LOSSY], (JPEG_BASELINE, J2K_LOSSY), J2K_LOSSY),
+    ([J2K_LOSSY], (JPEG_BASELINE,), ""),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("takes", "named", "expected"), WITH_LOSS)
+def test_with_loss_only_where_it_is_allowed_and_nothing_else_is_left(
+    archive: Archive, store: Store, takes: list[str], named: tuple[str, ...], expected: str
+) -> None:
+    """JPEG Baseline cannot hold sixteen bits. What arrives is another instance, and says so in command and data set."""
+    store(instance(1, side=70))
+    (one,) = archive.index.locate(Scope("1.2.3"))
+    with node([(CT, takes)]) as target:
+        destination = Destination("NODE", "127.0.0.1", target.port, calling_ae="LIGHTBOX", syntaxes=named)
+        with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
+            assert (sending.send(one).status == 0) == bool(expected)
+        assert target.syntaxes == ([expected] if expected else [])
+        lost = expected == J2K_LOSSY
+        for request, received in zip(target.requests, target.received, strict=True):
+            assert request.AffectedSOPInstanceUID == received.SOPInstanceUID
+            assert (received.SOPInstanceUID != one.uids.instance) == lost
+            assert (received.get("LossyImageCompression") == "01") == lost
 
 
 @pytest.mark.parametrize(

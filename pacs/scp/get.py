@@ -12,6 +12,8 @@ from pacs.scp.sop_classes import Kind, kind_of
 from pacs.scp.suboperations import Retrieve, Send
 from pacs.scu.sources import Stored
 from pacs.scu.storing import Sender
+from storage.index.ae import ae_title_of
+from storage.transfer_syntaxes import lookup
 
 
 def answer(association: Association, message: Message, provider: Provider) -> None:
@@ -27,7 +29,10 @@ class _Get(Retrieve):
     def sending(self, kinds: Iterable[tuple[str, str]]) -> AbstractContextManager[Send]:
         contexts = (one for one in self.association.contexts.values() if one.peer_provides)
         storing = (one for one in contexts if kind_of(one.abstract_syntax) is Kind.STORAGE)
-        return nullcontext(Sender(self.association, Stored(self.provider.archive), storing).send)
+        # What it likes best it says by its contexts; only what it may be given with loss is for an administrator to say.
+        known = ae_title_of(self.provider.archive.index, self.association.peer.calling_ae)
+        allowed = tuple(uid for uid in (known.syntaxes if known else ()) if lookup(uid).lossy)
+        return nullcontext(Sender(self.association, Stored(self.provider.archive), storing, allowed).send)
 
     def progress(self) -> None:
         """Goes out together with the next instance."""

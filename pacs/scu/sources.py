@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from storage.archive import Archive
+from storage.deriving import lossy_uid
 from storage.disk import unavailable
 from storage.errors import NotDicom, NotFound
 from storage.index import Layout
@@ -15,7 +16,7 @@ from storage.pieces import streamed
 from storage.scanner import scan
 from storage.spool import through
 from storage.transcoding import possible, transcoded
-from storage.transfer_syntaxes import lookup
+from storage.transfer_syntaxes import lookup, lossy_targets
 from storage.types import Located
 
 _PIECE: Final = 1 << 20
@@ -26,6 +27,12 @@ class Source(Protocol):
 
     def targets(self, one: Located) -> tuple[str, ...]:
         """Transfer syntaxes in which its data set can be had without loss, the stored one first."""
+
+    def with_loss(self, one: Located) -> tuple[str, ...]:
+        """Transfer syntaxes in which it can be had only as another instance, which has lost something."""
+
+    def uid(self, one: Located, transfer_syntax_uid: str) -> str:
+        """The SOP Instance UID of what `data` gives."""
 
     def data(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
         """Its data set in one of them, in pieces of at most about 1 MiB. Raises LightboxError."""
@@ -40,6 +47,15 @@ class Stored:
     def targets(self, one: Located) -> tuple[str, ...]:
         return possible(self._layout(one))
 
+    def with_loss(self, one: Located) -> tuple[str, ...]:
+        layout = self._layout(one)
+        without = possible(layout)
+        return tuple(uid for uid in possible(layout, lossy=True) if uid not in without)
+
+    def uid(self, one: Located, transfer_syntax_uid: str) -> str:
+        lossy = transfer_syntax_uid in lossy_targets(one.transfer_syntax_uid)
+        return lossy_uid(one.uids.instance, transfer_syntax_uid) if lossy else one.uids.instance
+
     def data(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
         if transfer_syntax_uid == one.transfer_syntax_uid:
             return self._archive.blobs.stream(one.object_key, one.dataset_offset)
@@ -47,7 +63,7 @@ class Stored:
 
     def _transcoded(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
         layout, blobs = self._layout(one), self._archive.blobs
-        made = streamed(blobs, transcoded(layout, blobs, transfer_syntax_uid, self._archive.spool).dataset)
+        made = streamed(blobs, transcoded(layout, blobs, transfer_syntax_uid, self._archive.spool, lossy=True).dataset)
         if not lookup(one.transfer_syntax_uid).encapsulated or lookup(transfer_syntax_uid).encapsulated:
             yield from made
             return
@@ -66,6 +82,12 @@ class Files:
 
     def targets(self, one: Located) -> tuple[str, ...]:
         return (one.transfer_syntax_uid,)
+
+    def with_loss(self, _one: Located) -> tuple[str, ...]:
+        return ()
+
+    def uid(self, one: Located, _transfer_syntax_uid: str) -> str:
+        return one.uids.instance
 
     def data(self, one: Located, _transfer_syntax_uid: str) -> Iterator[bytes]:
         try:

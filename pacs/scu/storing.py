@@ -1,7 +1,8 @@
 """C-STORE of stored instances to a peer (PS3.4 annex B): the presentation context for each, and its bytes as they lie in the store.
 
 An instance goes out in the transfer syntax in which it is stored where the peer takes that, and else in the first into which it
-can be brought without loss. Where neither is to be had it is not sent: nothing is ever made lossy on the way.
+can be brought without loss. Where neither is to be had it is not sent, unless an administrator has named a lossy transfer syntax
+among those of the peer: then it is another instance that has lost something, and says so.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ class Sender:
         contexts: Iterable[Context],
         preferred: tuple[str, ...] = (),
     ) -> None:
-        """`preferred`: transfer syntaxes that the peer likes better than the stored one, the best first."""
+        """`preferred`: transfer syntaxes that the peer likes better than the stored one, the best first.
+
+        What is lossy among them is made where nothing else is left.
+        """
         self._association = association
         self._source = source
         self._preferred = preferred
@@ -93,7 +97,7 @@ class Sender:
                 CommandField.C_STORE,
                 data,
                 AffectedSOPClassUID=one.sop_class_uid,
-                AffectedSOPInstanceUID=one.uids.instance,
+                AffectedSOPInstanceUID=self._source.uid(one, context.transfer_syntax),
                 **{"Priority": 0, **(originator or {})},
             )
             if following is not None:
@@ -141,6 +145,12 @@ class Sender:
         targets = self._source.targets(one)
         for syntax in (*self._preferred, *targets):
             if syntax in accepted and syntax in targets:
+                return accepted[syntax]
+        allowed = [syntax for syntax in self._preferred if syntax in accepted and syntax not in targets and lookup(syntax).lossy]
+        with_loss = self._source.with_loss(one) if allowed else ()
+        for syntax in allowed:
+            if syntax in with_loss:
+                _log.info("send.lossy", instance=one.uids.instance, syntax=syntax, to=self._association.peer.called_ae)
                 return accepted[syntax]
         name = lookup(stored).name
         raise NotAcceptable(f"the peer takes no transfer syntax into which {name} can be brought without loss")

@@ -98,7 +98,8 @@ class AeTitle:
     """One node: who it is, where it listens, and what it may do.
 
     Without host and port it only calls us. `addresses` are addresses or networks (CIDR) from which it may call, any where
-    there are none. `syntaxes` are the transfer syntaxes that it likes best to be sent, the best first. `tls`: it is called
+    there are none. `syntaxes` are the transfer syntaxes that it likes best to be sent, the best first; what is lossy
+    among them may be made for it with loss where it takes nothing else. `tls`: it is called
     over TLS, and must show `tls_certificate` (PEM), or one that that has signed; where there is none, one that the settings trust.
     `tls_only`: it may call over TLS alone. `certificates` are those with which it may call, by the SHA-256 of their DER form in
     hexadecimal (`fingerprint_of`); where there are any, it must show one of them. Both are about who calls under this title.
