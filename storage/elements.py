@@ -14,6 +14,7 @@ from storage.dictionary import EXPLICIT_VRS, KEYS, is_vr_like, spell, vr_of
 from storage.errors import LimitExceeded
 from storage.fragments import walk_fragments
 from storage.levels import ODD, DataSet, Fragment, Limits, Pixels, SequenceLevel
+from storage.recurring import LONGEST_KNOWN, MOST_KNOWN, MOST_VALUES, Place, Recurring, known_elements
 from storage.types import BulkItem, Flag
 from storage.values import BULK_VRS, DECODERS, Text, inline
 
@@ -31,23 +32,9 @@ _OFFSETS, _OFFSET_LENGTHS = 0x7FE00001, 0x7FE00002
 # Pixel Data, Float Pixel Data, Double Float Pixel Data.
 PIXEL_TAGS: Final = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
 _SPECIAL: Final = frozenset({_CHARSET, _PIXEL_REPRESENTATION, _PADDING, _OFFSETS, _OFFSET_LENGTHS}) | PIXEL_TAGS
-# Elements in Explicit VR as they were decoded before, by their bytes: most of an image's header is that of the image before
-# it. They are shared by the data sets that they occur in, and so never changed. One table for each character set and byte
-# order; all of that is bounded, so that nothing can make it grow.
-_KNOWN: Final[dict[Text, dict[bytes, tuple[str, dict[str, Any]]]]] = {}
-_MOST_KNOWN: Final = 4096
-_MOST_TABLES: Final = 8
-_MOST_VALUES: Final = 4
-_LONGEST_KNOWN: Final = 96
 # Palettes are given inline however large: viewers that must fetch them show a black image now and then.
 _PALETTES: Final = frozenset({0x00281201, 0x00281202, 0x00281203, 0x00281221, 0x00281222, 0x00281223})
 _PALETTE_BYTES: Final = 256 << 10
-
-
-def _remembered(text: Text) -> dict[bytes, tuple[str, dict[str, Any]]]:
-    if text not in _KNOWN and len(_KNOWN) >= _MOST_TABLES:
-        _KNOWN.clear()
-    return _KNOWN.setdefault(text, {})
 
 
 class Reader:
@@ -70,6 +57,10 @@ class Reader:
         self.offsets: tuple[bytes, bytes] = (b"", b"")
         self.flags: dict[str, Flag] = {}
         self.truncated = False
+        # Of the top data set: what earlier ones had too, the sequence that is being read, and how much is of this one alone.
+        self._recurring = Recurring(data)
+        self._sequence = ""
+        self._oddities = 0
 
     def run(self, start: int, *, explicit: bool, little: bool) -> None:
         """Read from `start` to the end of the data. Raises LimitExceeded."""
@@ -86,6 +77,7 @@ class Reader:
 
     def flag(self, code: str, text: str, tag: str = "") -> None:
         """Note something odd, once per kind."""
+        self._oddities += 1
         if code not in self.flags:
             self.flags[code] = Flag(code, text, tag)
 
@@ -103,9 +95,12 @@ class Reader:
         """Read elements until a sequence begins or the data set ends. The hot loop: one turn an element."""
         data, end, size = self._data, level.end, self._size
         explicit, out, text = level.explicit, level.values, level.text
-        remembered = _remembered(text)
+        remembered = known_elements(text)
         header, long_length = _HEADERS[explicit, level.little]
         vrs, decoders, keys = EXPLICIT_VRS, DECODERS, KEYS
+        top = explicit and not level.path
+        if top:
+            self._resume(level)
         pos = self._pos
         while pos < end:
             if pos + 8 > size:
@@ -115,8 +110,8 @@ class Reader:
                 group, element, code, length = header(data, pos)
                 tag = group << 16 | element
                 at = pos + 8
-                known = vrs.get(code)
-                if known is None or group == 0xFFFE:
+                spelt = vrs.get(code)
+                if spelt is None or group == 0xFFFE:
                     if group == 0xFFFE:
                         self._pos = pos
                         if self._delimiter(level, tag):
@@ -125,7 +120,7 @@ class Reader:
                         continue
                     vr, at, length = self._unknown_vr(pos, tag, code, length, level)
                 else:
-                    vr, is_long = known
+                    vr, is_long = spelt
                     if is_long:
                         if pos + 12 > size:
                             pos = self._cut_short(pos)
@@ -146,14 +141,19 @@ class Reader:
             self._count += 1
             if not self._count & 1023:
                 self._check_limits()
-            if vr == "SQ" or vr == "UN" or length == _UNDEFINED or tag in _SPECIAL or group & 1 or not element:
+            if vr == "SQ" or vr == "UN" or length == _UNDEFINED or tag in _SPECIAL or not element or (group & 1 and element < 0x100):
+                if top:
+                    # A sequence may go on with what recurs, anything else here ends it.
+                    self._sequence = spell(tag) if vr == "SQ" else self._recurring.end(out)
                 self._pos = at
                 if self._unusual(level, tag, vr, length):
                     return
                 pos = self._pos
+                if top and tag in _SPECIAL:
+                    self._resume(level)
                 if text is not level.text:
                     text = level.text
-                    remembered = _remembered(text)
+                    remembered = known_elements(text)
                 continue
             stop = at + length
             if stop > size:
@@ -161,17 +161,19 @@ class Reader:
                 break
             raw = b""
             # A VR that was guessed may be another in the next data set.
-            if explicit and known is not None and length <= _LONGEST_KNOWN:
+            if explicit and spelt is not None and length <= LONGEST_KNOWN:
                 raw = data[pos:stop].tobytes()
                 found = remembered.get(raw)
                 if found is not None and found[0] not in out:
                     key, out[key] = found
                     self._bytes += length
-                    pos = stop
+                    pos = self._passed(level, key, stop) if top else stop
                     continue
             decoder = decoders.get(vr)
             key = keys.get(tag) or spell(tag)
             if decoder is None:
+                if key in out:
+                    self.flag("repeated-element", "an attribute stands twice in the data set; the last is taken", key)
                 self._binary(level, key, tag, vr, at, length)
             else:
                 self._bytes += length
@@ -181,13 +183,33 @@ class Reader:
                 out[key] = {"vr": vr} if values is None else {"vr": vr, "Value": values}
                 if odd:
                     self.flag(odd, ODD[odd], key)
-                elif raw and (values is None or len(values) <= _MOST_VALUES):
-                    if len(remembered) >= _MOST_KNOWN:
+                elif raw and (values is None or len(values) <= MOST_VALUES):
+                    if len(remembered) >= MOST_KNOWN:
                         remembered.clear()
                     remembered[raw] = key, out[key]
-            pos = stop
+            pos = self._passed(level, key, stop) if top else stop
+        if top:
+            self._recurring.end(out)
         self._pos = pos
         self._end_data_set(level)
+
+    def _passed(self, level: DataSet, key: str, pos: int) -> int:
+        """An element ended at `pos`: where to go on, there or behind what is known to follow it."""
+        out = level.values
+        stretch = self._recurring.passed(out, key, Place(pos, len(out), self._count, self._bytes), self._oddities)
+        if stretch is None:
+            return pos
+        out.update(stretch.values)
+        size, _, number, value_bytes = stretch.ends[-1]
+        self._count, self._bytes = self._count + number, self._bytes + value_bytes
+        self._check_limits()
+        return pos + size
+
+    def _resume(self, level: DataSet) -> None:
+        """At the beginning of the top data set, behind each sequence in it, and where the way of reading has changed."""
+        self._recurring.read_by(level.text, self._assumed, signed=level.signed, inline_bytes=self._limits.inline_bytes)
+        if self._sequence:
+            self._pos, self._sequence = self._passed(level, self._sequence, self._pos), ""
 
     def _end_data_set(self, level: DataSet) -> None:
         if not level.defined:
@@ -312,6 +334,7 @@ class Reader:
             self._refer(level, key, vr, at, length)
 
     def _refer(self, level: DataSet, key: str, vr: str, at: int, length: int) -> None:
+        self._oddities += 1
         path = level.path + key
         self.bulk[path] = BulkItem(path, vr, at, length)
         level.values[key] = {"vr": vr}

@@ -39,6 +39,7 @@ PURE = (
     "storage.part10",
     "storage.pieces",
     "storage.private",
+    "storage.recurring",
     "storage.json_model",
     "storage.workitem_keys",
     "storage.procedure_steps",

@@ -217,7 +217,7 @@ def _attributes(number: int) -> dict[str, Any]:
 
 
 def test_instructions_of_the_scanner() -> None:
-    contents = [made.instance(number, **_attributes(number)) for number in range(1, 40)]
+    contents = [made.instance(number, **_attributes(number)) for number in range(1, 60)]
     for content in contents[:-1]:
         scan(content)
     taken = _bytecodes(lambda: scan(contents[-1]))
