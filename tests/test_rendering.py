@@ -727,7 +727,7 @@ REQUESTS: tuple[tuple[list[tuple[str, str]], RenderRequest], ...] = (
     ([("quality", "1")], RenderRequest(quality=1)),
     (
         [("annotation", "patient,technique"), ("iccprofile", "yes"), ("accept", "x"), ("accept", "y")],
-        RenderRequest(icc_profile="yes"),
+        RenderRequest(icc_profile="yes", annotation=("patient", "technique")),
     ),
 )
 
