@@ -25,6 +25,7 @@ from dicomweb.media_types import DICOM_JSON
 from dicomweb.metadata import Metadata
 from dicomweb.npi import NonPatientInstances, NonPatientSearch, expected
 from dicomweb.qido import Search
+from dicomweb.remembered import Remembered
 from dicomweb.rendered import Rendered
 from dicomweb.settings import WebSettings
 from dicomweb.stow import Store
@@ -147,12 +148,15 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
         archive.index, max_bytes=settings.layout_cache_bytes, max_age=settings.layout_cache_seconds
     )
     instances, rendered, collections = Instances(archive), Rendered(archive, layouts, max_bytes=settings.picture_cache_bytes), BulkCollections(archive)
+    frames = Frames(layouts, archive.blobs, copies=settings.htj2k_copies, copies_first=settings.htj2k_first)
+    remembered = partial(Remembered, layouts=layouts, max_bytes=settings.picture_cache_bytes)
+    picture, thumbnail = (remembered(read, alone=rendered.alone) for read in (rendered.picture, rendered.thumbnail))
     pictures = CapacityLimiter(settings.picture_threads)
     removal = Delete(archive, settings)
     commitment = StorageCommitment(archive, settings)
     uri = WadoUri(layouts, archive, instances.one, rendered.picture)
     return {
-        "frames": Handler(RETRIEVE, read=Frames(layouts, archive.blobs, copies=settings.htj2k_copies, copies_first=settings.htj2k_first)),
+        "frames": Handler(RETRIEVE, read=frames, at_hand=frames.at_hand),
         "metadata": Handler(RETRIEVE, read=Metadata(archive, max_bytes=settings.metadata_cache_bytes)),
         "instances": Handler(RETRIEVE, read=instances.many),
         "instance": Handler(RETRIEVE, read=instances.one),
@@ -160,8 +164,8 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
         "all bulk data": Handler(RETRIEVE, read=collections.bulk),
         "all pixel data": Handler(RETRIEVE, read=collections.pixels),
         "WADO-URI": Handler("PS3.18 9", read=uri, threads=pictures),
-        "rendered": Handler(RETRIEVE, read=rendered.picture, threads=pictures),
-        "thumbnail": Handler(RETRIEVE, read=rendered.thumbnail, threads=pictures),
+        "rendered": Handler(RETRIEVE, read=picture, threads=pictures, at_hand=picture.at_hand),
+        "thumbnail": Handler(RETRIEVE, read=thumbnail, threads=pictures, at_hand=thumbnail.at_hand),
         **{
             name: Handler(SEARCH, read=Search(
                 archive.index, level, most=settings.search_most, empty_status=settings.search_empty_status

@@ -65,6 +65,8 @@ class Answer:
 
 
 Reader = Callable[[Call], Answer]
+# Must not wait, for a disk or a database or a lock that is held long: it runs in the event loop. None where it would have to.
+ReaderAtHand = Callable[[Call], Answer | None]
 Taker = Callable[[Call, Receive], Awaitable[Answer]]
 
 
@@ -73,13 +75,15 @@ class Handler:
     """What answers one method: `read` a request without a body, in a worker thread; `take` one with a body.
 
     `section` is where the standard describes the transaction, such as `PS3.18 10.4`. Work that takes long has a limiter of
-    its own in `threads`, so that it cannot keep all of them.
+    its own in `threads`, so that it cannot keep all of them. What `at_hand` has in memory is answered without a thread: changing
+    to one and back costs more than such an answer.
     """
 
     section: str
     read: Reader | None = None
     take: Taker | None = None
     threads: anyio.CapacityLimiter | None = None
+    at_hand: ReaderAtHand | None = None
 
 
 class Endpoint:
@@ -111,7 +115,9 @@ class Endpoint:
         if handler is not None and handler.take is not None:
             return await handler.take(self._call(scope), receive)
         if handler is not None and handler.read is not None:
-            answer = await to_thread.run_sync(handler.read, self._call(scope), limiter=handler.threads)
+            call = self._call(scope)
+            ready = handler.at_hand(call) if handler.at_hand is not None else None
+            answer = ready if ready is not None else await to_thread.run_sync(handler.read, call, limiter=handler.threads)
             allow = {"Allow": self._allow} if scope["method"] == "OPTIONS" else {}
             return replace(answer, headers={**answer.headers, **allow}) if allow else answer
         if scope["method"] == "OPTIONS":

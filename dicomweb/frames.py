@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dicomweb import negotiation
 from dicomweb.bodies import Body, respond, unchanged
 from dicomweb.exchange import Answer, Call
-from dicomweb.instance import Instance
+from dicomweb.instance import Instance, ResidentInstance, WouldWait
 from dicomweb.layouts import Layouts
 from dicomweb.media_types import RELATED
 from dicomweb.multipart import boundary_for, closing, part_head
@@ -54,7 +54,23 @@ class Frames:
     def __call__(self, call: Call) -> Answer:
         """The frames asked for. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""
         numbers = frame_numbers(call.path["frames"])
-        instance = Instance(self._layouts.get(scope_of(call)), self._blobs)
+        return self._of(call, Instance(self._layouts.get(scope_of(call)), self._blobs), numbers)
+
+    def at_hand(self, call: Call) -> Answer | None:
+        """One frame as it is stored, where the system has it in memory; None for all that would have to wait."""
+        if self._copies or call.method != "GET":
+            # Whether there is a copy has to be looked up.
+            return None
+        numbers = frame_numbers(call.path["frames"])
+        layout = self._layouts.at_hand(scope_of(call)) if len(numbers) == 1 else None
+        if layout is None or layout.inflated:
+            return None
+        try:
+            return self._of(call, ResidentInstance(layout, self._blobs), numbers)
+        except WouldWait:
+            return None
+
+    def _of(self, call: Call, instance: Instance, numbers: Sequence[int]) -> Answer:
         if instance.syntax.coding is Coding.VIDEO:
             raise NotFound("frames of a video are not stored one by one; get the video from …/rendered")
         copied = frames_of(self._blobs, instance.layout, numbers) if self._copies and max(numbers) <= instance.frames else None

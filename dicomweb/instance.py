@@ -23,6 +23,8 @@ from storage.types import Blobs, BulkItem
 _WORD = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 # A native frame costs nothing in the frame table, so a count that is a lie must not become a list.
 _MOST_FRAMES = 100_000
+# More is copied where it does not keep others from being answered.
+_MOST_RESIDENT = 1 << 20
 # How Photometric Interpretation begins in the JSON that may have subsampled chroma; a long text is found fastest.
 YBR = b'"00280004":{"vr":"CS","Value":["YBR_'
 _SUBSAMPLED = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
@@ -33,6 +35,10 @@ def served_decoded(syntax: TransferSyntax, photometric_interpretation: str) -> b
     if syntax.coding is Coding.NATIVE:
         return not syntax.little_endian or photometric_interpretation in _SUBSAMPLED
     return syntax.coding in DECODE_FIRST
+
+
+class WouldWait(Exception):
+    """What was asked is not in memory, or takes work: to be asked again where waiting is allowed."""
 
 
 class Instance:
@@ -163,3 +169,20 @@ class Instance:
     @cached_property
     def _inflated(self) -> memoryview:
         return memoryview(inflate(self._blobs.read(self.located.object_key), self.located.dataset_offset))
+
+
+class ResidentInstance(Instance):
+    """An instance for the event loop: its frames as stored, from memory. Whatever else raises WouldWait."""
+
+    def frame_bits(self, number: int) -> tuple[bytes, int]:
+        raise WouldWait
+
+    def _piece(self, offset: int, length: int) -> Piece:
+        # When its turn comes: an answer that the client has already takes no reading.
+        return Made(length, lambda: self._resident(offset, length))
+
+    def _resident(self, offset: int, length: int) -> bytes:
+        found = self._blobs.resident(self.located.object_key, offset, length) if length <= _MOST_RESIDENT else None
+        if found is None or len(found) != length:
+            raise WouldWait
+        return found

@@ -67,6 +67,14 @@ class Layouts:
             # Whoever had the turn before may have read ours too.
             return self._found(scope, series) or self._read(scope, series)
 
+    def at_hand(self, scope: Scope) -> Layout | None:
+        """The layout as far as it is kept and believed: nothing is asked, and nobody waits."""
+        series = Scope(scope.study, scope.series, None, scope.partition)
+        known = self._series.get(series)
+        if known is None or self._clock() - known.checked > self._max_age:
+            return None
+        return self._found(scope, series)
+
     def forget(self, scope: Scope) -> None:
         """Drop what is kept about an instance, because its object was not there."""
         with self._lock:

@@ -26,6 +26,7 @@ from dicomweb.shown_kinds import Shown
 from dicomweb.videos import can_film, filmed
 from storage.archive import Archive
 from storage.errors import CannotDecode, NotAcceptable, NotFound, ObjectMissing
+from storage.index import Layout
 from storage.types import Scope
 
 # What a browser would run or fetch things from, if it were let.
@@ -68,6 +69,13 @@ class Rendered:
             return self._pictures(call, instance, [_page_of(call, shown)], partial(draw_small_page, shown), basis=shown.basis)
         middle = _numbers(call, instance, max(1, (instance.frames + 1) // 2))
         return self._pictures(call, instance, middle[:1], draw_small)
+
+    def alone(self, call: Call, layout: Layout) -> bool:
+        """Whether what is shown of an instance is told by that instance alone: a presentation state shows others' frames."""
+        instance = Instance(layout, self._archive.blobs)
+        if "presentation" in call.path or is_state(instance.dataset):
+            return False
+        return shown_of(instance, call.mount, self._archive, self._layouts) is None
 
     def _instance(self, scope: Scope) -> Instance:
         """The instance that the URL names, or the middle one of a study or series, images first."""

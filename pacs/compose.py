@@ -107,6 +107,7 @@ def web_application(
 
     from dicomweb import app as dicomweb
     from dicomweb.settings import WebSettings
+    from dicomweb.shapes import ByShape
     from pacs import admin, health, viewer
     from pacs.forwarded import Forwarded
     from pacs.hosts import OnlyHosts
@@ -129,7 +130,7 @@ def web_application(
     application: ASGIApp = Starlette(
         routes=[
             *health.routes(checks, metrics),
-            *dicomweb.routes(archive, web),
+            ByShape(dicomweb.routes(archive, web)),
             *admin.routes(
                 archive,
                 calling=settings.ae_title,

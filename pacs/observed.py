@@ -37,6 +37,10 @@ class CountedBlobs:
         """See `storage.types.Blobs`."""
         return self._counted("read", self._blobs.read, key, offset, length)
 
+    def resident(self, key: str, offset: int, length: int) -> bytes | None:
+        """See `storage.types.Blobs`."""
+        return self._blobs.resident(key, offset, length)
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
     ) -> Iterator[bytes]:

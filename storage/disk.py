@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 
 from storage.errors import StoreFull, StoreUnavailable, Unavailable
 
+# File systems of this machine's own disks and memory, where opening a file that was just used does not wait for a network.
+_LOCAL = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 if sys.platform == "darwin":
@@ -33,3 +36,16 @@ def unavailable(error: OSError, doing: str) -> Unavailable:
     if error.errno in _FULL:
         return StoreFull(f"the store could not {doing}: {reason}; free space and send again")
     return StoreUnavailable(f"the store could not {doing}: {reason}; look at the disk and send again")
+
+
+def is_local(folder: Path) -> bool:
+    """Whether a folder that there is lies on this machine itself; False also where the system does not say (not Linux)."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return False
+    # proc(5): identifier, parent, device, ... - file system, ...
+    kinds = {line.partition(" - ")[2].split(" ", 1)[0] for line in mounts if line.split(" ", 3)[2] == number}
+    return bool(kinds) and kinds <= _LOCAL

@@ -198,10 +198,13 @@ class Blobs(Protocol):
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """`length` bytes from `offset` (to the end when None). Shorter only at the end of the object."""
 
+    def resident(self, key: str, offset: int, length: int) -> bytes | None:
+        """What `read` gives, from memory and without waiting; None where the store cannot tell, or would have to wait."""
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
     ) -> Iterator[bytes]:
-        """The same in pieces of at most 1 MiB; opening errors are raised at the call, not at the first piece.
+        """The same as `read` in pieces of at most 1 MiB; opening errors are raised at the call, not at the first piece.
 
         `fresh` reads from the medium itself, past every cache, where the store can.
         """

@@ -39,6 +39,9 @@ class OneObject:
     def put(self, key: str, content: Content, *, replace: bool = False) -> bool:
         raise NotImplementedError
 
+    def resident(self, key: str, offset: int, length: int) -> bytes | None:
+        raise NotImplementedError
+
     def delete(self, key: str) -> None:
         raise NotImplementedError
 

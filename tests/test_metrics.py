@@ -157,6 +157,9 @@ class FullStore:
     def stream(self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False) -> Iterator[bytes]:
         return iter([b"abc"])
 
+    def resident(self, key: str, offset: int, length: int) -> bytes | None:
+        return None
+
     def delete(self, key: str) -> None:
         return None
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from storage.blobs.folders import Folder, Folders
 from storage.blobs.keys import Present, check_range, checked, is_key
-from storage.blobs.reading import DAMAGED, FileStream, is_sound, read_range
+from storage.blobs.reading import DAMAGED, FileStream, is_sound, read_range, read_resident
 from storage.blobs.writing import NoUnnamedFiles, create, give_name, take_over, write, write_named_last
-from storage.disk import unavailable
+from storage.disk import is_local, unavailable
 from storage.errors import ObjectMissing
 from storage.types import Blob, Content
 
@@ -45,6 +45,7 @@ class FileBlobs:
         """Open the store at `root`, making the folder where it is missing. Raises StoreUnavailable or StoreFull."""
         self.root = root.absolute()
         self.spool_folder = self.root / _TEMPORARY
+        self._local = is_local(self.root)
         self._numbers = itertools.count()
         self._process = secrets.token_hex(6)
         try:
@@ -77,6 +78,19 @@ class FileBlobs:
             return read_range(descriptor, offset, there if length is None else min(length, there))
         except OSError as error:
             raise unavailable(error, f"read the object {key}") from error
+        finally:
+            os.close(descriptor)
+
+    def resident(self, key: str, offset: int, length: int) -> bytes | None:
+        if not self._local or not length:
+            return None
+        try:
+            descriptor = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            # Whoever may wait finds out what is wrong.
+            return None
+        try:
+            return read_resident(descriptor, offset, length)
         finally:
             os.close(descriptor)
 

@@ -37,6 +37,10 @@ class MemoryBlobs:
         data = self._get(key)
         return data[offset:] if length is None else data[offset : offset + length]
 
+    def resident(self, key: str, offset: int, length: int) -> bytes | None:
+        data = self.objects.get(key)
+        return None if data is None else data[offset : offset + length]
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
     ) -> Iterator[bytes]:

@@ -27,6 +27,23 @@ def read_range(descriptor: int, offset: int, length: int) -> bytes:
     return b"".join(pieces)
 
 
+def read_resident(descriptor: int, offset: int, length: int) -> bytes | None:
+    """The same where the system has it in memory, else None.
+
+    Asked of the first and the last byte, which come and go with those between them: to read all of it in a way that cannot
+    wait would need room that is wiped beforehand, which costs as much as the reading.
+    """
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    probe = bytearray(1)
+    try:
+        there = all(os.preadv(descriptor, [probe], at, os.RWF_NOWAIT) for at in (offset + length - 1, offset))
+        return os.pread(descriptor, length, offset) if there else None
+    except OSError:
+        # Not there (EAGAIN), or a file system that cannot say (EOPNOTSUPP).
+        return None
+
+
 def is_sound(descriptor: int, content: Content) -> bool:
     """Whether the file has the content's size and SHA-256 on the medium itself, past the page cache where that goes.
 

@@ -76,6 +76,9 @@ class S3Blobs:
         name, doing = self._name(key), f"read the object {key}"
         return call(doing, lambda: read_all(open_range(self._client, self._bucket, name, offset, length, doing)))
 
+    def resident(self, key: str, offset: int, length: int) -> bytes | None:
+        return None
+
     def stream(self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False) -> S3Stream:
         check_range(offset, length)
         name, doing = self._name(key), f"read the object {key}"
