@@ -23,6 +23,7 @@ PLACE = {"host": "192.0.2.7", "port": 104, "description": "CT in room 2"}
 # Where POST takes a body.
 POSTED = {
     *("/api/worklist", "/api/callers", "/api/callers/{number}/allow", "/api/callers/{number}/allow-once"),
+    *("/api/transfers", "/api/transfers/again", "/api/aes/{title}/find"),
     "/api/searchable-attributes",
 }
 JSON = {"Content-Type": "application/json"}
