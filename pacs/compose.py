@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pacs.certificates import known_certificates
 from pacs.data_folder import make
 from pacs.metrics import Gauges, Metrics
 from pacs.observed import CountedBlobs, Observed
@@ -17,6 +18,7 @@ from storage import copies, rejection_notes
 from storage.archive import Archive
 from storage.blobs import open_blobs
 from storage.index import open_index, watch
+from storage.index.ae import ae_titles
 from storage.index.deletions import Deletions
 from storage.index.kept_objects import KeptObjects
 from storage.ingest import Ingest, JobsFor
@@ -113,7 +115,7 @@ def web_application(
     from pacs.hosts import OnlyHosts
 
     archive = found.archive
-    metrics.registry.register(Gauges(lambda: _figures(archive)))
+    metrics.registry.register(Gauges(lambda: _figures(archive, settings)))
     disks = {"disk (data)": settings.folder, "disk (spool)": archive.spool_folder}
     checks = {"index": archive.index.ping, "store": found.ping_store}
     checks |= {name: health.disk(path, int(settings.min_free_bytes)) for name, path in disks.items()}
@@ -264,7 +266,7 @@ def worker(settings: Settings, archive: Archive, metrics: Metrics, journal: Jour
     )
 
 
-def _figures(archive: Archive) -> Iterator[tuple[str, str, dict[str, str], float]]:
+def _figures(archive: Archive, settings: Settings) -> Iterator[tuple[str, str, dict[str, str], float]]:
     counts = archive.index.counts()
     yield "lightbox_studies", "Studies in the archive.", {}, counts.studies
     yield "lightbox_series", "Series in the archive.", {}, counts.series
@@ -278,3 +280,6 @@ def _figures(archive: Archive) -> Iterator[tuple[str, str, dict[str, str], float
     yield "lightbox_routing_lag", "Changes that routes have not been applied to yet.", {}, lag(archive.index)
     for state, count in JobQueue(archive.index).counts().items():
         yield "lightbox_jobs", "Jobs by state.", {"state": state}, count
+    for one in known_certificates(settings.tls_credentials, ae_titles(archive.index)):
+        labels = {"whose": one.whose, "subject": one.subject}
+        yield "lightbox_certificate_end_timestamp_seconds", "When a TLS certificate ends; 0: unreadable.", labels, one.ends or 0

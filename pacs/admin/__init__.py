@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute
 from pacs.admin import (
     associations,
     callers,
+    certificates,
     deleted,
     entities,
     holds,
@@ -52,6 +53,7 @@ def routes(
     table = (
         *entities.operations(index, calling, credentials),
         *callers.operations(index),
+        *certificates.operations(index, credentials),
         *associations.operations(index, stopping),
         *deleted.operations(archive),
         *holds.operations(index),
@@ -79,4 +81,6 @@ def page_routes(
 ) -> list[BaseRoute]:
     """Every page. `unknown_callers` is what the settings say of them; the others as in `routes`."""
     asked = Remote(archive.index, calling, credentials, journal)
-    return pages.routes(archive.index, calling=calling, unknown_callers=unknown_callers, rule=rule, remote=asked)
+    return pages.routes(
+        archive.index, calling=calling, unknown_callers=unknown_callers, rule=rule, remote=asked, credentials=credentials
+    )

@@ -27,7 +27,9 @@ from pacs.admin.principals import Principal, Rule
 from pacs.admin.remote import Remote
 from pacs.admin.sending_pages import SendingPages
 from pacs.ae_titles import own_titles
+from pacs.certificates import known_certificates
 from pacs.scp import reasons
+from pacs.tls import Credentials
 from storage import problems
 from storage.deidentification.profile import MEANING
 from storage.errors import NotFound
@@ -64,12 +66,15 @@ class Pages:
     index: Index
     calling: str
     unknown_callers: str
+    credentials: Credentials
 
     def aes(self, _asked: Asked) -> dict[str, Any]:
         """AE titles: who wants to connect, nodes, our own."""
+        nodes = ae_titles(self.index)
         return {
             **self.waiting(_asked),
-            "nodes": ae_titles(self.index),
+            "nodes": nodes,
+            "certificates": known_certificates(self.credentials, nodes),
             "own": own_titles(self.index, self.calling),
             "first": self.calling,
             "unknown_callers": self.unknown_callers,
@@ -137,9 +142,11 @@ _RESULTS: Final = {
 }
 
 
-def routes(index: Index, *, calling: str, unknown_callers: str, rule: Rule, remote: Remote) -> list[BaseRoute]:
-    """Every page. `remote` is asked what other archives have."""
-    pages = Pages(index, calling, unknown_callers)
+def routes(
+    index: Index, *, calling: str, unknown_callers: str, rule: Rule, remote: Remote, credentials: Credentials
+) -> list[BaseRoute]:
+    """Every page. `remote` is asked what other archives have; `credentials` are ours over TLS."""
+    pages = Pages(index, calling, unknown_callers, credentials)
     table: dict[str, tuple[str, Callable[[Asked], dict[str, Any]]]] = {
         "/admin/": ("aes.html", pages.aes),
         "/admin/aes/{title}": ("node.html", pages.node),

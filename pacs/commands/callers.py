@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from pacs.commands.certificates import list_certificates
 from pacs.commands.console import AsJson, begin, print_json, say
 from pacs.logs import escaped
 from storage.errors import BadRequest
@@ -167,6 +168,7 @@ def _plain(one: Entry | Caller) -> dict[str, Any]:
 # What `pacs ae` has beside nodes.
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "callers": list_callers,
+    "certificates": list_certificates,
     "allow": allow_caller,
     "block": block_caller,
     "unblock": unblock_caller,

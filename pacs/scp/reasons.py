@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from pydicom.config import IGNORE
@@ -24,6 +25,9 @@ from pacs.upper_layer import (
     Reject,
 )
 
+# How long before its end a certificate is warned of.
+WARN_DAYS: Final = 30
+_DAY: Final = 86_400
 # Names in one sentence.
 _MOST_NAMED: Final = 5
 
@@ -143,3 +147,20 @@ def _names(uids: Iterable[str]) -> str:
 def kinds_of(request: AssociateRequest) -> set[Kind]:
     """What the request wants to do."""
     return {kind_of(one.abstract_syntax) for one in request.contexts}
+
+
+def ending(ends: float | None, now: float) -> str:
+    """That a certificate has ended or will soon, and when; empty while there is time."""
+    if ends is None or ends - now > WARN_DAYS * _DAY:
+        return ""
+    day = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d}"
+    if ends <= now:
+        return f"has ended on {day}"
+    days = int((ends - now) // _DAY)
+    return f"ends on {day}, in {days} day{'' if days == 1 else 's'}"
+
+
+def certificate_ending(ends: float | None, now: float) -> str:
+    """The same of the one that a caller has shown, with what to do."""
+    text = ending(ends, now)
+    return f"its certificate {text}: renew it at the sender, and accept the new one here if it is tied to this one" if text else ""

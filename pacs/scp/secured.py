@@ -62,12 +62,14 @@ class NotTls(TlsFailed):
 
 @dataclass(frozen=True, slots=True)
 class Secrecy:
-    """What was agreed, and the peer's certificate: the SHA-256 of its DER form in hexadecimal, empty where it showed none."""
+    """What was agreed, and the peer's certificate: the SHA-256 of its DER form in hexadecimal, empty where it showed none, and
+    its end in seconds since 1970."""
 
     version: str
     suite: str
     fingerprint: str
     subject: str
+    ends: float | None = None
 
 
 class Secured:
@@ -132,7 +134,8 @@ class Secured:
         parts = (pair for part in named.get("subject", ()) for pair in part)
         subject = ", ".join(f"{pair[0]}={pair[1]}" for pair in parts)
         digest = hashlib.sha256(certificate).hexdigest() if certificate else ""
-        return Secrecy(self._tls.version() or "", suite[0] if suite else "", digest, subject)
+        ends = float(ssl.cert_time_to_seconds(str(named["notAfter"]))) if "notAfter" in named else None
+        return Secrecy(self._tls.version() or "", suite[0] if suite else "", digest, subject, ends)
 
     # Reading
 

@@ -191,9 +191,12 @@ class _Session:
             for one, given in zip(request.contexts, answer.contexts, strict=True)
         )
         wanted = {RIGHT_OF[kind] for kind in reasons.kinds_of(request)}
+        secrecy = self._transport.secrecy
+        soon = reasons.certificate_ending(secrecy.ends if secrecy else None, time.time())
+        refused = reasons.refused_contexts(request, answer.contexts, sorted(wanted - self._rights))
         return self._provider.journal.accepted(
             self._address,
-            self._who.told(reasons.refused_contexts(request, answer.contexts, sorted(wanted - self._rights))),
+            self._who.told("; ".join(part for part in (soon, refused) if part)),
             calling_ae=request.calling_ae,
             called_ae=request.called_ae,
             contexts=contexts,
