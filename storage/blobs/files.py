@@ -45,12 +45,12 @@ class FileBlobs:
         """Open the store at `root`, making the folder where it is missing. Raises StoreUnavailable or StoreFull."""
         self.root = root.absolute()
         self.spool_folder = self.root / _TEMPORARY
-        self._local = is_local(self.root)
         self._numbers = itertools.count()
         self._process = secrets.token_hex(6)
         try:
             self._folders = Folders(self.root)
             self._folders.get(_TEMPORARY)
+            self._local = is_local(self.root)
             self.sweep_temporary()
         except OSError as error:
             raise unavailable(error, f"open the folder {self.root}") from error
