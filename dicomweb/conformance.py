@@ -104,7 +104,7 @@ SECTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("8.10", "Notifications", "supported", "event reports on a WebSocket at `/subscribers/{requester}`; those of the time without a connection follow when it opens, at least once each; a browser's Origin must be this server's"),
     ("8.11", "Security and privacy", "not yet", "no authentication; see Security. Pages of other origins (CORS) are those of `PACS_CORS_ORIGINS`, none by default; changes that other pages ask for are refused with 403"),
     ("9", "URI service (WADO-URI)", "partly", f"`{WADO_URI}`, see below"),
-    ("10.4", "Retrieve", "partly", "see the resources; no bulkdata of whole studies, series or instances, no pixeldata, no rendered volumes; no application/zip"),
+    ("10.4", "Retrieve", "partly", "see the resources; no rendered volumes"),
     ("10.5", "Store", "partly", "Part 10 files, and metadata with bulk data in JSON and XML; nothing is coerced, so no Original Attributes Sequence; no image/gif, image/png to be made into pixel data (table 10.5.2-1)"),
     ("10.6", "Search", "supported", "all six resources; JSON, XML, and CSV for people (extension); HEAD; weak ETag and 304 from the archive's change counter; see the kinds of matching"),
     ("10", "Delete", "supported", "as an extension: PS3.18 has no transaction for it; see the resources and Deletion"),
