@@ -118,7 +118,7 @@ def test_a_rule_for_priors_is_added_and_an_archive_that_is_away_is_told_of(page:
     page.locator("section", has_text="Earlier studies").get_by_text("Add a rule, or replace").click()
     form = page.locator("form[data-url='/api/prefetch-rules/{name}']")
     form.get_by_label("Name").fill("priors")
-    form.get_by_label("From").fill("AWAY")
+    form.get_by_label("From", exact=True).fill("AWAY")
     form.get_by_label("The newest").fill("2")
     form.get_by_role("button", name="Save").click()
     expect(page.get_by_role("row", name="priors")).to_contain_text("the newest 2 of 10 years, same modality")

@@ -33,14 +33,17 @@ async function act(element, body) {
   const { method, url, done, then, confirm } = element.dataset;
   if (confirm && !window.confirm(confirm)) return;
   const button = element.matches("button") ? element : element.querySelector("button");
+  // Asked now: by the time of the answer the part may have been fetched anew, and the element be nowhere.
+  const part = element.closest("[data-part]");
+  const section = element.closest("section");
   button.disabled = true;
   try {
     await ask(method, url.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(body[name])), without(body, url));
     if (then) {
       window.location.assign(root + then);
-    } else if (element.closest("[data-part]")) {
+    } else if (part) {
       say(done);
-      await refresh(document.querySelectorAll("[data-part]"), element.closest("section"));
+      await refresh(document.querySelectorAll("[data-part]"), section);
     } else {
       window.location.reload();
     }
