@@ -682,6 +682,9 @@ def refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # It waited to be taken when the port was closed: the next one is refused.
+        return False
     return False
 
 
