@@ -37,8 +37,8 @@ from storage.errors import CannotDecode, NotAcceptable
 MOST_SEGMENTS: Final = 256
 
 
-class SegmentationShown(Shown):
-    """Picture 0 is all segments of the plane that has most of them; n is frame n alone."""
+class _Overlaid(Shown):
+    """What is shown over the images that it was made on, which `sources` finds."""
 
     offers = PICTURES
     small = True
@@ -47,6 +47,10 @@ class SegmentationShown(Shown):
     def __init__(self, instance: Instance, sources: Sources) -> None:
         self._instance = instance
         self._sources = sources
+
+
+class SegmentationShown(_Overlaid):
+    """Picture 0 is all segments of the plane that has most of them; n is frame n alone."""
 
     @property
     def pages(self) -> int:
@@ -129,16 +133,8 @@ class SegmentationShown(Shown):
         return resampled(mask, own, plane, shape)
 
 
-class StructuresShown(Shown):
+class StructuresShown(_Overlaid):
     """Contours over images: picture n is that of the n-th image that has any; 0 the one with the most regions."""
-
-    offers = PICTURES
-    small = True
-    first = 0
-
-    def __init__(self, instance: Instance, sources: Sources) -> None:
-        self._instance = instance
-        self._sources = sources
 
     @property
     def pages(self) -> int:
