@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from dicomweb.rendering.content import MOST_ITEMS, Report, report
 from dicomweb.rendering.content_html import as_html
 from dicomweb.rendering.content_text import as_text
-from dicomweb.rendering.pages import ROWS, paginated
+from dicomweb.rendering.pages import ROWS, page, paginated
 from storage.archive import Archive
 from tests.support import made, web
 from tests.support.archive import ingest
@@ -332,3 +332,10 @@ def test_by_wado_uri(client: TestClient, archive: Archive) -> None:
 
 def test_report_type() -> None:
     assert isinstance(report({}), Report)
+
+
+@pytest.mark.parametrize(("one", "other"), [("Müller", "Moller"), ("山田", "太郎"), ("김희", "이준"), ("Ελένη", "Ιωάννα")])
+def test_letters_of_many_scripts_are_on_a_page(one: str, other: str) -> None:
+    """What no font has would be the same box for each."""
+    shown, differs = (page("", [name], 1, 1).picture() for name in (one, other))
+    assert not np.array_equal(shown, differs)

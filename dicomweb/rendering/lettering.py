@@ -40,7 +40,11 @@ def line(words: str, size: float) -> Line:
 
 def write(pen: ImageDraw.ImageDraw, left: float, top: float, set_line: Line, ink: Ink, edge: Ink | None = None) -> None:
     """Write a line with its upper left corner there, in `ink` and with a thin edge around the letters."""
-    base = top + set_line.height * 0.78
+    write_on(pen, left, top + set_line.height * 0.78, set_line, ink, edge)
+
+
+def write_on(pen: ImageDraw.ImageDraw, left: float, base: float, set_line: Line, ink: Ink, edge: Ink | None = None) -> None:
+    """The same on a base line."""
     stroke = max(1, round(set_line.height / 18)) if edge is not None else 0
     passes = ((edge, stroke), (ink, 0)) if edge is not None else ((ink, 0),)
     for colour, width in passes:

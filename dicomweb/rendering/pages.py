@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from dicomweb.rendering.sheet import BLACK, GREY, Sheet, font
+from dicomweb.rendering import lettering
+from dicomweb.rendering.sheet import BLACK, GREY, Sheet
 
 WIDTH, HEIGHT, MARGIN = 210.0, 297.0, 15.0
 SIZE, TITLE_SIZE, LEADING = 3.2, 5.0, 4.6
@@ -80,4 +81,4 @@ def _advance(letter: str) -> float:
     """How far a letter moves the pen, in mm."""
     if unicodedata.combining(letter):
         return 0.0
-    return font(_MEASURED).getlength(letter) / _MEASURED * SIZE
+    return lettering.line(letter, _MEASURED).width / _MEASURED * SIZE

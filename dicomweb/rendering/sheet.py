@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from dicomweb.rendering import lettering
 from dicomweb.rendering.geometry import Picture, fitted
 from dicomweb.rendering.request import Viewport
 
@@ -25,8 +25,6 @@ DOTS, MOST_DOTS = 4.0, 16.0
 # A picture is drawn this much larger and made smaller: Pillow draws lines without smoothing.
 FINER: Final = 2
 MOST_AREA: Final = 1 << 26
-# The first that this machine has; Pillow's own knows Latin letters only.
-FONTS: Final = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +108,6 @@ class Sheet:
         return fitted(np.asarray(small), viewport, 1.0)
 
 
-@functools.lru_cache(maxsize=64)
-def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Letters `size` pixels high, from the first font that there is."""
-    for name in FONTS:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)
-
-
 # ---- SVG
 
 
@@ -163,9 +150,9 @@ def _draw_stroke(pen: ImageDraw.ImageDraw, mark: Stroke, dots: float) -> None:
 
 
 def _draw_words(pen: ImageDraw.ImageDraw, mark: Words, dots: float) -> None:
-    anchor = {"start": "ls", "middle": "ms", "end": "rs"}[mark.anchor]
-    letters = font(max(mark.size * dots, 4.0))
-    pen.text((mark.x * dots, mark.y * dots), _plain(mark.text), fill=mark.colour, font=letters, anchor=anchor)
+    set_line = lettering.line(_plain(mark.text), mark.size * dots)
+    before = {"start": 0.0, "middle": set_line.width / 2, "end": set_line.width}[mark.anchor]
+    lettering.write_on(pen, mark.x * dots - before, mark.y * dots, set_line, mark.colour)
 
 
 def _draw_grid(pen: ImageDraw.ImageDraw, mark: Grid, dots: float) -> None:
