@@ -108,7 +108,7 @@ def add(
     given: dict[str, Any] = {"description": description}
     given |= {"rights": None if rights is None else rights_of(_split(rights))}
     given |= {"addresses": _several(address), "syntaxes": _several(syntax)}
-    changed: dict[str, Any] = {"character_set": None if character_set is None else character_set.strip("-")}
+    changed: dict[str, Any] = {"character_set": None if character_set is None else "" if character_set == "-" else character_set}
     changed |= {"coercion": _rules(coerce), "silent_coercion": silent_coercion}
     given |= {"tls": tls, "tls_certificate": None if tls_certificate is None else _pem(tls_certificate)}
     given |= {"destinations": _several(send_on, "none")}
