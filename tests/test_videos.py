@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,4 +145,19 @@ def test_limits(tmp_path: Path) -> None:
         run_apart("film", frames, asked, tmp_path, Limits(seconds=0.05, memory=3 << 30))
     with pytest.raises(CannotDecode):
         run_apart("film", frames, asked, tmp_path, Limits(memory=3 << 30, result=1000))
-    assert "av" not in sys.modules
+
+
+@needs_av
+def test_pyav_is_never_loaded_beside_what_serves(tmp_path: Path) -> None:
+    """Said by a fresh interpreter: another test may have loaded every module of ours into this one."""
+    film = """
+import sys
+from pathlib import Path
+import pacs.compose
+from dicomweb.apart import run_apart
+asked = {"width": 64, "height": 64, "samples": 1, "times": [40, 40], "quality": 90}
+made = run_apart("film", [bytes(64 * 64)] * 2, asked, Path(sys.argv[1]))
+print(len(made.content) > 0, "av" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", film, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert ran.stdout.split() == ["True", "False"], ran.stderr
