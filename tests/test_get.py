@@ -298,7 +298,12 @@ def getscu(server: Serving, folder: Path, *arguments: str) -> subprocess.Complet
         (("-P", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=P1"), 5),
         (("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3"), 4),
         (("-S", "-k", "QueryRetrieveLevel=SERIES", "-k", "StudyInstanceUID=1.2.3", "-k", "SeriesInstanceUID=1.2.3.5"), 2),
+        (("-S", "-k", "QueryRetrieveLevel=IMAGE", "-k", "StudyInstanceUID=1.2.3", "-k", "SeriesInstanceUID=1.2.3.5", "-k", "SOPInstanceUID=1.2.3.5.2"), 1),
+        (("-P", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=P1", "-k", "StudyInstanceUID=1.2.4"), 1),
+        (("-P", "-k", "QueryRetrieveLevel=SERIES", "-k", "PatientID=P1", "-k", "SeriesInstanceUID=1.2.3.4"), 2),
+        (("-P", "-k", "QueryRetrieveLevel=IMAGE", "-k", "PatientID=P1", "-k", "SOPInstanceUID=1.2.3.4.1"), 1),
         (("-O", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=P2"), 1),
+        (("-O", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=P1", "-k", "StudyInstanceUID=1.2.3"), 4),
     ],
 )
 def test_getscu(server: Serving, tmp_path: Path, archive: Archive, arguments: tuple[str, ...], expected: int) -> None:

@@ -324,29 +324,57 @@ def program(name: str) -> str:
     return found
 
 
-@pytest.mark.dcmtk
-def test_movescu_to_storescp(server: Serving, archive: Archive, store: Store, tmp_path: Path) -> None:
-    files = {number: instance(number, side=512) for number in (1, 2, 3)}
-    for data in files.values():
-        store(data)
-    folder, port = tmp_path / "got", closed_port()
+@contextmanager
+def storescp(folder: Path, archive: Archive) -> Iterator[None]:
+    """DCMTK's storescp, which keeps what it gets in `folder` as it comes, and which the archive knows as NODE."""
     folder.mkdir()
+    port = closed_port()
     listening = subprocess.Popen([program("storescp"), "-aet", "NODE", "+B", "+xa", "-od", str(folder), str(port)])
     try:
         wait_until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)))
         known(archive, port)
-        command = [program("movescu"), "-v", "-S", "-aec", "LIGHTBOX", "-aem", "NODE"]
-        command += ["-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3", "127.0.0.1", str(server.port)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        server.told.wait("retrieved", "C-MOVE", 0, 3)
+        yield
     finally:
         listening.terminate()
         listening.wait(10)
-    got = {int(one.InstanceNumber): one for one in map(dcmread, folder.iterdir())}
-    assert {number: one.PixelData for number, one in got.items()} == {
-        number: dcmread(archive_file(archive, data)).PixelData for number, data in files.items()
+
+
+@pytest.mark.dcmtk
+@pytest.mark.parametrize(
+    ("model", "keys", "numbers"),
+    [
+        ("-P", ("PATIENT", "PatientID=P1"), "1 2 3 4"),
+        ("-P", ("STUDY", "PatientID=P1", "StudyInstanceUID=1.2.3"), "1 2 3"),
+        ("-P", ("SERIES", "PatientID=P1", "StudyInstanceUID=1.2.3", "SeriesInstanceUID=1.2.3.5"), "3"),
+        ("-P", ("IMAGE", "PatientID=P1", "StudyInstanceUID=1.2.3", "SeriesInstanceUID=1.2.3.4", "SOPInstanceUID=1.2.3.4.2"), "2"),
+        ("-S", ("STUDY", "StudyInstanceUID=1.2.3"), "1 2 3"),
+        ("-S", ("SERIES", "StudyInstanceUID=1.2.3", "SeriesInstanceUID=1.2.3.4"), "1 2"),
+        ("-S", ("IMAGE", "StudyInstanceUID=1.2.3", "SeriesInstanceUID=1.2.3.4", "SOPInstanceUID=1.2.3.4.1\\1.2.3.4.2"), "1 2"),
+        ("-O", ("PATIENT", "PatientID=P1"), "1 2 3 4"),
+        ("-O", ("STUDY", "PatientID=P1", "StudyInstanceUID=1.2.4"), "4"),
+    ],
+)
+def test_movescu_to_storescp(
+    server: Serving, archive: Archive, store: Store, tmp_path: Path, model: str, keys: tuple[str, ...], numbers: str
+) -> None:
+    """Each model and level of it: what has come has the pixels of what is stored."""
+    files = {
+        1: instance(1, side=512),
+        2: instance(2, side=512),
+        3: instance(3, series="1.2.3.5"),
+        4: instance(4, study="1.2.4", series="1.2.4.1"),
     }
+    for data in files.values():
+        store(data)
+    wanted = [int(number) for number in numbers.split()]
+    with storescp(tmp_path / "got", archive):
+        command = [program("movescu"), "-v", model, "-aec", "LIGHTBOX", "-aem", "NODE"]
+        command += [part for key in (f"QueryRetrieveLevel={keys[0]}", *keys[1:]) for part in ("-k", key)]
+        done = subprocess.run([*command, "127.0.0.1", str(server.port)], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        server.told.wait("retrieved", "C-MOVE", 0, len(wanted))
+    got = {int(one.InstanceNumber): one.PixelData for one in map(dcmread, (tmp_path / "got").iterdir())}
+    assert got == {number: dcmread(archive_file(archive, files[number])).PixelData for number in wanted}
 
 
 @pytest.mark.dcmtk
