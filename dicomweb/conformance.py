@@ -85,7 +85,7 @@ _RENDERING: dict[str, str] = {
     "quality": f"8.3.5.1.2: from 1 to 100, for JPEG; otherwise {QUALITY}",
     "viewport": f"8.3.5.1.3: `vw,vh` or `vw,vh,sx,sy,sw,sh`, negative `sw` or `sh` flip; at most {MAX_SIDE} a side",
     "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name of a preset (extension)",
-    "iccprofile": "8.3.5.1.5: yes embeds the profile of the image, or sRGB where it has none, in JPEG, PNG and WebP of colours; srgb where it has none; no colours are converted, and a Warning 299 says what was not done",
+    "iccprofile": "8.3.5.1.5, with `displayp3` of later editions: `yes` embeds the profile of the presentation state, of the image or of the frame's optical path, or that of its Color Space (0028,2002), sRGB where it has neither, in JPEG, PNG and WebP; `srgb`, `adobergb`, `rommrgb` and `displayp3` convert the colours from there (perceptual intent) and embed theirs. 406 where the profile to convert from is damaged; greyscale, pages of what is no image, and what cannot carry a profile have none, which a Warning 299 says",
 }
 
 # Section of PS3.18, its title, whether it is there, and how.
@@ -207,7 +207,7 @@ _STATES = (
     " shutters of all four shapes; displayed area with pixel aspect and MAGNIFY, TRUE SIZE as SCALE TO FIT; rotation and flip; graphics"
     " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, with anchor) in PIXEL and DISPLAY units; compound"
     " graphics by the graphic objects that come with them; overlays that a layer activates, of the state or the image; layers in their order and colour. Not:"
-    " mask subtraction, MATRIX units, fonts and shadows of text styles, stippled areas, ICC profiles. A mark that cannot be drawn is named at the foot of"
+    " mask subtraction, MATRIX units, fonts and shadows of text styles, stippled areas. A mark that cannot be drawn is named at the foot of"
     " the picture. Letters are Noto Sans and Noto Sans CJK; of other scripts those of the fonts that the machine has."
 )
 
@@ -217,7 +217,7 @@ def _rendering() -> str:
     return (
         "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else one made from its"
         " values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
-        " (regions of interest by their outline). `iccprofile=yes` takes the image's ICC profile along in JPEG, PNG and WebP, or sRGB; colours are not converted. Aspect ratio"
+        " (regions of interest by their outline). Without `iccprofile` colours are sent as they are stored, without a profile. Aspect ratio"
         f" is kept. Presets: {names}.\n\n{_STATES}"
     )
 

@@ -19,7 +19,8 @@ from dicomweb.rendering import Picture, RenderRequest, is_image, not_applied, pa
 from dicomweb.rendering.annotations import annotated
 from dicomweb.rendering.encode import encode
 from dicomweb.rendering.presentation import Shown, presented
-from dicomweb.rendering.references import DRAWN, is_state, references, sop_class
+from dicomweb.rendering.profiles import ICC_PROFILE, carrying, converted, is_colour, own_profile
+from dicomweb.rendering.references import DRAWN, IN_COLOUR, is_state, references, sop_class
 from dicomweb.rendering.request import THUMBNAIL_SIDE, Viewport
 from storage import codecs
 from storage.codecs import PixelDescription
@@ -101,9 +102,38 @@ class Presentation:
             samples,
             image.little_endian_bulk,
             self.state.little_endian_bulk,
+            self._recoloured(page, request.icc_profile),
         )
         picture = presented(self.state.dataset, shown, request)
         return annotated(picture, image.dataset, frame, request, windowed=False)
+
+    def not_applied(self, call: Call, page: Page, media_type: str) -> tuple[str, ...]:
+        """The parameters of a request that ask for what a picture has not."""
+        holder = self.state if ICC_PROFILE in self.state.dataset else page.image
+        return not_applied(
+            call.query,
+            holder.dataset,
+            media_type,
+            written=True,
+            frame=page.frame,
+            bulk=holder.little_endian_bulk,
+            colour=self.colour(page),
+        )
+
+    def colour(self, page: Page) -> bool:
+        """Whether a picture is in colours that an ICC profile is for."""
+        return sop_class(self.state.dataset) in IN_COLOUR or is_colour(page.image.dataset)
+
+    def profile(self, page: Page) -> bytes:
+        """That of the state, else of the image (PS3.4 N.2.2.1)."""
+        image, frame = page
+        holder = self.state if ICC_PROFILE in self.state.dataset else image
+        return own_profile(holder.dataset, frame, holder.little_endian_bulk)
+
+    def _recoloured(self, page: Page, wanted: str) -> Callable[[Picture], Picture] | None:
+        if wanted == "no" or not self.colour(page):
+            return None
+        return partial(converted, own=self.profile(page), wanted=wanted, convert=codecs.convert)
 
     def _pages(self, most: int) -> list[Page]:
         found = list[Page]()
@@ -184,10 +214,13 @@ class PresentedStates:
             return self._answers.same(known)
         keys = [(digest, *page.key, request) for page in pages]
         pictures = [self._answers.once(key, partial(_drawn, state, page, request)) for key, page in zip(keys, pages, strict=True)]
-        missing = not_applied(call.query, {}, offer.media_type, written=True)
+        missing = state.not_applied(call, pages[0], offer.media_type)
         warning = {"Warning": f"299 {call.root}: not applied to the picture: {', '.join(missing)}"} if missing else {}
         return self._answers.send(call, pictures, offer, known, warning)
 
 
 def _drawn(state: Presentation, page: Page, request: RenderRequest) -> bytes:
-    return encode(state.draw(page, request), request.media_type, request.quality)
+    body = encode(state.draw(page, request), request.media_type, request.quality)
+    if request.icc_profile == "no" or not state.colour(page):
+        return body
+    return carrying(body, state.profile(page), request.icc_profile, request.media_type)

@@ -141,7 +141,8 @@ class Rendered:
         etag = f'"{boundary_for(*known)}"'
         if unchanged(call, etag):
             return self._answers.same(known)
-        warning = _warning(call, instance, "" if moving else kind, written=draw in (draw_one, draw_small))
+        frames = draw in (draw_one, draw_small)
+        warning = _warning(call, instance, numbers[0], "" if moving else kind, written=frames, plain=frames)
         if moving:
             body = self._answers.once(known, lambda: draw_moving(instance, request, self._archive.spool_folder))
             return respond(call, self._archive.blobs, Body((body,)), {"Content-Type": kind, **warning}, etag)
@@ -164,9 +165,17 @@ def _name(draw: Draw) -> str:
     return str(getattr(getattr(draw, "func", draw), "__name__", ""))
 
 
-def _warning(call: Call, instance: Instance, kind: str, *, written: bool) -> dict[str, str]:
-    """Says that the picture is not all that was asked for (RFC 7234 5.5.7)."""
-    missing = rendering.not_applied(call.query, instance.dataset, kind, written=written)
+def _warning(call: Call, instance: Instance, number: int, kind: str, *, written: bool, plain: bool) -> dict[str, str]:
+    """Says that the picture is not all that was asked for (RFC 7234 5.5.7). `plain`: it is a frame, and not drawn by us."""
+    missing = rendering.not_applied(
+        call.query,
+        instance.dataset,
+        kind,
+        written=written,
+        frame=number,
+        bulk=instance.little_endian_bulk,
+        colour=None if plain else False,
+    )
     return {"Warning": f"299 {call.root}: not applied to the picture: {', '.join(missing)}"} if missing else {}
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from starlette.testclient import TestClient
 
+from dicomweb.rendering.spaces import profile
 from dicomweb.settings import WebSettings
 from storage.archive import Archive
 from tests.support import states, web
@@ -423,3 +424,21 @@ def test_everything_at_once_looks_as_it_did_when_it_was_looked_at(client: TestCl
     found = drawn(client, shown, of).astype(int)
     assert found.shape == expected.shape
     assert (np.abs(found - expected).max(axis=-1) > 48).mean() < 0.002
+
+
+def test_colours_are_those_of_the_profile_of_the_state(client: TestClient) -> None:
+    """The red of Adobe RGB (200, 30, 40) is (233, 24, 36) in sRGB; the image alone is taken for sRGB already (PS3.4 N.2.2.1)."""
+    of = image(np.full((ROWS, COLUMNS, 3), (200, 30, 40), np.uint8))
+    found = drawn(client, state(of, sop_class=COLOUR, ICCProfile=profile("adobergb")), of, query="?iccprofile=srgb")
+    assert found[0, 0].tolist() == [233, 24, 36]
+    plain = get(client, f"studies/{states.STUDY}/series/{states.SERIES}/instances/{states.IMAGE}/rendered?iccprofile=srgb")
+    assert pixels(plain)[0, 0].tolist() == [200, 30, 40]
+    own = get(client, f"{STATE}/rendered?iccprofile=yes")
+    assert Image.open(io.BytesIO(own.content)).info["icc_profile"] == profile("adobergb")
+    assert "warning" not in own.headers
+
+
+def test_greyscale_states_say_that_they_have_no_profile(client: TestClient) -> None:
+    store(client, image(), state())
+    answer = get(client, f"{STATE}/rendered?iccprofile=srgb")
+    assert answer.headers["warning"].endswith("iccprofile")

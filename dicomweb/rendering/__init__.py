@@ -10,7 +10,7 @@ from dicomweb.rendering.encode import encode
 from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.icons import icon
 from dicomweb.rendering.presets import Preset, presets, window_named
-from dicomweb.rendering.profiles import can_have
+from dicomweb.rendering.profiles import is_colour, lacks, own_profile
 from dicomweb.rendering.render import (
     Rendered,
     frame_picture,
@@ -22,6 +22,7 @@ from dicomweb.rendering.render import (
     thumbnail,
 )
 from dicomweb.rendering.request import THUMBNAIL_SIDE, Function, RenderRequest, Viewport, Window, parse
+from dicomweb.rendering.values import Bulk
 from storage.types import Dataset
 
 __all__ = (
@@ -52,15 +53,25 @@ __all__ = (
 
 
 def not_applied(
-    query: Iterable[tuple[str, str]], dataset: Dataset, media_type: str, *, written: bool = False
+    query: Iterable[tuple[str, str]],
+    dataset: Dataset,
+    media_type: str,
+    *,
+    written: bool = False,
+    frame: int = 1,
+    bulk: Bulk | None = None,
+    colour: bool | None = None,
 ) -> tuple[str, ...]:
     """The parameters that ask for what a picture has not: text in it, and a profile that it cannot carry.
 
-    `media_type` is that of a picture that stands still, or empty; `written`: the annotation is in the picture.
+    `media_type` is that of a picture that stands still, or empty; `written`: the annotation is in the picture; `colour`: whether
+    the picture is in colours that a profile is for, where that is not told by the data set.
     """
     given = dict(query)
-    profile = given.get("iccprofile", "no")
-    missing = {"annotation": bool(given.get("annotation")) and not written, "iccprofile": profile != "no" and not can_have(dataset, profile, media_type)}
+    wanted = given.get("iccprofile", "no")
+    coloured = is_colour(dataset) if colour is None else colour
+    own = own_profile(dataset, frame, bulk) if wanted == "yes" and coloured else b""
+    missing = {"annotation": bool(given.get("annotation")) and not written, "iccprofile": lacks(own, wanted, media_type, colour=coloured)}
     return tuple(name for name, missed in missing.items() if missed)
 
 

@@ -65,6 +65,8 @@ class Shown:
     samples: Samples
     bulk: Bulk | None = None
     state_bulk: Bulk | None = None
+    # From the colours that come of it to those that are asked for.
+    recoloured: Callable[[Picture], Picture] | None = None
 
 
 def presented(state: Dataset, shown: Shown, request: RenderRequest) -> Picture:
@@ -80,7 +82,9 @@ def presented(state: Dataset, shown: Shown, request: RenderRequest) -> Picture:
         one is not None for one in (viewport.source_x, viewport.source_y, viewport.source_width, viewport.source_height)
     )
     seen = display(state, shown.image, shown.uid, shown.frame, None if region else viewport)
-    picture = _marked(seen.of(_transformed(state, shown)), state, shown, seen)
+    picture = seen.of(_transformed(state, shown))
+    # Those of marks are device independent (PS3.3 C.10.7.1.1): they are drawn on what has its colours.
+    picture = _marked(shown.recoloured(picture) if shown.recoloured is not None else picture, state, shown, seen)
     return fitted(picture, viewport, 1.0) if region else picture
 
 

@@ -1,52 +1,84 @@
-"""ICC profiles in pictures (PS3.3 C.11.15, PS3.18 8.3.5.1.5): what the colours of an image are, for who can show them so.
-
-A profile is taken along as it is stored. Colours are never converted: that would run bytes of others through a C library.
-"""
+"""ICC profiles of pictures: whose colours they are, converted where that is asked for, and embedded (PS3.3 C.11.15, PS3.18 8.3.5.1.5)."""
 
 from __future__ import annotations
 
-import functools
 import struct
 import zlib
 from collections.abc import Callable
 
-from PIL import ImageCms
-
-from dicomweb.rendering.values import Bulk, items, number, text, words
+from dicomweb.rendering.geometry import Picture
+from dicomweb.rendering.spaces import SPACES, profile
+from dicomweb.rendering.values import Bulk, items, macro, number, text, words
+from storage.errors import CannotDecode
 from storage.types import Dataset
 
-ICC_PROFILE, OPTICAL_PATHS = "00282000", "00480105"
+ICC_PROFILE, COLOR_SPACE, OPTICAL_PATHS = "00282000", "00282002", "00480105"
+PATH_OF_FRAME, PATH_IDENTIFIER = "00480207", "00480106"
 SAMPLES, PHOTOMETRIC = "00280002", "00280004"
-# Where a profile has its signature (ISO 15076-1 7.2), and how long its header is.
+# Where a profile has its size, colour space and signature (ISO 15076-1 7.2), and how long its header is.
 _SIGNATURE, _HEADER = b"acsp", 128
 _JPEG_CHUNK = 65_519
 
-
-def can_have(dataset: Dataset, wanted: str, media_type: str) -> bool:
-    """Whether a picture of colours can carry the profile that `iccprofile` asks for: its own, or sRGB where it has none."""
-    colour = number(dataset, SAMPLES) == 3 or text(dataset, PHOTOMETRIC) == "PALETTE COLOR"
-    return colour and media_type in _CARRIERS and (wanted == "yes" or (wanted == "srgb" and _holder(dataset) is None))
+# A picture from the colours of one profile to those of another.
+Convert = Callable[[Picture, bytes, bytes], Picture]
 
 
-def with_profile(body: bytes, dataset: Dataset, wanted: str, media_type: str, bulk: Bulk | None) -> bytes:
-    """`body` with the profile in it, or as it is where it cannot have that."""
-    if not can_have(dataset, wanted, media_type):
-        return body
-    holder = _holder(dataset)
-    own = words(holder, ICC_PROFILE, bulk) if holder is not None else b""
-    sound = len(own) > _HEADER and own[36:40] == _SIGNATURE
-    return _CARRIERS[media_type](body, own if sound else srgb())
+def is_colour(dataset: Dataset) -> bool:
+    """Whether frames are shown in colour: greyscale is not managed by profiles (PS3.4 N.2.2.1)."""
+    return number(dataset, SAMPLES) == 3 or text(dataset, PHOTOMETRIC) == "PALETTE COLOR"
 
 
-@functools.cache
-def srgb() -> bytes:
-    """The profile of sRGB, which is what colours without one are taken for."""
-    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+def own_profile(dataset: Dataset, frame: int, bulk: Bulk | None) -> bytes:
+    """The profile of a frame's colours: of the data set, or of the frame's optical path (PS3.3 C.8.12.5).
+
+    Without one they are of the space that Color Space names, sRGB where it names none. Nothing where it is no profile of RGB.
+    """
+    holder = _holder(dataset, frame)
+    if ICC_PROFILE not in holder:
+        label = text(holder, COLOR_SPACE)
+        return profile(next((name for name, space in SPACES.items() if space.label == label), "srgb"))
+    own = words(holder, ICC_PROFILE, bulk)
+    size = int.from_bytes(own[:4], "big")
+    sound = _HEADER < size <= len(own) and own[36:40] == _SIGNATURE and own[16:20] == b"RGB "
+    return own[:size] if sound else b""
 
 
-def _holder(dataset: Dataset) -> Dataset | None:
-    """What has the profile: the data set, or its first optical path (PS3.3 C.8.12.5)."""
-    return next((one for one in (dataset, *items(dataset, OPTICAL_PATHS)[:1]) if ICC_PROFILE in one), None)
+def converted(picture: Picture, own: bytes, wanted: str, convert: Convert) -> Picture:
+    """A picture of colours in the space that `iccprofile` names, by `storage.codecs.convert`; where it names none, as it is.
+
+    Raises CannotDecode for a profile that cannot be used: colours that are not known cannot become others.
+    """
+    if picture.ndim != 3 or wanted not in SPACES:
+        return picture
+    if not own:
+        raise CannotDecode("the ICC profile of the image is damaged, so its colours cannot be converted; ask for the picture without iccprofile")
+    return picture if own == profile(wanted) else convert(picture, own, profile(wanted))
+
+
+def lacks(own: bytes, wanted: str, media_type: str, *, colour: bool) -> bool:
+    """Whether a picture has not what `iccprofile` asks for: greyscale has no profile, nor has one that cannot carry it.
+
+    Of a media type that cannot carry any, colours are converted none the less (PS3.18 8.3.5.1.5).
+    """
+    if wanted == "no":
+        return False
+    return not colour or (wanted == "yes" and not (own and media_type in _CARRIERS))
+
+
+def carrying(body: bytes, own: bytes, wanted: str, media_type: str) -> bytes:
+    """An encoded picture of colours with its profile in it, or as it is where it cannot have one."""
+    carried = profile(wanted) if wanted in SPACES else own if wanted == "yes" else b""
+    return _CARRIERS[media_type](body, carried) if carried and media_type in _CARRIERS else body
+
+
+def _holder(dataset: Dataset, frame: int) -> Dataset:
+    """What has the profile: the data set, or the optical path of the frame, the first where it names none."""
+    if ICC_PROFILE in dataset:
+        return dataset
+    paths = items(dataset, OPTICAL_PATHS)
+    named = text(macro(dataset, frame, PATH_OF_FRAME), PATH_IDENTIFIER)
+    found = [one for one in paths if text(one, PATH_IDENTIFIER) == named] or paths
+    return found[0] if found and (ICC_PROFILE in found[0] or COLOR_SPACE in found[0]) else dataset
 
 
 def _in_jpeg(body: bytes, profile: bytes) -> bytes:

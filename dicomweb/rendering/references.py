@@ -15,6 +15,8 @@ _STATES: Final = "1.2.840.10008.5.1.4.1.1.11."
 GREY, COLOUR, PSEUDO_COLOUR = f"{_STATES}1", f"{_STATES}2", f"{_STATES}3"
 # What of the presentation states can be drawn: those of one image at a time.
 DRAWN: Final = frozenset({GREY, COLOUR, PSEUDO_COLOUR})
+# Those of them whose pictures are in colour whatever the image is.
+IN_COLOUR: Final = frozenset({COLOUR, PSEUDO_COLOUR})
 
 
 class Reference(NamedTuple):

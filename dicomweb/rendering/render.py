@@ -12,7 +12,7 @@ from dicomweb.rendering.geometry import Picture, fitted, pixel_aspect
 from dicomweb.rendering.grey import show
 from dicomweb.rendering.icons import DAMAGED, icon, kind
 from dicomweb.rendering.overlays import drawn, embedded, of_bit, overlays
-from dicomweb.rendering.profiles import with_profile
+from dicomweb.rendering.profiles import carrying, converted, is_colour, own_profile
 from dicomweb.rendering.request import THUMBNAIL_SIDE, RenderRequest, Viewport, Window
 from dicomweb.rendering.shutters import shuttered
 from dicomweb.rendering.values import Bulk
@@ -58,7 +58,9 @@ def render_frame(
         frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
     )
     body = encode(shown, request.media_type, request.quality)
-    return Rendered(request.media_type, with_profile(body, dataset, request.icc_profile, request.media_type, bulk))
+    if request.icc_profile != "no" and is_colour(dataset):
+        body = carrying(body, own_profile(dataset, number, bulk), request.icc_profile, request.media_type)
+    return Rendered(request.media_type, body)
 
 
 def placed(
@@ -77,6 +79,8 @@ def placed(
         frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
     )
     shown = fitted(picture, request.viewport, pixel_aspect(dataset, number))
+    if request.icc_profile != "no" and is_colour(dataset):
+        shown = converted(shown, own_profile(dataset, number, bulk), request.icc_profile, codecs.convert)
     return annotated(shown, dataset, number, request)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dicomweb.rendering.spaces import SPACES
 from storage.errors import BadRequest
 
 QUALITY = 90
@@ -99,6 +100,8 @@ def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -
 
 
 PARAMETERS = frozenset({"annotation", "iccprofile", "quality", "viewport", "window"})
+# Of `iccprofile`; what is neither yes nor no names a space that the picture is to be converted to.
+PROFILES = ("no", "yes", *SPACES)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _FUNCTIONS = {"linear": Function.LINEAR, "linear-exact": Function.LINEAR_EXACT, "sigmoid": Function.SIGMOID}
 
@@ -166,6 +169,6 @@ def _annotation(given: Mapping[str, str]) -> tuple[str, ...]:
 
 def _icc_profile(given: Mapping[str, str]) -> str:
     wanted = given.get("iccprofile", "no")
-    if wanted not in ("no", "yes", "srgb", "adobergb", "rommrgb"):
-        raise BadRequest("iccprofile is one of no, yes, srgb, adobergb, rommrgb")
+    if wanted not in PROFILES:
+        raise BadRequest(f"iccprofile is one of {', '.join(PROFILES)}")
     return wanted

@@ -16,6 +16,7 @@ __all__ = (
     "DecoderPool",
     "Number",
     "PixelDescription",
+    "convert",
     "decode",
     "decode_here",
     "described_as",
@@ -35,6 +36,14 @@ def decode(frame: bytes, pixels: PixelDescription, *, bit_offset: int = 0) -> Ar
     errors.Unavailable when every worker stays busy. `decode_here` is the same without workers.
     """
     return shared_pool().decode(frame, pixels, bit_offset=bit_offset)
+
+
+def convert(picture: Array, source: bytes, target: bytes) -> Array:
+    """A picture, uint8 of (rows, columns, 3), from the colours of the ICC profile `source` to those of `target`.
+
+    Made in this process's pool of workers. Raises CannotDecode for a profile that cannot be used, Unavailable as `decode`.
+    """
+    return shared_pool().convert(picture, source, target)
 
 
 def encode(frame: bytes, pixels: PixelDescription, target: str, *, bit_offset: int = 0) -> bytes:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from storage.codecs.decoding import DECODERS, MEMORY_SAFE, decode_here
 from storage.codecs.encoding import described_as
 from storage.codecs.pixels import PixelDescription
 from storage.codecs.samples import Array
-from storage.codecs.worker import COUNTED, FAILED, request_bytes
+from storage.codecs.worker import COUNTED, FAILED, conversion_bytes, request_bytes
 from storage.errors import CannotDecode, Unavailable
 
 # Decoding a 60-megapixel mammogram or slide tile in JPEG 2000 takes some seconds; nothing honest takes this long.
@@ -66,12 +66,17 @@ class DecoderPool:
         if coding in MEMORY_SAFE or coding not in DECODERS:
             return decode_here(frame, pixels, bit_offset=bit_offset)
         pixels.check()
-        return self._in_worker(request_bytes(frame, pixels), lambda worker, end: worker.samples(pixels, end))
+        return self._in_worker(request_bytes(frame, pixels), lambda worker, end: worker.samples(pixels.shape, pixels.dtype, end))
 
     def encode(self, frame: bytes, pixels: PixelDescription, target: str, *, bit_offset: int = 0) -> bytes:
         """As `encode_here`, in a worker always: codecs take long, and not all let other threads run meanwhile."""
         described_as(pixels, target)
         return self._in_worker(request_bytes(frame, pixels, target, bit_offset), _Worker.codestream)
+
+    def convert(self, picture: Array, source: bytes, target: bytes) -> Array:
+        """As `convert_here`, in a worker always: profiles come from outside."""
+        request = conversion_bytes(picture, source, target)
+        return self._in_worker(request, lambda worker, end: worker.samples(picture.shape, picture.dtype, end))
 
     def encode_all(
         self, frames: Iterable[tuple[bytes, int]], pixels: PixelDescription, target: str
@@ -176,10 +181,10 @@ class _Worker:
         for part in request:
             self._socket.sendall(part)
 
-    def samples(self, pixels: PixelDescription, deadline: float) -> Array:
+    def samples(self, shape: tuple[int, ...], dtype: np.dtype[Any], deadline: float) -> Array:
         """The frame's samples, or CannotDecode: the child's own, or ours with `broken` set when it died or hung."""
         self._succeeded(deadline)
-        values = np.empty(pixels.shape, pixels.dtype)
+        values = np.empty(shape, dtype)
         self._fill(values.reshape(-1).view(np.uint8).data, deadline)
         return values
 

@@ -2,7 +2,7 @@
 
 Wire, over one socket, little endian: request `<II` (lengths), description as JSON, frame bytes; answer `<B` 0 and the
 samples (their size follows from the description), or 1, `<I` length, and a sentence, or, where the frame was to be encoded
-anew, 2, `<I` length, and the codestream.
+anew, 2, `<I` length, and the codestream. Pictures whose colours are to be converted come behind the two profiles, and go as samples.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from storage.codecs.conversion import convert_here
 from storage.codecs.decoding import decode_here
 from storage.codecs.encoding import encode_here
 from storage.codecs.pixels import Number, PixelDescription
@@ -35,6 +36,13 @@ def request_bytes(frame: bytes, pixels: PixelDescription, target: str = "", bit_
     return REQUEST.pack(len(description), len(frame)) + description, frame
 
 
+def conversion_bytes(picture: Array, source: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """The head and the body of a request to convert colours: see `storage.codecs.convert`."""
+    description = json.dumps({"picture": picture.shape, "profiles": (len(source), len(target))}).encode()
+    body = b"".join((source, target, np.ascontiguousarray(picture).data))
+    return REQUEST.pack(len(description), len(body)) + description, body
+
+
 def main(descriptor: int, memory_limit: int) -> None:
     """Answer requests on the socket `descriptor` until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -47,21 +55,30 @@ def main(descriptor: int, memory_limit: int) -> None:
 def answer(peer: socket.socket, description_length: int, frame_length: int) -> None:
     """Read one request's rest, do what it asks, send samples, a codestream or a sentence."""
     asked: dict[str, Any] = json.loads(_receive(peer, description_length))
-    described: dict[str, Any] = asked["pixels"]
-    pixels = PixelDescription(**{**described, "number": Number(described["number"])})
-    frame = _receive(peer, frame_length)
+    body = _receive(peer, frame_length)
     try:
-        if asked["target"]:
-            encoded = encode_here(frame, pixels, asked["target"], bit_offset=asked["bit_offset"])
+        if asked.get("target"):
+            encoded = encode_here(body, _described(asked), asked["target"], bit_offset=asked["bit_offset"])
             peer.sendall(COUNTED.pack(ENCODED, len(encoded)) + encoded)
             return
-        values: Array = np.ascontiguousarray(decode_here(frame, pixels))
+        values: Array = _converted(body, asked) if "picture" in asked else decode_here(body, _described(asked))
     except (CannotDecode, NotAcceptable, MemoryError) as error:
         text = (str(error) or "decoding the frame needs more memory than is allowed").encode()
         peer.sendall(COUNTED.pack(FAILED, len(text)) + text)
         return
     peer.sendall(bytes((DECODED,)))
-    peer.sendall(values.reshape(-1).view(np.uint8).data)
+    peer.sendall(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+
+
+def _described(asked: dict[str, Any]) -> PixelDescription:
+    described: dict[str, Any] = asked["pixels"]
+    return PixelDescription(**{**described, "number": Number(described["number"])})
+
+
+def _converted(body: bytes, asked: dict[str, Any]) -> Array:
+    source, target = asked["profiles"]
+    picture = np.frombuffer(body, np.uint8, offset=source + target).reshape(asked["picture"])
+    return convert_here(picture, body[:source], body[source : source + target])
 
 
 def _limit(memory: int) -> None:
