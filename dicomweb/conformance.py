@@ -278,7 +278,7 @@ _URI: dict[str, str] = {
     "contentType": "media types, the first that is possible by quality wins, whatever Accept says; without it Accept, then the default: a picture of an instance with one frame, `text/html` of a report, `application/dicom` of all others",
     "charset": "taken and ignored",
     "transferSyntax": "a UID or `*` (as stored); without it Explicit VR Little Endian; for `application/dicom` only",
-    "anonymize": "501: what is sent is not de-identified",
+    "anonymize": "`yes`, for `application/dicom` only: by the Basic Application Level Confidentiality Profile (PS3.15 annex E) without options, UIDs and pseudonyms the same each time; 406 for what cannot be de-identified: documents, burned-in annotations, images of kinds that often have text in their pixels unless Burned In Annotation (0028,0301) is NO, overlays in pixels",
     "annotation": "as in the rendering parameters",
     "rows": "with `columns`, or alone: what the picture is fitted into, its shape kept",
     "columns": "likewise",

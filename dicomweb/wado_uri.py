@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from dicomweb.errors import WebRefusal
+from dicomweb.bodies import CACHE_CONTROL, Body, respond, unchanged
 from dicomweb.exchange import Answer, Call, Reader
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
@@ -18,8 +18,10 @@ from dicomweb.negotiation import PICTURES
 from dicomweb.rendering.request import MAX_AREA, MAX_SIDE
 from dicomweb.shown import shown_of
 from storage.archive import Archive
+from storage.coercing import deidentified
 from storage.errors import BadRequest, NotAcceptable
 from storage.procedure_steps import is_uid
+from storage.spool import read_out
 from storage.types import Scope
 
 # Parameter of PS3.18 9.1.2 -> part of the path in WADO-RS.
@@ -65,11 +67,32 @@ class WadoUri:
         if syntax not in ("", "*") and not is_uid(syntax):
             raise BadRequest("transferSyntax is no UID; write that of a transfer syntax, or * for the instance as it is stored")
         accept = DICOM + (f"; transfer-syntax={syntax}" if syntax else "")
-        return self._instance(replace(call, query=(("accept", accept),)))
+        call = replace(call, query=(("accept", accept),))
+        return self._anonymous(call) if "anonymize" in given else self._instance(call)
+
+    def _anonymous(self, call: Call) -> Answer:
+        """The file without what identifies anybody, under other UIDs (9.4.1.2): made anew, the same bytes each time."""
+        whole = self._instance(replace(call, method="GET", headers={}))
+        spool = self._archive.spool()
+        try:
+            with self._archive.spool() as content:
+                for piece in whole.body:
+                    content.write(piece)
+                deidentified(self._archive, content, spool)
+        except BaseException:
+            spool.close()
+            raise
+        headers = {name: whole.headers[name] for name in ("Content-Type", "Warning") if name in whole.headers}
+        etag = f'"{spool.sha256}"'
+        if unchanged(call, etag):
+            spool.close()
+            return respond(call, self._archive.blobs, Body(()), headers, etag)
+        headers |= {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept", "Content-Length": str(spool.size)}
+        return Answer(200, headers, read_out(spool))
 
     def _picture(self, call: Call, given: Mapping[str, str], instance: Instance, kind: str) -> Answer:
         """A rendered picture, or the video or document that is stored (9.5)."""
-        if unfit := sorted((_OF_FILES & given.keys()) - {"anonymize"}):
+        if unfit := sorted(_OF_FILES & given.keys()):
             raise BadRequest(f"{unfit[0]} is for contentType={DICOM}; leave it out for a picture")
         query = [("accept", kind)]
         names = {"annotation": "annotation", "imageQuality": "quality"}
@@ -109,8 +132,6 @@ def _given(call: Call) -> dict[str, str]:
             raise BadRequest(f"{parameter} is missing; name the instance by studyUID, seriesUID and objectUID")
     if given.get("anonymize") not in (None, "yes"):
         raise BadRequest("anonymize can only be yes; leave it out otherwise")
-    if "anonymize" in given:
-        raise WebRefusal(501, "this archive does not de-identify what it sends", "leave anonymize out")
     if _PRESENTATION & given.keys():
         _check_presentation(given)
     return given

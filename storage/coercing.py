@@ -15,9 +15,9 @@ from storage.charsets import DEFAULT
 from storage.coercion.applying import Told, coerce
 from storage.coercion.rules import Rule
 from storage.coercion.tree import Bytes, DataSet, Encoding, parse
-from storage.deidentification.applying import deidentify
+from storage.deidentification.applying import deidentify, refused
 from storage.deidentification.profile import Profile, Word
-from storage.errors import Conflict, NotCoercible, Rejected
+from storage.errors import Conflict, NotAcceptable, NotCoercible, Rejected
 from storage.index.originals import Originals
 from storage.index.secrets import DEIDENTIFICATION, secret_of
 from storage.ingest import check
@@ -78,6 +78,24 @@ def ingest(
             stored = _stored(archive, spool, source, None, profile)
     _log.info("coerced", calling_ae=coercion.source, called_ae=coercion.system, deidentified=profile is not None, attributes=len(tags))
     return Coerced(stored, tags, profile is not None)
+
+
+def deidentified(archive: Archive, content: Spool, into: Spool) -> None:
+    """Write what the Basic Application Level Confidentiality Profile (PS3.15 annex E) leaves of an instance; nothing is stored.
+
+    UIDs and pseudonyms are those under which AE titles that de-identify store it. Raises NotAcceptable for what cannot be
+    de-identified, because nobody looks at its pixels, or reads it.
+    """
+    profile = Profile(frozenset({Word.BASIC}))
+    work = _Work(archive, content, Coercion((), "", "", profile=profile))
+    try:
+        dataset = _parsed(work.found, work.view)
+    except NotCoercible as error:
+        raise NotAcceptable("the data set is damaged or cut off, so that it cannot be de-identified") from error
+    why = refused(dataset, profile)
+    if why:
+        raise NotAcceptable(f"it cannot be de-identified: {why}")
+    work.write(dataset, into)
 
 
 class _Work:

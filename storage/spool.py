@@ -127,9 +127,18 @@ class Spool:
 
 def through(pieces: Iterable[_Writable], spool: Spool) -> Iterator[bytes]:
     """The same bytes, once all of them are there: what goes wrong with them does so before the first. Closes the spool."""
-    with spool:
+    try:
         for piece in pieces:
             spool.write(piece)
+    except BaseException:
+        spool.close()
+        raise
+    yield from read_out(spool)
+
+
+def read_out(spool: Spool) -> Iterator[bytes]:
+    """All that was written, piece by piece; closes the spool."""
+    with spool:
         view = spool.view()
         for at in range(0, len(view), _PIECE):
             yield bytes(view[at : at + _PIECE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -123,7 +124,8 @@ def test_what_is_answered(
         *(({"contentType": "application/dicom", "transferSyntax": odd}, 400, "no UID") for odd in ("1.2.3,*/*", '1.2";q=0', "1.2;q=0", "RLE")),
         ({"contentType": "application/dicom", "rows": "5"}, 400, "rows"),
         ({"contentType": "application/dicom", "transferSyntax": "1.2.840.10008.1.2.4.53"}, 406, ELE),
-        ({"anonymize": "yes"}, 501, "de-identify"),
+        ({"anonymize": "yes"}, 400, "application/dicom"),
+        ({"anonymize": "yes", "contentType": "image/png"}, 400, "anonymize"),
         ({"anonymize": "no"}, 400, "anonymize"),
         ({"presentationUID": "1.2"}, 400, "presentationSeriesUID"),
         ({"presentationUID": "1.2", "presentationSeriesUID": "1.3"}, 404, "1.2"),
@@ -198,3 +200,68 @@ def test_head_and_etag(client: TestClient) -> None:
     query = {"requestType": "WADO", **UIDS}
     again = client.get("http://testserver/wado", params=query, headers={"If-None-Match": whole.headers["etag"]})
     assert again.status_code == 304
+
+
+# ---- de-identified (9.4.1.2, PS3.15 annex E)
+
+ANONYMOUS = {"contentType": "application/dicom", "anonymize": "yes"}
+
+
+def identified(number: int = 1, **attributes: Any) -> bytes:
+    return made.instance(
+        number, side=SIDE, PatientName="Wright^Orville", PatientID="OW1871", StudyDescription="of Orville", InstitutionName="Kitty Hawk", **attributes
+    )
+
+
+@pytest.mark.parametrize("syntax", [ELE, RLE, "1.2.840.10008.1.2.4.80"])
+def test_without_names_and_under_other_uids(client: TestClient, syntax: str) -> None:
+    """In any transfer syntax that it can be had in; the same each time, and other instances of the patient fit to it."""
+    store(client, identified(), identified(2))
+    answer = wado(client, **ANONYMOUS, transferSyntax=syntax)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, f"application/dicom; transfer-syntax={syntax}")
+    found = pydicom.dcmread(io.BytesIO(answer.content))
+    assert not any(word in answer.content.lower() for word in (b"wright", b"orville", b"ow1871", b"kitty"))
+    assert found.file_meta.TransferSyntaxUID == syntax
+    assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID
+    assert (found.PatientIdentityRemoved, found.DeidentificationMethodCodeSequence[0].CodeValue) == ("YES", "113100")
+    uids = found.StudyInstanceUID, found.SeriesInstanceUID, found.SOPInstanceUID
+    assert not set(uids) & set(UIDS.values())
+    plain = pydicom.dcmread(io.BytesIO(wado(client, contentType="application/dicom").content))
+    assert np.array_equal(found.pixel_array, plain.pixel_array)
+
+    assert wado(client, **ANONYMOUS, transferSyntax=syntax).content == answer.content
+    other = pydicom.dcmread(io.BytesIO(wado(client, **ANONYMOUS, objectUID="1.2.3.4.2").content))
+    assert (other.StudyInstanceUID, other.SeriesInstanceUID, other.PatientID) == (*uids[:2], found.PatientID)
+    assert other.SOPInstanceUID != found.SOPInstanceUID
+
+
+def test_what_is_stored_stays_what_it_is(client: TestClient) -> None:
+    store(client, identified())
+    assert wado(client, **ANONYMOUS).status_code == 200
+    assert pydicom.dcmread(io.BytesIO(wado(client, contentType="application/dicom").content)).PatientID == "OW1871"
+    assert len(client.get("http://testserver/dicom-web/studies").json()) == 1
+
+
+def test_asked_again_with_its_etag_it_is_not_sent(client: TestClient) -> None:
+    store(client, identified())
+    etag = wado(client, **ANONYMOUS).headers["etag"]
+    query = {"requestType": "WADO", **UIDS, **ANONYMOUS}
+    assert client.get("http://testserver/wado", params=query, headers={"If-None-Match": etag}).status_code == 304
+    head = client.head("http://testserver/wado", params=query)
+    assert (head.status_code, head.content, int(head.headers["content-length"]) > 1000) == (200, b"", True)
+    # A part of what is made anew each time is not sent: the whole is.
+    assert client.get("http://testserver/wado", params=query, headers={"Range": "bytes=0-9"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"BurnedInAnnotation": "YES"}, "burned in"),
+        ({"sop_class": "1.2.840.10008.5.1.4.1.1.7"}, "text in their pixels"),
+        ({"sop_class": "1.2.840.10008.5.1.4.1.1.104.1"}, "document"),
+    ],
+)
+def test_what_cannot_be_deidentified_is_not_sent(client: TestClient, attributes: dict[str, Any], reason: str) -> None:
+    store(client, identified(**attributes))
+    answer = wado(client, **ANONYMOUS)
+    assert (answer.status_code, reason in answer.json()["error"]) == (406, True), answer.text
