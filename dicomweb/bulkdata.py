@@ -48,8 +48,8 @@ class BulkData:
     def _frames(self, call: Call, instance: Instance) -> Answer:
         """Encapsulated pixel data has no bytes of its own: it is its frames, one to a part (PS3.18 8.7.3.3)."""
         numbers = range(1, instance.frames + 1)
-        offers = negotiation.frames(instance.syntax, decodable=True, single=instance.frames == 1)
-        return frames_as(call, instance, numbers, negotiation.choose(call.accepted(), offers), self._blobs)
+        offer = negotiation.frame(call.accept, instance.syntax, single=instance.frames == 1)
+        return frames_as(call, instance, numbers, offer, self._blobs)
 
     def _bytes(self, call: Call, instance: Instance, path: str, pieces: tuple[Piece, ...], kind: str) -> Answer:
         syntax = instance.syntax.uid if kind.startswith("video/") else ""

@@ -46,13 +46,18 @@ class Call:
         """The last value of a query parameter, None when it is absent."""
         return next((value for key, value in reversed(self.query) if key == name), None)
 
-    def accepted(self) -> tuple[MediaType, ...]:
-        """What the client accepts: the `accept` parameter supersedes the header (PS3.18 8.3.3.1)."""
-        asked = self.parameter("accept")
+    @property
+    def accept(self) -> str:
+        """What the client accepts, as text: the `accept` parameter supersedes the header (PS3.18 8.3.3.1)."""
+        asked = self.parameter("accept") if self.query else None
         if asked is not None:
             # Unescaped in a query string, the + of application/dicom+json has been read as a space.
-            return parse_accept(asked.strip().replace("dicom json", "dicom+json").replace("dicom xml", "dicom+xml"))
-        return parse_accept(self.headers.get("accept", ""))
+            return asked.strip().replace("dicom json", "dicom+json").replace("dicom xml", "dicom+xml")
+        return self.headers.get("accept", "")
+
+    def accepted(self) -> tuple[MediaType, ...]:
+        """What the client accepts. Raises BadRequest."""
+        return parse_accept(self.accept)
 
 
 @dataclass(frozen=True, slots=True)

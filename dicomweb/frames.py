@@ -75,8 +75,8 @@ class Frames:
             raise NotFound("frames of a video are not stored one by one; get the video from …/rendered")
         copied = frames_of(self._blobs, instance.layout, numbers) if self._copies and max(numbers) <= instance.frames else None
         best = HTJ2K_RPCL if self._copies_first and copied is not None else ""
-        offers = negotiation.frames(instance.syntax, decodable=True, single=len(numbers) == 1, copied=best)
-        return frames_as(call, instance, numbers, negotiation.choose(call.accepted(), offers), self._blobs, copied)
+        offer = negotiation.frame(call.accept, instance.syntax, single=len(numbers) == 1, copied=best)
+        return frames_as(call, instance, numbers, offer, self._blobs, copied)
 
 
 def frames_as(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from dicomweb.media_types import (
     CSV,
@@ -22,6 +23,7 @@ from dicomweb.media_types import (
     XML,
     ZIP,
     MediaType,
+    parse_accept,
 )
 from storage.errors import NotAcceptable
 from storage.transfer_syntaxes import EXPLICIT_LITTLE, Coding, TransferSyntax, lookup, lossy_targets, targets
@@ -118,6 +120,24 @@ def frames(stored: TransferSyntax, *, decodable: bool, single: bool, copied: str
     if copied:
         rows = [(lookup(copied).media_type, copied, False, False), (OCTETS, copied, True, False), *rows]
     return _in_every_form([*rows, *_encoded_frames(stored)], single=single)
+
+
+def frame(accept: str, stored: TransferSyntax, *, single: bool, copied: str = "") -> Offer:
+    """The one of `frames` that a client gets who sent this Accept: chosen once, for all frames of a viewer are asked for alike.
+
+    Raises BadRequest, NotAcceptable.
+    """
+    find = _frame if len(accept) <= _REMEMBERED else _frame.__wrapped__
+    return find(accept, stored, single, copied)
+
+
+# Longer texts are nobody's Accept, and would fill the memory of choices.
+_REMEMBERED = 1024
+
+
+@lru_cache(maxsize=1024)
+def _frame(accept: str, stored: TransferSyntax, single: bool, copied: str) -> Offer:
+    return choose(parse_accept(accept), frames(stored, decodable=True, single=single, copied=copied))
 
 
 def _encoded(stored: str) -> Iterator[str]:

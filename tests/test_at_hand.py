@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Match, Route
 from starlette.testclient import TestClient
 
+from dicomweb import negotiation
 from dicomweb.app import RESOURCES, routes
 from dicomweb.settings import WebSettings
 from dicomweb.shapes import ByShape
@@ -80,3 +81,25 @@ def test_by_shape_every_path_finds_the_route_that_it_finds_without(archive: Arch
     assert any(isinstance(one, Route) for one in plain)
     with TestClient(Starlette(routes=[ByShape(plain)])) as client:
         assert client.get("/dicom-web/studies").status_code == 200
+
+
+def test_what_a_client_accepts_is_weighed_once(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    weighed: list[Any] = []
+    choose = negotiation.choose
+
+    def counted(*given: Any) -> Any:
+        weighed.append(given)
+        return choose(*given)
+
+    monkeypatch.setattr(negotiation, "choose", counted)
+    accept = {"accept": 'multipart/related; type="application/octet-stream", */*;q=0.123'}
+    with web.client(archive) as client:
+        web.stow(client, [made.instance(1), made.instance(2)])
+        weighed.clear()
+        answers = [client.get(f"{INSTANCE[:-1]}{number}/frames/1", headers=accept) for number in (1, 2, 1)]
+        assert [one.status_code for one in answers] == [200] * 3
+        assert len(weighed) == 1
+        # A text that is nobody's Accept is weighed each time: only so much is kept.
+        long = {"accept": accept["accept"] + ", image/png" * 60 + " " * 1024}
+        assert [client.get(f"{INSTANCE}/frames/1", headers=long).content for _ in range(2)] == [answers[0].content] * 2
+        assert len(weighed) == 3
