@@ -36,6 +36,7 @@ from dicomweb.wado import Instances
 from dicomweb.wado_uri import WadoUri
 from storage.archive import Archive
 from storage.errors import NotFound
+from storage.index.presets import KnownPresets
 from storage.non_patient import CATEGORIES
 from storage.types import Level
 from storage.workitems import Workitems
@@ -147,9 +148,11 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     layouts = Layouts(
         archive.index, max_bytes=settings.layout_cache_bytes, max_age=settings.layout_cache_seconds
     )
-    instances, rendered, collections = Instances(archive), Rendered(archive, layouts, max_bytes=settings.picture_cache_bytes), BulkCollections(archive)
+    presets = KnownPresets(archive.index, settings.preset_cache_seconds)
+    instances, collections = Instances(archive), BulkCollections(archive)
+    rendered = Rendered(archive, layouts, presets, max_bytes=settings.picture_cache_bytes)
     frames = Frames(layouts, archive.blobs, copies=settings.htj2k_copies, copies_first=settings.htj2k_first)
-    remembered = partial(Remembered, layouts=layouts, max_bytes=settings.picture_cache_bytes)
+    remembered = partial(Remembered, layouts=layouts, presets=presets, max_bytes=settings.picture_cache_bytes)
     picture, thumbnail = (remembered(read, alone=rendered.alone) for read in (rendered.picture, rendered.thumbnail))
     pictures = CapacityLimiter(settings.picture_threads)
     removal = Delete(archive, settings)

@@ -12,7 +12,6 @@ from dicomweb.codestreams import FRAMES, VIDEOS
 from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, OCTETS, RELATED
 from dicomweb.negotiation import Offer
 from dicomweb.qido import PARAMETERS as SEARCH_PARAMETERS
-from dicomweb.rendering import presets
 from dicomweb.rendering.request import MAX_SIDE, QUALITY, THUMBNAIL_SIDE
 from dicomweb.rendering.request import PARAMETERS as RENDERING_PARAMETERS
 from dicomweb.settings import WebSettings
@@ -24,6 +23,7 @@ from storage.codecs.decoding import DECODERS
 from storage.commitment import AT_ONCE, AT_ONCE_BYTES
 from storage.conformance import table
 from storage.non_patient import CATEGORIES
+from storage.preset_file import built_in
 from storage.procedure_steps import RULES
 from storage.transfer_syntaxes import EXPLICIT_BIG, LOSSLESS_TARGETS
 from storage.transfer_syntaxes import TABLE as SYNTAXES
@@ -84,7 +84,7 @@ _RENDERING: dict[str, str] = {
     "annotation": "8.3.5.1.1: of images, patient writes name (in ideographs too), ID, date of birth and sex at the top left, technique modality, part of the body, kVp, mA, mAs, TR, TE, slice thickness, place and window at the bottom left, white with a black edge; not on pages of what is no image, which a Warning 299 says",
     "quality": f"8.3.5.1.2: from 1 to 100, for JPEG; otherwise {QUALITY}",
     "viewport": f"8.3.5.1.3: `vw,vh` or `vw,vh,sx,sy,sw,sh`, negative `sw` or `sh` flip; at most {MAX_SIDE} a side",
-    "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name of a preset (extension)",
+    "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name or id of a preset, the image's modality's where several have it (extension), those of `user`, a key that the caller gives, before the site's",
     "iccprofile": "8.3.5.1.5, with `displayp3` of later editions: `yes` embeds the profile of the presentation state, of the image or of the frame's optical path, or that of its Color Space (0028,2002), sRGB where it has neither, in JPEG, PNG and WebP; `srgb`, `adobergb`, `rommrgb` and `displayp3` convert the colours from there (perceptual intent) and embed theirs. 406 where the profile to convert from is damaged; greyscale, pages of what is no image, and what cannot carry a profile have none, which a Warning 299 says",
 }
 
@@ -213,12 +213,12 @@ _STATES = (
 
 
 def _rendering() -> str:
-    names = ", ".join(f"`{preset.id}`" for preset in presets())
+    names = ", ".join(f"`{preset.id}`" for preset in built_in())
     return (
-        "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else one made from its"
-        " values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
+        "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else the default preset for its"
+        " modality and body part, else one made from its values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
         " (regions of interest by their outline). Without `iccprofile` colours are sent as they are stored, without a profile. Aspect ratio"
-        f" is kept. Presets: {names}.\n\n{_STATES}"
+        f" is kept. Presets that come with the archive, to which a site and users add their own: {names}.\n\n{_STATES}"
     )
 
 

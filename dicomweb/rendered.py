@@ -27,6 +27,7 @@ from dicomweb.videos import can_film, filmed
 from storage.archive import Archive
 from storage.errors import CannotDecode, NotAcceptable, NotFound, ObjectMissing
 from storage.index import Layout
+from storage.index.presets import KnownPresets
 from storage.types import Scope
 
 # What a browser would run or fetch things from, if it were let.
@@ -38,10 +39,11 @@ Draw = Callable[[Instance, int, rendering.RenderRequest], rendering.Rendered]
 class Rendered:
     """GET …/rendered and …/thumbnail of a study, a series, an instance or frames."""
 
-    def __init__(self, archive: Archive, layouts: Layouts, *, max_bytes: int) -> None:
+    def __init__(self, archive: Archive, layouts: Layouts, presets: KnownPresets, *, max_bytes: int) -> None:
         """`max_bytes`: memory for pictures that have been drawn."""
         self._archive = archive
         self._layouts = layouts
+        self._presets = presets
         self._answers = PictureAnswers(archive.blobs, max_bytes)
         self._states = PresentedStates(self._answers, self._instance)
 
@@ -132,7 +134,8 @@ class Rendered:
         several = len(numbers) > 1
         offers = [replace(offer, related=several) for offer in offers]
         kind = negotiation.choose(call.accepted(), offers).media_type
-        request = rendering.parse_request(call.query, kind)
+        presets = self._presets.now(call.parameter("user") or "")
+        request = rendering.parse_request(call.query, kind, presets, instance.dataset)
         # Of the whole of an instance with frames there is a picture that moves.
         moving = (kind in rendering.MOVING or kind == MP4) and "frames" not in call.path and instance.frames > 1 and draw is draw_one
         named = "moving" if moving else ",".join(map(str, numbers))
@@ -199,7 +202,7 @@ def draw_moving(instance: Instance, request: rendering.RenderRequest, folder: Pa
     if request.window is None:
         middle = (count + 1) // 2
         frame, bit_offset = instance.frame_bits(middle)
-        window = rendering.steady_window(frame, instance.dataset, uid, middle, bit_offset=bit_offset, bulk=fetch)
+        window = rendering.steady_window(frame, instance.dataset, uid, middle, defaults=request.defaults, bit_offset=bit_offset, bulk=fetch)
         request = replace(request, window=window)
 
     def pictures() -> Iterator[rendering.Picture]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dicomweb.multipart import PartLimits
+from storage.index.presets import FRESH_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +46,7 @@ class WebSettings:
     # Whether there may be HTJ2K copies, and whether frames that have one come in that where no transfer syntax is named.
     htj2k_copies: bool = False
     htj2k_first: bool = False
+    # How long the presets of the site are believed.
+    preset_cache_seconds: float = FRESH_SECONDS
     # Memory for pictures that have been drawn.
     picture_cache_bytes: int = 32 << 20

@@ -22,6 +22,7 @@ from pacs.commands import (
     images,
     originals,
     prefetch,
+    presets,
     quarantine,
     queue,
     remote,
@@ -82,6 +83,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(quarantine.history, name="history")
 app.add_typer(routes.app, name="route")
 app.add_typer(prefetch.app, name="prefetch")
+app.add_typer(presets.app, name="presets")
 app.add_typer(queue.transfers, name="transfers")
 app.add_typer(queue.jobs, name="jobs")
 app.add_typer(originals.app, name="original")

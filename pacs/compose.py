@@ -21,6 +21,7 @@ from storage.index import open_index, watch
 from storage.index.ae import ae_titles
 from storage.index.deletions import Deletions
 from storage.index.kept_objects import KeptObjects
+from storage.index.presets import KnownPresets
 from storage.ingest import Ingest, JobsFor
 from storage.jobs import JobQueue
 from storage.routing import lag
@@ -128,6 +129,7 @@ def web_application(
         htj2k_copies=bool(settings.htj2k_copies),
         htj2k_first=settings.htj2k_first,
     )
+    presets = KnownPresets(archive.index).now
     pages = viewer.ViewerSettings(isolated=settings.cross_origin_isolation)
     application: ASGIApp = Starlette(
         routes=[
@@ -148,7 +150,7 @@ def web_application(
                 credentials=settings.tls_credentials,
                 journal=journal,
             ),
-            *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer"), pages),
+            *viewer.routes(viewer.find(settings.viewer_dir or settings.folder / "viewer"), pages, presets),
         ]
     )
     if settings.trusted_proxies:

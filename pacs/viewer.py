@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import orjson
+from anyio import to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pacs.viewer_package import ViewerUnavailable, config_folder, fetch, find, pinned
+from storage.preset_file import built_in
+from storage.presets import LINEAR, LINEAR_EXACT, Preset, Presets
 
 __all__ = ["ViewerSettings", "ViewerUnavailable", "fetch", "find", "routes"]
 
@@ -87,20 +90,23 @@ class _Asset:
     etag: str
 
 
-def routes(viewer_folder: Path | None, settings: ViewerSettings | None = None) -> list[BaseRoute]:
+def routes(
+    viewer_folder: Path | None, settings: ViewerSettings | None = None, presets: Callable[[], Presets] = lambda: Presets(built_in())
+) -> list[BaseRoute]:
     """`/app-config.js`, the viewer's files and its pages; the last routes of an application, for they take any path.
 
     `viewer_folder` is what `find` gave; with None, `/` says how to add the viewer and nothing else is routed.
+    `presets` are those of the site, asked for at each load of a page.
     """
     if viewer_folder is None:
         return [Route("/", _missing, name="viewer-missing")]
     settings = settings or ViewerSettings()
-    site = _Site(_assets(viewer_folder), app_config(settings), _ISOLATION if settings.isolated else {})
+    site = _Site(_assets(viewer_folder), lambda: app_config(settings, presets()), _ISOLATION if settings.isolated else {})
     return [Route("/app-config.js", site.configuration), Route("/{path:path}", site.file, name="viewer")]
 
 
-def app_config(settings: ViewerSettings) -> bytes:
-    """The script that OHIF reads its configuration from: `viewer-config/app-config.json` and this server's roots."""
+def app_config(settings: ViewerSettings, presets: Presets) -> bytes:
+    """The script that OHIF reads its configuration from: `viewer-config/app-config.json`, this server's roots, and presets."""
     config = orjson.loads((config_folder() / "app-config.json").read_bytes())
     for source in config["dataSources"]:
         if source["namespace"].endswith(".dicomweb"):
@@ -110,30 +116,37 @@ def app_config(settings: ViewerSettings) -> bytes:
                 "wadoUriRoot": settings.wado_uri_root,
                 "dicomUploadEnabled": settings.upload,
             }
-    config["customizationService"]["cornerstone.windowLevelPresets"] = {"$set": _window_presets()}
+    config["customizationService"]["cornerstone.windowLevelPresets"] = {"$set": _window_presets(presets)}
     # OHIF 3.12's prebuilt bundle dies on many warm loads for want of this Node.js name (onnxruntime's loader).
     prelude = b"window.__filename = location.origin + '/';\nwindow.config = "
     return prelude + orjson.dumps(config, option=orjson.OPT_INDENT_2) + b";\n"
 
 
-def _window_presets() -> dict[str, list[dict[str, object]]]:
-    """`viewer-config/presets.json` as OHIF wants it: by modality, with `window` for the width and `level` for the center."""
+def _window_presets(presets: Presets) -> dict[str, list[dict[str, object]]]:
+    """The presets as OHIF wants them: by modality, with `window` for the width and `level` for the center."""
     by_modality: dict[str, list[dict[str, object]]] = {}
-    for preset in orjson.loads((config_folder() / "presets.json").read_bytes())["presets"]:
-        shown = {
-            "id": preset["id"],
-            "description": preset["name"],
-            "window": preset["width"],
-            "level": preset["center"],
-        }
-        by_modality.setdefault(preset["modality"], []).append(shown)
+    for preset in presets.shown:
+        if is_in_viewer(preset):
+            # OHIF shows every preset by LINEAR, whose line is half a unit lower and whose width one more (PS3.3 C.11.2.1.2).
+            half = 0.5 if preset.function == LINEAR_EXACT else 0.0
+            shown = {"id": preset.id, "description": preset.name, "window": _plain(preset.width + 2 * half), "level": _plain(preset.center + half)}
+            by_modality.setdefault(preset.modality, []).append(shown)
     return by_modality
+
+
+def is_in_viewer(preset: Preset) -> bool:
+    """Whether OHIF can show it as it is: it knows no sigmoid presets, and under one name there is one picture."""
+    return preset.function in (LINEAR, LINEAR_EXACT)
+
+
+def _plain(value: float) -> float:
+    return int(value) if value == int(value) else value
 
 
 class _Site:
     """The viewer's files by their address; a path that is not in the table does not exist, whatever the disk says."""
 
-    def __init__(self, assets: Mapping[str, _Asset], script: bytes, isolation: Mapping[str, str]) -> None:
+    def __init__(self, assets: Mapping[str, _Asset], script: Callable[[], bytes], isolation: Mapping[str, str]) -> None:
         self._assets = assets
         self._script = script
         self._guards = {**_GUARDS, **isolation}
@@ -141,7 +154,8 @@ class _Site:
     async def configuration(self, _request: Request) -> Response:
         """GET /app-config.js"""
         headers = {"Cache-Control": _ASK_AGAIN, **self._guards}
-        return Response(self._script, media_type=_MEDIA_TYPES[".js"], headers=headers)
+        script = await to_thread.run_sync(self._script)
+        return Response(script, media_type=_MEDIA_TYPES[".js"], headers=headers)
 
     async def file(self, request: Request) -> Response:
         """GET /{path}: a file of the viewer, or its page where the path is one of its own addresses."""

@@ -24,7 +24,7 @@ PLACE = {"host": "192.0.2.7", "port": 104, "description": "CT in room 2"}
 POSTED = {
     *("/api/worklist", "/api/callers", "/api/callers/{number}/allow", "/api/callers/{number}/allow-once"),
     *("/api/transfers", "/api/transfers/again", "/api/aes/{title}/find"),
-    "/api/searchable-attributes",
+    *("/api/searchable-attributes", "/api/presets"),
 }
 JSON = {"Content-Type": "application/json"}
 

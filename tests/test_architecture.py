@@ -38,6 +38,7 @@ PURE = (
     "storage.non_patient",
     "storage.part10",
     "storage.pieces",
+    "storage.presets",
     "storage.private",
     "storage.recurring",
     "storage.json_model",

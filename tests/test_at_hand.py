@@ -39,7 +39,7 @@ def test_asked_again_it_is_read_from_memory_and_nothing_else(
     watched = replace(archive, index=index, blobs=blobs)
     with web.client(archive) as client:
         web.stow(client, [made.instance(1)])
-    with web.client(watched, WebSettings(layout_cache_seconds=60)) as client:
+    with web.client(watched, WebSettings(layout_cache_seconds=60, preset_cache_seconds=60)) as client:
         first = client.get(path, headers=headers)
         assert first.status_code == 200
         index.asked.clear()

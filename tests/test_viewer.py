@@ -18,6 +18,8 @@ from starlette.testclient import TestClient
 
 from pacs import viewer, viewer_package
 from pacs.viewer_package import Pin, ViewerUnavailable
+from storage.preset_file import built_in
+from storage.presets import Preset, Presets
 
 HASHED = "app.bundle.0123456789abcdef0123.js"
 FILES = {
@@ -247,13 +249,30 @@ def test_the_configuration_is_ours(client: TestClient) -> None:
 
 
 def test_window_presets_are_those_of_rendered_pictures() -> None:
-    shown = configuration(viewer.app_config(viewer.ViewerSettings()))["customizationService"]
+    shown = configuration(viewer.app_config(viewer.ViewerSettings(), Presets(built_in())))["customizationService"]
     (brain,) = (one for one in shown["cornerstone.windowLevelPresets"]["$set"]["CT"] if one["id"] == "ct-brain")
     assert brain == {"id": "ct-brain", "description": "Brain", "window": 80, "level": 40}
 
 
+def test_the_viewer_has_what_a_site_says_and_shows_the_same_by_its_own_formula() -> None:
+    """OHIF's window is from level - window/2 to level + window/2 - 1, that of LINEAR; it cannot show a sigmoid by name."""
+    site = [
+        Preset("ct-brain", "Head", "CT", 35, 90),
+        Preset("mr-s", "S", "MR", 1, 2, "SIGMOID"),
+        Preset("mr-e", "E", "MR", 2.5, 5, "LINEAR_EXACT"),
+        Preset("ct-lung", "Lung", "CT", 1, 2, hidden=True),
+    ]
+    script = viewer.app_config(viewer.ViewerSettings(), Presets(built_in(), site))
+    shown = configuration(script)["customizationService"]["cornerstone.windowLevelPresets"]["$set"]
+    by_name = {one["description"]: (one["level"], one["window"]) for one in shown["CT"]}
+    assert by_name["Head"] == (35, 90)
+    assert not {"Brain", "Lung"} & by_name.keys()
+    (exact,) = shown["MR"]
+    assert (exact["level"] - exact["window"] / 2, exact["level"] + exact["window"] / 2 - 1) == (0, 5)
+
+
 def test_upload_can_be_switched_off() -> None:
-    read = configuration(viewer.app_config(viewer.ViewerSettings(dicomweb_root="/elsewhere", upload=False)))
+    read = configuration(viewer.app_config(viewer.ViewerSettings(dicomweb_root="/elsewhere", upload=False), Presets(built_in())))
     assert read["dataSources"][0]["configuration"]["dicomUploadEnabled"] is False
     assert read["dataSources"][0]["configuration"]["wadoRoot"] == "/elsewhere"
 

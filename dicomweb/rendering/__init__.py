@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from dicomweb.rendering.animation import FORMATS as MOVING
 from dicomweb.rendering.animation import animated, frame_times
 from dicomweb.rendering.encode import encode
 from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.icons import icon
-from dicomweb.rendering.presets import Preset, presets, window_named
+from dicomweb.rendering.presets import window_named
 from dicomweb.rendering.profiles import is_colour, lacks, own_profile
 from dicomweb.rendering.render import (
     Rendered,
@@ -23,6 +24,7 @@ from dicomweb.rendering.render import (
 )
 from dicomweb.rendering.request import THUMBNAIL_SIDE, Function, RenderRequest, Viewport, Window, parse
 from dicomweb.rendering.values import Bulk
+from storage.presets import Presets
 from storage.types import Dataset
 
 __all__ = (
@@ -30,7 +32,6 @@ __all__ = (
     "THUMBNAIL_SIDE",
     "Function",
     "Picture",
-    "Preset",
     "RenderRequest",
     "Rendered",
     "Viewport",
@@ -45,7 +46,6 @@ __all__ = (
     "parse_request",
     "placed",
     "placeholder",
-    "presets",
     "render_frame",
     "steady_window",
     "thumbnail",
@@ -75,10 +75,17 @@ def not_applied(
     return tuple(name for name, missed in missing.items() if missed)
 
 
-def parse_request(query: Iterable[tuple[str, str]], media_type: str = "image/jpeg") -> RenderRequest:
+def parse_request(
+    query: Iterable[tuple[str, str]],
+    media_type: str = "image/jpeg",
+    presets: Presets | None = None,
+    dataset: Dataset | None = None,
+) -> RenderRequest:
     """The rendering parameters of a query, decoded name and value pairs in order (PS3.18 8.3.5).
 
-    Besides `window=center,width,function`, `window=` takes the id or name of a preset. Parameters that are not about
+    Besides `window=center,width,function`, `window=` takes the id or name of a preset, one of `presets` or, without them, of
+    those that come with the archive, for the image that `dataset` describes. Parameters that are not about
     rendering are passed over. Raises BadRequest, naming the parameter that cannot be.
     """
-    return parse(query, media_type, window_named)
+    defaults = presets.defaults if presets is not None else None
+    return parse(query, media_type, partial(window_named, presets=presets, dataset=dataset), defaults)

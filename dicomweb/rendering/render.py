@@ -22,6 +22,7 @@ from storage.codecs import PixelDescription, has_pixels
 from storage.codecs.keeping import with_every_bit
 from storage.codecs.samples import in_range
 from storage.errors import CannotDecode, ObjectMissing
+from storage.presets import Layer
 from storage.transfer_syntaxes import Coding, lookup
 from storage.types import Dataset
 
@@ -90,6 +91,7 @@ def steady_window(
     transfer_syntax_uid: str,
     number: int,
     *,
+    defaults: Layer | None = None,
     bit_offset: int = 0,
     bulk: Bulk | None = None,
     decode: Decode = codecs.decode,
@@ -101,7 +103,7 @@ def steady_window(
     pixels = PixelDescription.from_dataset(dataset, transfer_syntax_uid)
     if not pixels.photometric_interpretation.startswith("MONOCHROME") or describes_voi(dataset, number):
         return None
-    voi = transform(decode(frame, pixels, bit_offset=bit_offset), dataset, number, pixels, None, bulk).voi
+    voi = transform(decode(frame, pixels, bit_offset=bit_offset), dataset, number, pixels, None, bulk, defaults).voi
     return voi if isinstance(voi, Window) else None
 
 
@@ -143,7 +145,7 @@ def _shown(
         return true_colour(values, pixels)
     if pixels.photometric_interpretation == "PALETTE COLOR":
         return palette_colour(values, dataset, pixels, bulk)
-    return show(values, transform(values, dataset, number, pixels, request.window, bulk))
+    return show(values, transform(values, dataset, number, pixels, request.window, bulk, request.defaults))
 
 
 def thumbnail(

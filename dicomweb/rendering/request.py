@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from dicomweb.rendering.spaces import SPACES
 from storage.errors import BadRequest
+from storage.presets import Preset
 
 QUALITY = 90
 THUMBNAIL_SIDE = 128
@@ -73,13 +74,17 @@ class RenderRequest:
     icc_profile: str = "no"
     # What is to be written into the picture: PATIENT, TECHNIQUE.
     annotation: tuple[str, ...] = ()
+    # What images are shown in that bring no window, in the order in which they are tried; None: as the archive comes.
+    defaults: tuple[Preset, ...] | None = None
 
 
 # A preset's name to its window, or None where there is no such preset.
 Presets = Callable[[str], Window | None]
 
 
-def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -> RenderRequest:
+def parse(
+    query: Iterable[tuple[str, str]], media_type: str, presets: Presets, defaults: tuple[Preset, ...] | None = None
+) -> RenderRequest:
     """The rendering parameters among `query` (decoded). Others are left to whoever understands them.
 
     Raises BadRequest, naming the parameter, for values that mean nothing or that no picture can have.
@@ -96,6 +101,7 @@ def parse(query: Iterable[tuple[str, str]], media_type: str, presets: Presets) -
         media_type=media_type,
         icc_profile=_icc_profile(given),
         annotation=_annotation(given),
+        defaults=defaults,
     )
 
 
@@ -112,7 +118,7 @@ def _window(text: str, presets: Presets) -> Window:
     if len(parts) == 1:
         preset = presets(parts[0])
         if preset is None:
-            raise BadRequest("window is neither center,width,function nor the name of a preset")
+            raise BadRequest("window is neither center,width,function nor the name of a preset; /api/presets has their names")
         return preset
     if len(parts) > 3:
         raise BadRequest("window has more than center,width,function")

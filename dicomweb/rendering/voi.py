@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from dicomweb.rendering.grey import GreyTransform, Rescale
 from dicomweb.rendering.luts import Lut, lut
+from dicomweb.rendering.presets import window_of
 from dicomweb.rendering.request import Function, Window
 from dicomweb.rendering.values import Bulk, items, macro, number, numbers, text
 from storage.codecs.pixels import Number, PixelDescription
+from storage.presets import Layer, default_for
 from storage.types import Dataset
 
-MODALITY, PRESENTATION_SHAPE = "00080060", "20500020"
+MODALITY, BODY_PART, PRESENTATION_SHAPE = "00080060", "00180015", "20500020"
 INTERCEPT, SLOPE = "00281052", "00281053"
 CENTER, WIDTH, FUNCTION = "00281050", "00281051", "00281056"
 MODALITY_LUT, VOI_LUT, DESCRIPTOR, LUT_DATA = "00283000", "00283010", "00283002", "00283006"
@@ -37,8 +39,12 @@ def transform(
     pixels: PixelDescription,
     window: Window | None,
     bulk: Bulk | None,
+    defaults: Layer | None = None,
 ) -> GreyTransform:
-    """The transform for frame `frame` (from 1) of samples `stored`; `window` is the request's, and wins."""
+    """The transform for frame `frame` (from 1) of samples `stored`; `window` is the request's, and wins.
+
+    `defaults` are presets for images that bring no window of their own; None: as the archive comes.
+    """
     modality = _modality(dataset, frame, pixels, bulk)
     padding = _padding(dataset, pixels)
     made = GreyTransform(
@@ -54,7 +60,7 @@ def transform(
     voi = (
         window
         or _described(dataset, frame, modality, pixels, bulk)
-        or _automatic(stored, dataset, pixels, made)
+        or _automatic(stored, dataset, pixels, made, defaults)
     )
     return GreyTransform(made.bits, made.signed, modality, voi, made.inverted, padding)
 
@@ -100,23 +106,35 @@ def _gives_negatives(modality: Rescale | Lut, pixels: PixelDescription) -> bool:
 
 
 def _automatic(
-    stored: NDArray[Any], dataset: Dataset, pixels: PixelDescription, made: GreyTransform
+    stored: NDArray[Any], dataset: Dataset, pixels: PixelDescription, made: GreyTransform, defaults: Layer | None
 ) -> Window:
     """A window for an image that comes with none."""
     modality = text(dataset, MODALITY)
     if modality == "SEG" or pixels.bits_stored == 1:
         return _between(0, number(dataset, MAXIMUM_FRACTION) or _highest(stored) or 1)
+    preset = _default(dataset, made, defaults)
+    if preset is not None:
+        return preset
     if isinstance(made.modality, Lut):
         # Descriptors say 16 bits of tables that use ten: what is in the table is what there is to see.
         return _between(float(made.modality.table.min()), float(made.modality.table.max()))
-    if modality == "CT" and made.modality.intercept:
-        return CT_WINDOW
     if pixels.number is Number.INTEGER and pixels.bits_stored <= 8:
         # Already made for display: shown as it is.
         low = -(1 << (pixels.bits_stored - 1)) if pixels.signed else 0
         ends = made.modality_values(np.array([low, low + (1 << pixels.bits_stored) - 1]))
         return _between(float(ends.min()), float(ends.max()))
     return _of_sample(stored, made)
+
+
+def _default(dataset: Dataset, made: GreyTransform, defaults: Layer | None) -> Window | None:
+    """The preset that is the default for such an image."""
+    modality = text(dataset, MODALITY)
+    if modality == "CT" and (isinstance(made.modality, Lut) or not made.modality.intercept):
+        return None  # these are no Hounsfield units
+    if defaults is None:
+        return CT_WINDOW if modality == "CT" else None
+    preset = default_for(defaults, modality, text(dataset, BODY_PART))
+    return window_of(preset) if preset is not None else None
 
 
 def _of_sample(stored: NDArray[Any], made: GreyTransform) -> Window:

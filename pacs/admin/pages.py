@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from pacs.admin.associations import AssociationFilter, shown_of, whole
+from pacs.admin.preset_pages import PresetPages
 from pacs.admin.principals import Principal, Rule
 from pacs.admin.remote import Remote
 from pacs.admin.sending_pages import SendingPages
@@ -156,6 +157,7 @@ def routes(
         "/admin/parts/callers": ("callers.html", pages.waiting),
         "/admin/parts/associations": ("rows.html", pages.log),
         **SendingPages(index, remote).table(),
+        **PresetPages(index).table(),
     }
     threads = anyio.CapacityLimiter(_THREADS)
     made: list[BaseRoute] = [Route(path, _Page(*row, rule, threads)) for path, row in table.items()]

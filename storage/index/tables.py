@@ -413,6 +413,19 @@ ae_title = Table(
     Column("certificates", Text, nullable=False),
 )
 
+# Window/level presets of the site (`owner` empty) and of users; `definition` is JSON (`storage.presets.written`).
+preset = Table(
+    "preset",
+    metadata,
+    primary_key(),
+    *(text_column(name) for name in ("owner", "preset_id", "modality", "name_key")),
+    Column("definition", LargeBinary, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("owner", "preset_id", name="uq_preset_id"),
+    UniqueConstraint("owner", "modality", "name_key", name="uq_preset_name"),
+    sqlite_autoincrement=True,
+)
+
 # What we are called, beside PACS_AE_TITLE, and who may call us so.
 own_ae = Table(
     "own_ae",

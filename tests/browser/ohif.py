@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Literal
 
 import imagecodecs
 import numpy as np
+from PIL import Image
 from playwright.sync_api import BrowserContext, Locator, Page
 
 Picture = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
@@ -116,6 +118,18 @@ class Ohif:
         }
         return _decoded(self.page.screenshot(clip=middle))  # type: ignore[arg-type]
 
+    @property
+    def canvas_size(self) -> tuple[float, float]:
+        """Width and height of the viewport."""
+        box = self.canvas.bounding_box()
+        assert box is not None, "the viewport is gone"
+        return box["width"], box["height"]
+
+    @property
+    def place(self) -> int:
+        """Which image of the series is shown, from 1, as the viewport's corner says: `(21/54)`."""
+        return int(re.findall(r"\((\d+)/\d+\)", self.page.locator("body").inner_text())[0])
+
     def until(self, happened: Callable[[], bool], otherwise: str) -> None:
         """Wait for something to be seen; fail with `otherwise` when patience is over."""
         deadline = time.monotonic() + PATIENCE
@@ -204,3 +218,17 @@ def difference(one: Picture, other: Picture) -> float:
 def _decoded(png: bytes) -> Picture:
     pixels: Picture = np.ascontiguousarray(imagecodecs.png_decode(png)[..., :3])
     return pixels
+
+
+def unlike(server: bytes, shown: Picture, canvas: tuple[float, float]) -> float:
+    """How far the middle of a square picture as the server draws it is from that on the screen, in grey levels in the mean.
+
+    `shown` is `Ohif.picture`, of an image that fills the viewport. Both are reduced, so that how each enlarges does not matter.
+    """
+    whole = Image.open(io.BytesIO(server)).convert("L")
+    width, height = canvas
+    side = min(width, height)
+    left, top = (0.5 - 0.3 * width / side) * whole.width, (0.5 - 0.3 * height / side) * whole.height
+    part = whole.crop((round(left), round(top), round(whole.width - left), round(whole.height - top)))
+    small = [np.asarray(one.resize((48, 48), Image.Resampling.BOX), np.float64) for one in (part, Image.fromarray(shown).convert("L"))]
+    return float(np.abs(small[0] - small[1]).mean())

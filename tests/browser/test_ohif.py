@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 
 from pacs.viewer import find
 from tests.browser.conftest import absent
-from tests.browser.ohif import Ohif, colourfulness, detail, difference
+from tests.browser.ohif import Ohif, colourfulness, detail, difference, unlike
 from tests.support.corpus import corpus_file
 from tests.support.lightbox import Lightbox, running
 
@@ -164,3 +164,36 @@ def test_an_upload_is_stored(ohif: Ohif, lightbox: Lightbox) -> None:
     found = httpx.get(f"{lightbox.url}/dicom-web/studies", params={"StudyInstanceUID": study_of(UPLOADED)}).json()
     assert len(found) == 1
     ohif.open_study(study_of(UPLOADED))
+
+
+def test_a_preset_of_the_site_is_in_the_viewer_and_is_the_same_picture_as_on_the_server(ohif: Ohif, lightbox: Lightbox, tmp_path: Path) -> None:
+    """Added by a person on the page of administration, chosen by name in OHIF, asked for by name of the server."""
+    page = ohif.page
+    page.goto(f"{lightbox.url}/admin/presets")
+    page.get_by_text("Add a preset").click()
+    form = page.locator("form[data-url='/api/presets']")
+    for label, value in (("Name", "Phantom inserts"), ("Modality", "CT"), ("Center", "900"), ("Width", "600")):
+        form.get_by_label(label, exact=True).fill(value)
+    form.locator("select[name=function]").select_option("LINEAR_EXACT")
+    form.get_by_role("button", name="Add").click()
+    page.get_by_role("row", name="Phantom inserts").get_by_role("link").click()
+    page.get_by_label("Center", exact=True).fill("100")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("row", name="Phantom inserts").get_by_text("site").wait_for()
+    page.screenshot(path=Path(os.environ.get("SCREENSHOTS") or tmp_path) / "presets.png", full_page=True)
+    ohif.open_study(study_of(CT.where))
+    ohif.scroll(20)
+    before = ohif.settled()
+    ohif.changes(lambda: ohif.choose_window_preset("Phantom inserts"), "the preset Phantom inserts")
+    server = rendered(lightbox, CT, ohif.place, window="Phantom inserts")
+    assert unlike(server, ohif.settled(), ohif.canvas_size) < 2.0
+    assert unlike(server, before, ohif.canvas_size) > 2.0, "this test could not tell"
+
+
+def rendered(lightbox: Lightbox, case: Case, place: int, **parameters: str) -> bytes:
+    """The image of a case that OHIF has in a place, the last by its number first, as the server draws it."""
+    images = sorted((pydicom.dcmread(path, stop_before_pixels=True) for path in files_of(case.where)), key=lambda one: -int(one.InstanceNumber))
+    one = images[place - 1]
+    path = f"studies/{one.StudyInstanceUID}/series/{one.SeriesInstanceUID}/instances/{one.SOPInstanceUID}/rendered"
+    answer = httpx.get(f"{lightbox.url}/dicom-web/{path}", params=parameters, headers={"Accept": "image/png"})
+    return answer.raise_for_status().content
