@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dicomweb.rendering.request import Function, Window
+from dicomweb.rendering.suv import Unknown, suv_factor
 from dicomweb.rendering.values import text
 from storage.errors import BadRequest
 from storage.preset_file import built_in
-from storage.presets import Preset, Presets
+from storage.presets import SUV, Preset, Presets
 from storage.types import Dataset
 
 MODALITY = "00080060"
@@ -20,11 +21,16 @@ def window_named(name: str, presets: Presets | None = None, dataset: Dataset | N
     """
     modality = text(dataset, MODALITY) if dataset else ""
     found = (presets or Presets(built_in())).named(name, modality)
-    return window_of(found) if found is not None else None
+    return window_of(found, dataset) if found is not None else None
 
 
-def window_of(preset: Preset) -> Window:
-    """A preset's window for an image. Raises BadRequest where its units are not those of the modality LUT."""
-    if preset.units:
-        raise BadRequest(f"window {preset.name} is in {preset.units}, which this image does not give")
-    return Window(preset.center, preset.width, Function[preset.function])
+def window_of(preset: Preset, dataset: Dataset | None = None) -> Window:
+    """A preset's window for an image, in the units of its modality LUT. Raises BadRequest where they cannot be had of the preset's."""
+    function = Function[preset.function]
+    if preset.units != SUV:
+        return Window(preset.center, preset.width, function)
+    try:
+        factor = suv_factor(dataset or {})
+    except Unknown as error:
+        raise BadRequest(f"window {preset.name} is in {preset.units}, which cannot be calculated of this image: {error}") from error
+    return Window(preset.center / factor, preset.width / factor, function)

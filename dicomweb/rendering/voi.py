@@ -13,6 +13,7 @@ from dicomweb.rendering.presets import window_of
 from dicomweb.rendering.request import Function, Window
 from dicomweb.rendering.values import Bulk, items, macro, number, numbers, text
 from storage.codecs.pixels import Number, PixelDescription
+from storage.errors import BadRequest
 from storage.presets import Layer, default_for
 from storage.types import Dataset
 
@@ -134,7 +135,11 @@ def _default(dataset: Dataset, made: GreyTransform, defaults: Layer | None) -> W
     if defaults is None:
         return CT_WINDOW if modality == "CT" else None
     preset = default_for(defaults, modality, text(dataset, BODY_PART))
-    return window_of(preset) if preset is not None else None
+    try:
+        return window_of(preset, dataset) if preset is not None else None
+    except BadRequest:
+        # In units that this image does not give: nobody has asked for them.
+        return None
 
 
 def _of_sample(stored: NDArray[Any], made: GreyTransform) -> Window:

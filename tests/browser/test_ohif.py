@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
+import numpy as np
 import pydicom
 import pytest
 from playwright.sync_api import Browser
@@ -17,6 +19,8 @@ from tests.browser.conftest import absent
 from tests.browser.ohif import Ohif, colourfulness, detail, difference, unlike
 from tests.support.corpus import corpus_file
 from tests.support.lightbox import Lightbox, running
+from tests.support.made import instance
+from tests.test_suv import PET, pet
 
 # One worker runs all of these: one server and one Chromium are enough for two cores.
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -47,6 +51,7 @@ CASES = [
 ]
 PDF = "encapsulated-documents/pdf.dcm"
 VIDEO = "video/h264_hp41_102_mp4.dcm"
+PET_STUDY = "1.2.9"
 UPLOADED = "transfer-syntaxes/wg04/RG3_J2KR.dcm"
 
 
@@ -67,6 +72,7 @@ def lightbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lightbox]:
     with running(tmp_path_factory.mktemp("browser") / "data") as server:
         server.store(path for case in CASES for path in files_of(case.where))
         server.store([corpus_file(PDF), corpus_file(VIDEO)])
+        server.store(positrons(tmp_path_factory.mktemp("pet")))
         yield server
 
 
@@ -186,6 +192,30 @@ def test_a_preset_of_the_site_is_in_the_viewer_and_is_the_same_picture_as_on_the
     before = ohif.settled()
     ohif.changes(lambda: ohif.choose_window_preset("Phantom inserts"), "the preset Phantom inserts")
     server = rendered(lightbox, CT, ohif.place, window="Phantom inserts")
+    assert unlike(server, ohif.settled(), ohif.canvas_size) < 2.0
+    assert unlike(server, before, ohif.canvas_size) > 2.0, "this test could not tell"
+
+
+def positrons(folder: Path) -> list[Path]:
+    """A PET series in Bq/ml of 64 x 64: from 0 to 7.75 SUV from left to right, half of that in the lower half."""
+    # Where the least and the most are whole numbers, OHIF keeps whole numbers of SUV alone; no scanner writes such an image.
+    ramp = np.tile(np.linspace(0, 15500, 64), (64, 1))
+    ramp[32:] /= 2
+    for number in range(1, 4):
+        geometry: dict[str, Any] = {"ImagePositionPatient": [0, 0, 4 * number], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [4, 4], "SliceThickness": 4}
+        scaled: dict[str, Any] = {"PixelData": ramp.astype("<u2").tobytes(), "RescaleSlope": 0.5, "RescaleIntercept": 0, "FrameOfReferenceUID": "1.2.9.9"}
+        image = pydicom.dcmread(io.BytesIO(instance(number, study=PET_STUDY, series=f"{PET_STUDY}.1", sop_class=PET, side=64, **geometry, **scaled)))
+        image.update(pet())
+        image.save_as(folder / f"{number}.dcm")
+    return sorted(folder.iterdir())
+
+
+def test_a_preset_in_suv_is_the_same_picture_as_on_the_server(ohif: Ohif, lightbox: Lightbox) -> None:
+    ohif.open_study(PET_STUDY)
+    before = ohif.settled()
+    ohif.changes(lambda: ohif.choose_window_preset("SUV 0 to 10"), "the preset SUV 0 to 10")
+    path = f"{lightbox.url}/dicom-web/studies/{PET_STUDY}/series/{PET_STUDY}.1/instances/{PET_STUDY}.1.2/rendered"
+    server = httpx.get(path, params={"window": "SUV 0 to 10"}, headers={"Accept": "image/png"}).raise_for_status().content
     assert unlike(server, ohif.settled(), ohif.canvas_size) < 2.0
     assert unlike(server, before, ohif.canvas_size) > 2.0, "this test could not tell"
 
