@@ -7,6 +7,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import orjson
 from pydicom.datadict import dictionary_VR
 
 from storage.attributes import name_of
@@ -14,6 +15,7 @@ from storage.dictionary import EXPLICIT_VRS
 from storage.errors import BadRequest
 from storage.matching.names import GROUPS
 from storage.matching.times import moment
+from storage.types import Dataset
 from storage.values import BULK_VRS
 
 DEEPEST: Final = 16
@@ -54,6 +56,31 @@ def check(dataset: Any, depth: int = 0) -> None:
         if tag[:4] in _NO_GROUPS:
             raise BadRequest(f"{tag} is of a group that no data set has; leave it out")
         _check_element(tag, element, depth)
+
+
+def read(raw: bytes) -> Dataset | None:
+    """A data set as it was kept, None where it has not even the shape of one: whoever looks through many leaves that one out.
+
+    Values may be odd all the same; who writes them down copes with that.
+    """
+    try:
+        dataset = orjson.loads(raw)
+    except ValueError:
+        return None
+    return dataset if _is_shaped(dataset) else None
+
+
+def _is_shaped(dataset: Any) -> bool:
+    return isinstance(dataset, dict) and all(map(_is_element, dataset.values()))
+
+
+def _is_element(element: Any) -> bool:
+    if not isinstance(element, dict) or not isinstance(element.get("vr"), str):
+        return False
+    values = element.get("Value", ())
+    if not isinstance(values, list | tuple):
+        return False
+    return element["vr"] != "SQ" or all(map(_is_shaped, values))
 
 
 def _check_element(tag: str, element: Mapping[str, Any], depth: int) -> None:

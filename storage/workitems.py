@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import orjson
+import structlog
 from pydicom.uid import generate_uid
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, or_, select, update
 
-from storage import matching, procedure_steps
+from storage import json_model, matching, procedure_steps
 from storage.errors import Gone, IndexUnavailable, NotFound, WorkitemRefused
 from storage.index import Index
 from storage.index.database import Rerun
@@ -34,6 +35,7 @@ from storage.procedure_steps import FILTERED, FINAL, GLOBAL, STATE, Changed, Ref
 from storage.types import DEFAULT_PARTITION, Dataset
 from storage.workitem_keys import KEYED, Span, keys_of, spans_of
 
+_log = structlog.get_logger(__name__)
 _RUNS: Final = 5
 # Rows that are looked through at a time.
 _BATCH: Final = 200
@@ -140,8 +142,7 @@ class Workitems:
             query = select(workitem.c.dataset).where(workitem.c.pk.in_(keys[at : at + _BATCH])).order_by(workitem.c.pk)
             with self._database.read() as connection:
                 rows = connection.scalars(query).all()
-            for row in rows:
-                yield orjson.loads(row)
+            yield from filter(None, map(json_model.read, rows))
 
     def subscribe(
         self, uid: str, ae_title: str, *, locked: bool, filters: Sequence[FilterKey] = (), dimse: bool = False
@@ -308,8 +309,9 @@ def _row(item: Workitem, at: int) -> dict[str, Any]:
     }
 
 
-def _item(row: Any) -> Workitem:
-    return Workitem(row.uid, State(row.state), orjson.loads(row.dataset), row.transaction_uid, row.version)
+def _item(row: Any, dataset: Dataset | None = None) -> Workitem:
+    whole = orjson.loads(row.dataset) if dataset is None else dataset
+    return Workitem(row.uid, State(row.state), whole, row.transaction_uid, row.version)
 
 
 def _read(connection: Connection, uid: str) -> Workitem:
@@ -345,7 +347,13 @@ def _within(column: ColumnElement[str], span: Span) -> ColumnElement[bool]:
 
 def _batch(connection: Connection, after: int, narrowed: Clauses = ()) -> list[tuple[int, Workitem]]:
     query = select(workitem).where(workitem.c.pk > after, *narrowed).order_by(workitem.c.pk).limit(_BATCH)
-    return [(row.pk, _item(row)) for row in connection.execute(query)]
+    return [(row.pk, _item(row, json_model.read(row.dataset) or _unreadable(row))) for row in connection.execute(query)]
+
+
+def _unreadable(row: Any) -> Dataset:
+    """What is taken for a data set that cannot be read: it is told of, and does not keep others from being found."""
+    _log.error("workitem.unreadable", uid=row.uid)
+    return {}
 
 
 def _every(connection: Connection) -> Iterator[tuple[int, Workitem]]:

@@ -12,10 +12,11 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import orjson
+import structlog
 from pydicom.uid import generate_uid
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, tuple_, update
 
-from storage import matching, worklist_entries
+from storage import json_model, matching, worklist_entries
 from storage.errors import BadRequest, IndexUnavailable, NotFound, WorklistRefused
 from storage.index import Index
 from storage.index.database import Rerun
@@ -25,6 +26,7 @@ from storage.matching.keys import text_key
 from storage.types import DEFAULT_PARTITION, Dataset
 from storage.worklist_entries import ENDED, IDENTITY, OFFERED, Entry, Fields, StepState
 
+_log = structlog.get_logger(__name__)
 _RUNS: Final = 5
 # Rows that are looked through at a time.
 _BATCH: Final = 500
@@ -173,7 +175,7 @@ class Worklist:
             further = query if after is None else query.where(tuple_(c.begins, c.number) > after)
             with self._database.read() as connection:
                 rows = connection.execute(further).all()
-            yield from map(entry_of, rows)
+            yield from _readable(rows)
             if len(rows) < _BATCH:
                 return
             after = (rows[-1].begins, rows[-1].number)
@@ -218,6 +220,16 @@ def write(connection: Connection, before: Entry, after: Entry) -> Entry:
 def entry_of(row: Any) -> Entry:
     """An entry from its row."""
     return Entry(row.number, StepState(row.state), orjson.loads(row.dataset), row.version, row.created_at, row.updated_at)
+
+
+def _readable(rows: Sequence[Any]) -> Iterator[Entry]:
+    """Their entries; one that cannot be read is told of, and does not keep the others from being found."""
+    for row in rows:
+        dataset = json_model.read(row.dataset)
+        if dataset is None:
+            _log.error("worklist.unreadable", number=row.number)
+        else:
+            yield Entry(row.number, StepState(row.state), dataset, row.version, row.created_at, row.updated_at)
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -228,7 +228,8 @@ def fields_of(dataset: Dataset) -> dict[str, Any]:
 
 def step_of(dataset: Dataset) -> Dataset:
     """The one item of Scheduled Procedure Step Sequence."""
-    items: Sequence[Dataset] = dataset.get(STEPS, {}).get("Value") or ({},)
+    element = dataset.get(STEPS, {})
+    items: Sequence[Dataset] = (element.get("Value") if element.get("vr") == "SQ" else ()) or ({},)
     return items[0]
 
 

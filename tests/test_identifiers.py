@@ -163,6 +163,8 @@ def test_writing(syntax: str) -> None:
         ("Yamada^Tarou=山田^太郎", ("", "ISO 2022 IR 87"), "ISO_IR 192"),
         ("Müller", ("ISO 2022 IR 100",), "ISO_IR 192"),
         ("Müller", ("nonsense",), "ISO_IR 192"),
+        ("ﾔﾏﾀﾞ^ﾀﾛｳ", ("ISO_IR 13",), "ISO_IR 13"),
+        ("山田^太郎", ("ISO_IR 13",), "ISO_IR 192"),
     ],
 )
 def test_character_set_of_an_answer(name: str, asked: tuple[str, ...], expected: str | None) -> None:
@@ -226,16 +228,45 @@ def test_a_value_that_cannot_be_said_costs_its_attribute_alone(tag: str, element
 
 
 @pytest.mark.parametrize(
-    ("element", "length"), [({"vr": "CS", "Value": ["X" * 70000]}, 70000), ({"vr": None}, 0)], ids=["too long", "no VR"]
+    ("tag", "element", "explicit_length", "length"),
+    [("00080060", {"vr": "CS", "Value": ["X" * 70000]}, 8, 8 + 70000), ("00091001", {"vr": None}, 12, 8)],
+    ids=["too long", "no VR"],
 )
-def test_what_only_an_explicit_vr_cannot_say(element: Any, length: int) -> None:
+def test_what_only_an_explicit_vr_cannot_say(tag: str, element: Any, explicit_length: int, length: int) -> None:
     """A length of two bytes; a VR that is none."""
-    answer: Answer = {"00080060": element}
+    answer: Answer = {tag: element}
     explicit, implicit = Encoder(EXPLICIT), Encoder(IMPLICIT)
-    assert len(explicit.encode(answer)) == 8 + (4 if element["vr"] is None else 0)
-    assert explicit.odd == {"00080060"}
-    assert len(implicit.encode(answer)) == 8 + length
+    assert len(explicit.encode(answer)) == explicit_length
+    assert explicit.odd == {tag}
+    assert len(implicit.encode(answer)) == length
     assert implicit.odd == set()
+
+
+@pytest.mark.parametrize(
+    ("tag", "stored", "vr", "value"),
+    [
+        ("00181200", {"vr": "DS", "Value": [20170101]}, "DA", "20170101"),
+        ("00181200", {"vr": "DS", "Value": [20170101.0]}, "DA", "20170101"),
+        ("00200013", {"vr": "US", "Value": [7]}, "IS", "7"),
+        ("00280010", {"vr": "IS", "Value": [512]}, "US", 512),
+        ("00100010", {"vr": "LO", "Value": ["DOE^JANE"]}, "PN", "DOE^JANE"),
+        ("00081030", {"vr": "PN", "Value": [{"Alphabetic": "DOE^JANE"}]}, "LO", "DOE^JANE"),
+        ("00280106", {"vr": "SS", "Value": [-1]}, "SS", -1),
+        ("00080060", {"vr": "UN", "InlineBinary": "Q1Q="}, "UN", "CT"),
+        # What cannot be said in the VR that there is.
+        ("00081030", {"vr": "OB", "InlineBinary": "Q1Q="}, "LO", None),
+        ("00281201", {"vr": "LO", "Value": ["x"]}, "OW", None),
+        ("00081110", {"vr": "LO", "Value": ["x"]}, "SQ", None),
+    ],
+)
+def test_an_attribute_goes_out_in_the_vr_of_the_dictionary(tag: str, stored: Any, vr: str, value: Any) -> None:
+    """Whatever the file said: who reads Implicit VR knows no other."""
+    encoder = Encoder(EXPLICIT)
+    data = encoder.encode({tag: stored})
+    assert data[4:6].decode() == vr
+    found = read(data, EXPLICIT)[int(tag, 16)]
+    assert found.is_empty if value is None else found.value == value
+    assert encoder.odd == ({tag} if value is None else set())
 
 
 def test_what_was_odd_in_one_answer_does_not_change_the_next() -> None:

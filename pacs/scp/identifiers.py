@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR
 
 from storage.charsets import DEFAULT, Charset
 from storage.dictionary import EXPLICIT_VRS
@@ -38,6 +39,7 @@ _NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": 
 _LONG: Final = frozenset(vr for vr, is_long in EXPLICIT_VRS.values() if is_long)
 _LONGEST_DS: Final = 16
 _LAST_CODEC: Final = "utf-8"
+_KATAKANA: Final = python_encoding["ISO_IR 13"]
 _TAG: Final = re.compile("[0-9A-Fa-f]{8}")
 # What Python raises for a value that is not as its VR says; base64's error is a ValueError, too deep a nesting is not.
 _UNSAYABLE: Final = (ValueError, TypeError, KeyError, AttributeError, LookupError, OverflowError, struct.error)
@@ -120,7 +122,7 @@ class Encoder:
         self._long = struct.Struct(self._order + "I")
         self._short = struct.Struct(self._order + "H")
         # What stands before an element's length, and how that is written; the same for every answer of a query.
-        self._heads: dict[tuple[str, str], tuple[bytes, struct.Struct]] = {}
+        self._heads: dict[tuple[str, str], tuple[bytes, struct.Struct, str]] = {}
         self._asked = asked
         # The tags of values that could not be written, in the answers so far.
         self.odd: set[str] = set()
@@ -151,9 +153,9 @@ class Encoder:
 
     def _element(self, tag: str, element: Mapping[str, Any], codec: str) -> bytes:
         try:
-            vr = element["vr"]
+            stored = element["vr"]
+            head, length, vr = self._heads.get((tag, stored)) or self._head(tag, stored)
             value = self._value(vr, element, codec)
-            head, length = self._heads.get((tag, vr)) or self._head(tag, vr)
             return head + length.pack(len(value)) + value
         except _UNSAYABLE as error:
             if isinstance(error, UnicodeEncodeError) and codec != _LAST_CODEC:
@@ -166,10 +168,12 @@ class Encoder:
         vr = element.get("vr") if isinstance(element, Mapping) else None
         if not _TAG.fullmatch(tag):
             return b""
-        head, length = self._head(tag, vr if isinstance(vr, str) and vr.encode("ascii", "replace") in EXPLICIT_VRS else "UN")
+        head, length, _ = self._head(tag, vr if isinstance(vr, str) and vr.encode("ascii", "replace") in EXPLICIT_VRS else "UN")
         return head + length.pack(0)
 
-    def _head(self, tag: str, vr: str) -> tuple[bytes, struct.Struct]:
+    def _head(self, tag: str, stored: str) -> tuple[bytes, struct.Struct, str]:
+        """What stands before the value, how its length is written, and the VR in which it goes out."""
+        vr = _said_as(tag, stored)
         head = struct.pack(self._order + "HH", int(tag[:4], 16), int(tag[4:], 16))
         length = self._long
         if self._explicit:
@@ -178,14 +182,16 @@ class Encoder:
                 head += b"\0\0"
             else:
                 length = self._short
-        self._heads[tag, vr] = head, length
-        return head, length
+        self._heads[tag, stored] = head, length, vr
+        return head, length, vr
 
     def _value(self, vr: str, element: Mapping[str, Any], codec: str) -> bytes:
         if vr in BULK_VRS:
             return self._binary(vr, element)
         values = element.get("Value")
         if not values:
+            if element.get("InlineBinary"):
+                raise ValueError("a binary value where none belongs")
             return b""
         if vr == "SQ":
             return b"".join(self._item(item, codec) for item in values)
@@ -203,6 +209,8 @@ class Encoder:
 
     def _binary(self, vr: str, element: Mapping[str, Any]) -> bytes:
         """InlineBinary is little endian whatever the syntax (PS3.18 F.2.7); what is only referred to is not sent."""
+        if element.get("Value"):
+            raise ValueError("a value that is no binary one")
         raw = base64.b64decode(element.get("InlineBinary", ""))
         size = BULK_VRS[vr]
         if size > 1 and not self._little:
@@ -212,14 +220,34 @@ class Encoder:
         return raw + b"\0" * (len(raw) % 2)
 
 
+def _said_as(tag: str, stored: str) -> str:
+    """The VR in which an attribute goes out: the dictionary's, whatever the file that it comes from says (PS3.5 6.2).
+
+    A reader of Implicit VR knows no other; what cannot be said in it is left empty like any odd value.
+    """
+    try:
+        known = dictionary_VR(int(tag, 16)).split(" or ")
+    except (KeyError, ValueError):
+        return stored
+    return stored if stored in known or stored == "UN" else known[0]
+
+
 def _text(vr: str, values: Sequence[Any], codec: str) -> bytes:
-    written = _decimal if vr == "DS" else _as_text
+    written = _decimal if vr == "DS" else _whole if vr == "DA" else _as_text
     text = written(values[0]) if len(values) == 1 else "\\".join(map(written, values))
     # Only text in the answer's character set may ask for another one; elsewhere a stray character is replaced.
     raw = text.encode(codec, "strict" if vr in _IN_CHARACTER_SET else "replace")
+    if codec == _KATAKANA and len(raw) != len(text):
+        # ISO_IR 13 has characters of one byte alone; Python's codec for it has kanji too.
+        raise UnicodeEncodeError(codec, text, 0, len(text), "no character of JIS X 0201")
     if len(raw) % 2:
         raw += b"\0" if vr == "UI" else b" "
     return raw
+
+
+def _whole(value: Any) -> str:
+    """A date that was stored as a number."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else _as_text(value)
 
 
 def _decimal(value: Any) -> str:
