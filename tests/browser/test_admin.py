@@ -103,6 +103,19 @@ def test_what_an_unknown_sender_sends_after_one_click_is_in_the_viewer(
     assert complaints == []
 
 
+def test_a_sender_is_let_in_once(page: Page, lightbox: Lightbox) -> None:
+    """Refused, seen, allowed once, taken; and refused again, and seen again, on the next association."""
+    page.goto(f"{lightbox.url}/admin/")
+    assert not send(lightbox, "ONCE1")
+    card = page.locator("[data-caller='ONCE1']")
+    card.get_by_role("button", name="Allow once ONCE1", exact=True).click()
+    expect(page.locator("#notice")).to_contain_text("ONCE1 may have one association")
+    assert send(lightbox, "ONCE1")
+    assert not send(lightbox, "ONCE1")
+    expect(card.get_by_role("button", name="Allow once ONCE1", exact=True)).to_be_visible()
+    assert httpx.get(f"{lightbox.url}/api/aes/ONCE1").status_code == 404, "it is no node by that"
+
+
 def test_a_sender_is_blocked_and_unblocked(page: Page, lightbox: Lightbox) -> None:
     page.goto(f"{lightbox.url}/admin/")
     assert not send(lightbox, "BAD")
