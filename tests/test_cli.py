@@ -309,6 +309,12 @@ def test_our_own_titles(pacs: Pacs) -> None:
         "RESEARCH          WS1, WS 2; unknown callers: refuse",
     ]
     assert "one of accept, ask, refuse" in pacs("ae", "own-add", "X", "--unknown-callers", "maybe", status=1)
+    pacs("ae", "own-add", "RESEARCH", "--description", "for studies")
+    assert "RESEARCH          WS1, WS 2; unknown callers: refuse  for studies" in pacs("ae", "own"), "what is not given stays"
+    pacs("ae", "own-add", "RESEARCH", "--caller", "WS3")
+    assert "RESEARCH          WS3; unknown callers: refuse  for studies" in pacs("ae", "own")
+    pacs("ae", "own-add", "RESEARCH", "--caller", "any", "--unknown-callers", "setting", "--description", "")
+    assert pacs("ae", "own").splitlines()[1] == "RESEARCH          whoever is known; unknown callers: accept"
     pacs("ae", "own-remove", "RESEARCH")
     assert "was not added" in pacs("ae", "own-remove", "RESEARCH", status=1)
 

@@ -282,12 +282,12 @@ def own(as_json: AsJson = False) -> None:
 def own_add(
     title: Annotated[str, typer.Argument(help="AE title that this archive is to answer to.")],
     caller: Annotated[
-        list[str] | None, typer.Option(help="AE title that may call it; whoever is known where none is given.")
+        list[str] | None, typer.Option(help="AE title that may call it; all that may anew; or any, for whoever is known. They stay where none is given.")
     ] = None,
     unknown_callers: Annotated[
-        str, typer.Option(help="accept, ask or refuse, instead of what PACS_UNKNOWN_CALLERS says.")
-    ] = "",
-    description: Annotated[str, typer.Option(help="What it is for, for people.")] = "",
+        str | None, typer.Option(help="accept, ask or refuse, instead of what PACS_UNKNOWN_CALLERS says; or setting, for what that says.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="What it is for, for people.")] = None,
     deidentify: Annotated[
         str | None, typer.Option(help=_PROFILE)
     ] = None,
@@ -295,21 +295,26 @@ def own_add(
         list[str] | None, typer.Option(help="Rule for what is sent to it by C-STORE, after those of the sender; all rules anew; or none. They stay where none is given.")
     ] = None,
 ) -> None:
-    """Answer to a further AE title, or change who may call one."""
+    """Answer to a further AE title, or change one: what is not given stays as it is."""
     from pacs import compose
     from storage.deidentification.profile import profile_of
     from storage.index.ae import OwnAe, UnknownCallers, add_own_ae, own_aes
 
-    if unknown_callers and unknown_callers not in set(UnknownCallers):
-        raise BadRequest(f"unknown callers are one of {', '.join(UnknownCallers)}")
-    unknown = UnknownCallers(unknown_callers) if unknown_callers else None
-    rules = _rules(coerce)
+    if unknown_callers not in (None, "setting", *UnknownCallers):
+        raise BadRequest(f"unknown callers are one of {', '.join(UnknownCallers)}, or setting")
+    given: dict[str, Any] = {
+        "description": description,
+        "callers": _several(caller),
+        "coercion": _rules(coerce),
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    if unknown_callers:
+        changes["unknown_callers"] = None if unknown_callers == "setting" else UnknownCallers(unknown_callers)
+    if deidentify is not None:
+        changes["profile"] = profile_of([] if deidentify == "none" else _split(deidentify))
     with compose.opened(begin(), migrate=True) as found:
         known = next((one for one in own_aes(found.archive.index) if one.title == title.strip(" ")), OwnAe(title))
-        profile = known.profile if deidentify is None else profile_of([] if deidentify == "none" else _split(deidentify))
-        rules = known.coercion if rules is None else rules
-        made = OwnAe(title, description, tuple(caller or ()), unknown, rules, profile)
-        add_own_ae(found.archive.index, made)
+        add_own_ae(found.archive.index, replace(known, **changes))
     say(f"this archive answers to {title}")
 
 
