@@ -32,7 +32,7 @@ from pacs.commands import (
     worklist,
 )
 from pacs.logs import escaped
-from pacs.settings import SettingsError
+from pacs.settings_file import SettingsError
 from storage.errors import LightboxError
 
 

@@ -13,7 +13,9 @@ from pacs.certificates import known_certificates
 from pacs.data_folder import make
 from pacs.metrics import Gauges, Metrics
 from pacs.observed import CountedBlobs, Observed
-from pacs.settings import Settings, SettingsError, is_loopback
+from pacs.setting_values import is_loopback
+from pacs.settings import Settings
+from pacs.settings_file import SettingsError
 from storage import copies, rejection_notes
 from storage.archive import Archive
 from storage.blobs import open_blobs

@@ -81,3 +81,19 @@ def store_url(value: str) -> str:
     if value and not value.startswith(("file:", "s3://")):
         raise ValueError("use file:PATH or s3://BUCKET/PREFIX")
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`. A name other than localhost is taken for the network's."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def masked(text: str) -> str:
+    """`text` with the password of every URL in it, and what looks like a secret in its query, starred out."""
+    text = re.sub(r"(://[^:/@\s]*:)(.*)(@)", r"\1***\3", text)
+    return re.sub(r"([?&](?:password|secret|token|sslpassword)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)

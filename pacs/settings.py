@@ -1,37 +1,21 @@
 """The settings: one frozen, documented object, from `PACS_` names in the environment and in an optional file.
 
-The file is the one that `PACS_SETTINGS_FILE` names, else `lightbox.env` in the working folder where there is one;
-it has a `NAME=value` a line, as systemd and Docker read it, and the environment wins over it. An empty value means
-the default. Only the composition root and the command line read settings; everybody else is given plain values.
+An empty value means the default. What the file is, is in `settings_file`, how settings are shown in `settings_shown`. Only the composition root and the command line read settings; everybody else is given plain values.
 """
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import os
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pacs import setting_values
+from pacs.settings_file import PREFIX, SettingsError, check_names, read, settings_file
 from pacs.tls import Credentials, Profile
-from storage.errors import LightboxError
-
-PREFIX = "PACS_"
-FILE_SETTING = "PACS_SETTINGS_FILE"
-DEFAULT_FILE = "lightbox.env"
-
-
-class SettingsError(LightboxError):
-    """A setting is unknown or its value cannot be used; the text is one line that says which and what to set."""
-
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.as_tuple)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -313,7 +297,7 @@ class Settings(BaseSettings):
         """What becomes of unknown callers, `auto` decided."""
         if self.unknown_callers != "auto":
             return self.unknown_callers
-        return "accept" if self.trust_network or is_loopback(self.dimse_host) else "ask"
+        return "accept" if self.trust_network or setting_values.is_loopback(self.dimse_host) else "ask"
 
     @property
     def unknown_caller_rights_now(self) -> tuple[str, ...]:
@@ -340,160 +324,24 @@ def _within_four(number: int) -> int:
     return max(1, min(4, number))
 
 
-@dataclass(frozen=True, slots=True)
-class SettingRow:
-    """One setting as `pacs settings` shows it; secrets are masked in `value`."""
-
-    name: str
-    default: str
-    meaning: str
-    value: str
-    origin: Literal["default", "environment", "file"]
-
-
 def load() -> Settings:
     """The settings of this process. Raises SettingsError with one line for everything that is wrong."""
     file = settings_file()
-    _check_names(os.environ, "the environment")
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    check_names(os.environ, "the environment", known)
     if file is not None:
-        _check_names(_read(file), str(file), strict=True)
+        check_names(read(file), str(file), known, strict=True)
     try:
         return Settings(_env_file=file)  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError("; ".join(_problems(error))) from None
 
 
-def settings_file() -> Path | None:
-    """The file that is read, or None. Raises SettingsError when a named file is not there."""
-    named = os.environ.get(FILE_SETTING, "")
-    if not named:
-        default = Path(DEFAULT_FILE)
-        return default if default.is_file() else None
-    path = Path(named)
-    if named == os.devnull:
-        return None
-    if not path.is_file():
-        raise SettingsError(f"{FILE_SETTING} names {named}, and there is no such file")
-    return path
-
-
-def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True, hl7: bool = True) -> None:
-    """Refuse to serve the network without authentication (RELIABILITY 22). Raises SettingsError saying what to set."""
-    if settings.auth == "oidc":
-        raise SettingsError(
-            "PACS_AUTH=oidc is not built yet in this version: set PACS_AUTH=none and stay on 127.0.0.1, behind a proxy that authenticates"
-        )
-    if web and "*" in settings.cors_origins:
-        raise SettingsError(
-            "PACS_CORS_ORIGINS=* would let every page that anybody here opens read the archive, for nobody has to log in:"
-            " name the origins that may, as https://HOST:PORT"
-        )
-    hosts = {"PACS_HTTP_HOST": settings.http_host} if web else {}
-    # Who shows a certificate that we trust has authenticated itself.
-    certified = not settings.dimse_plain and settings.dimse_tls_client_certificate == "required"
-    hosts |= {"PACS_DIMSE_HOST": settings.dimse_host} if dimse and not certified else {}
-    hl7_open = settings.hl7_port is not None or (
-        settings.hl7_tls_port is not None and settings.hl7_tls_client_certificate != "required"
-    )
-    hosts |= {"PACS_HL7_HOST": settings.hl7_host} if hl7 and hl7_open else {}
-    exposed = [f"{name}={host}" for name, host in hosts.items() if not is_loopback(host)]
-    if exposed and not settings.trust_network:
-        raise SettingsError(
-            f"{' and '.join(exposed)} would open the archive to the network without authentication: set it to 127.0.0.1"
-            " (behind a proxy that authenticates), or, where only the right people reach this network, PACS_TRUST_NETWORK=true"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`. A name other than localhost is taken for the network's."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def rows(settings: Settings) -> Iterator[SettingRow]:
-    """Every setting with its default, meaning, present value and where that is from."""
-    in_file = {name for name, value in _read(settings_file()).items() if value}
-    for field, about in Settings.model_fields.items():
-        name = PREFIX + field.upper()
-        if os.environ.get(name):
-            origin: Literal["default", "environment", "file"] = "environment"
-        else:
-            origin = "file" if name in in_file else "default"
-        yield SettingRow(
-            name,
-            _text(about.get_default()),
-            about.description or "",
-            masked(_text(getattr(settings, field))),
-            origin,
-        )
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """The settings as environment variables, for a process that must have exactly these whatever the file says now."""
-    values = {PREFIX + field.upper(): _text(getattr(settings, field)) for field in Settings.model_fields}
-    return {**values, "PACS_DATA_DIR": str(settings.folder), FILE_SETTING: os.devnull}
-
-
-def masked(text: str) -> str:
-    """`text` with the password of every URL in it, and what looks like a secret in its query, starred out."""
-    text = re.sub(r"(://[^:/@\s]*:)(.*)(@)", r"\1***\3", text)
-    return re.sub(r"([?&](?:password|secret|token|sslpassword)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    # ByteSize prints itself as a number, as any int does.
-    return str(value)
-
-
-def _read(file: Path | None) -> dict[str, str | None]:
-    return dotenv_values(file, interpolate=False) if file is not None else {}
-
-
-# What Kubernetes and Docker put into the environment for a service that happens to be called pacs…: not ours, not a typo.
-_SERVICE_LINK = re.compile(
-    r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?|ENV_\w+)|(\w+_)?PORT"
-)
-
-
-def _check_names(values: Mapping[str, str | None], where: str, *, strict: bool = False) -> None:
-    """Raise SettingsError for names that are not settings; `strict` also for those without the prefix."""
-    known = {PREFIX + field.upper() for field in Settings.model_fields} | {FILE_SETTING}
-    for name, value in values.items():
-        if name in known or not (strict or name.upper().startswith(PREFIX)) or _is_link(name, value, known):
-            continue
-        tails = [one.removeprefix(PREFIX) for one in known]
-        near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), tails, n=1)
-        hint = f"did you mean {PREFIX}{near[0]}?" if near else "`pacs settings` lists all there are"
-        raise SettingsError(f"{name} in {where} is not a setting; {hint}")
-
-
-def _is_link(name: str, value: str | None, known: set[str]) -> bool:
-    if name in known or not _SERVICE_LINK.fullmatch(name):
-        return False
-    return (
-        not name.endswith("_PORT")
-        or name.endswith("_SERVICE_PORT")
-        or (value or "").startswith(("tcp://", "udp://"))
-    )
-
-
 def _problems(error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False, include_context=False):
         field = str(problem["loc"][0]) if problem["loc"] else ""
         about = Settings.model_fields.get(field)
-        shown = masked(str(problem["input"]))
+        shown = setting_values.masked(str(problem["input"]))
         reason = problem["msg"].removeprefix("Value error, ")
         meaning = f" ({about.description})" if about else ""
         yield f"{PREFIX}{field.upper()}={shown!r} cannot be used: {reason[:1].lower()}{reason[1:]}{meaning}"

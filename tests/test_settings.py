@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pacs import settings as module
+from pacs import settings_file as module
+from pacs.exposure import check_exposure
 from pacs.serve.tls_port import check_hl7_tls, check_tls
-from pacs.settings import (
-    Settings,
-    SettingsError,
-    check_exposure,
-    environment,
-    is_loopback,
-    load,
-    masked,
-    rows,
-)
+from pacs.setting_values import is_loopback, masked
+from pacs.settings import Settings, load
+from pacs.settings_file import SettingsError
+from pacs.settings_shown import environment, rows
 
 # DESIGN 3: the contract with the outside.
 CONTRACT = {

@@ -7,22 +7,23 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version as version_of
 
-from pacs import settings as settings_module
+from pacs import settings_file, settings_shown
 from pacs.commands.console import AsJson, print_json, say
+from pacs.settings import load
 
 
 def settings(as_json: AsJson = False) -> None:
     """Print every setting with its present value, default and meaning; passwords are starred out."""
-    found = list(settings_module.rows(settings_module.load()))
+    found = list(settings_shown.rows(load()))
     if as_json:
         print_json([asdict(row) for row in found])
         return
     for row in found:
         default = f" Default: {row.default}." if row.origin != "default" else ""
         say(f"{row.name}={row.value}\n    {row.meaning[0].upper()}{row.meaning[1:]}.{default}")
-    file = settings_module.settings_file()
+    file = settings_file.settings_file()
     say(
-        f"\nFrom the environment{f' and {file}' if file else f' ({settings_module.DEFAULT_FILE} is not there)'}."
+        f"\nFrom the environment{f' and {file}' if file else f' ({settings_file.DEFAULT_FILE} is not there)'}."
     )
 
 

@@ -11,12 +11,15 @@ from types import ModuleType
 
 from pacs import logs, metrics_folder
 from pacs.data_folder import make, run_folder
+from pacs.exposure import check_exposure
 from pacs.serve.kinds import Kind
 from pacs.serve.lock import FolderLock
 from pacs.serve.sockets import Listeners, listen, reachable, shown
 from pacs.serve.supervisor import Supervisor
 from pacs.serve.tls_port import check_hl7_tls, check_tls
-from pacs.settings import Settings, SettingsError, check_exposure, environment
+from pacs.settings import Settings
+from pacs.settings_file import SettingsError
+from pacs.settings_shown import environment
 
 SERVING = (Kind.WEB, Kind.DIMSE, Kind.HL7, Kind.WORKER)
 _FILES = 16384

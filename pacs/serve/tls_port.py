@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pacs.settings import Settings, SettingsError
+from pacs.settings import Settings
+from pacs.settings_file import SettingsError
 from pacs.tls import TlsSettings, server_context
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import typer.main
 
 from pacs.cli import app
-from pacs.settings import Settings, rows
+from pacs.settings import Settings
+from pacs.settings_shown import rows
 from tests.support.source import CHECKOUT
 
 REFERENCE = CHECKOUT / "deploy" / "reference.md"
