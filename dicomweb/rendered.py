@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from dicomweb.rendering.references import is_state
 from dicomweb.shown import shown_of
 from dicomweb.shown_kinds import Shown
 from dicomweb.videos import can_film, filmed
+from storage import thumbnails
 from storage.archive import Archive
 from storage.errors import CannotDecode, NotAcceptable, NotFound, ObjectMissing
 from storage.index import Layout
@@ -32,18 +34,28 @@ from storage.types import Scope
 
 # What a browser would run or fetch things from, if it were let.
 ACTIVE = frozenset({HTML, XML, SVG})
+JPEG = "image/jpeg"
 
 Draw = Callable[[Instance, int, rendering.RenderRequest], rendering.Rendered]
+
+
+class Kept(Enum):
+    """Whether thumbnails are kept in the store: not, by somebody else, or by whoever draws them here."""
+
+    NOT = 0
+    ELSEWHERE = 1
+    HERE = 2
 
 
 class Rendered:
     """GET …/rendered and …/thumbnail of a study, a series, an instance or frames."""
 
-    def __init__(self, archive: Archive, layouts: Layouts, presets: KnownPresets, *, max_bytes: int) -> None:
-        """`max_bytes`: memory for pictures that have been drawn."""
+    def __init__(self, archive: Archive, layouts: Layouts, presets: KnownPresets, *, max_bytes: int, thumbnails: Kept = Kept.NOT) -> None:
+        """`max_bytes`: memory for pictures that have been drawn; `thumbnails`: whether any are kept in the store, and by whom."""
         self._archive = archive
         self._layouts = layouts
         self._presets = presets
+        self._thumbnails = thumbnails
         self._answers = PictureAnswers(archive.blobs, max_bytes)
         self._states = PresentedStates(self._answers, self._instance)
 
@@ -152,11 +164,32 @@ class Rendered:
         pictures = [
             self._answers.once(
                 (instance.located.sha256, base, _name(draw), number, request),
-                partial(_body, draw, instance, number, request),
+                self._making(instance, etag, draw, request, partial(_body, draw, instance, number, request)),
             )
             for number, base in zip(numbers, below, strict=True)
         ]
         return self._answers.send(call, pictures, Offer(kind, related=several), known, warning)
+
+
+    def _making(
+        self, instance: Instance, etag: str, draw: Draw, request: rendering.RenderRequest, make: Callable[[], bytes]
+    ) -> Callable[[], bytes]:
+        """How a picture is made: a thumbnail as everybody asks for it may lie in the store."""
+        small = _name(draw) in (draw_small.__name__, draw_small_page.__name__)
+        usual = request.media_type == JPEG and request.viewport is None and request.window is None
+        if self._thumbnails is Kept.NOT or not (small and usual):
+            return make
+        key = instance.located.object_key
+
+        def found() -> bytes:
+            kept = thumbnails.find(self._archive.blobs, key, etag)
+            if kept is None:
+                kept = make()
+                if self._thumbnails is Kept.HERE:
+                    thumbnails.keep(self._archive, key, etag, kept)
+            return kept
+
+        return found
 
 
 def _body(draw: Draw, instance: Instance, number: int, request: rendering.RenderRequest) -> bytes:

@@ -46,6 +46,8 @@ class WebSettings:
     # Whether there may be HTJ2K copies, and whether frames that have one come in that where no transfer syntax is named.
     htj2k_copies: bool = False
     htj2k_first: bool = False
+    # Whether thumbnails may lie in the store, drawn before anybody asks.
+    thumbnails: bool = False
     # How long the presets of the site are believed.
     preset_cache_seconds: float = FRESH_SECONDS
     # Memory for pictures that have been drawn.

@@ -28,10 +28,12 @@ from storage.ingest import Ingest, JobsFor
 from storage.jobs import JobQueue
 from storage.routing import lag
 from storage.transfers import Transfers
+from storage.types import Scope
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from dicomweb.thumbnails import Thumbnails
     from pacs.hl7.listener import Listener
     from pacs.scp.journal import Journal
     from pacs.scp.server import DimseServer
@@ -130,6 +132,7 @@ def web_application(
         search_empty_status=int(settings.search_empty_status),
         htj2k_copies=bool(settings.htj2k_copies),
         htj2k_first=settings.htj2k_first,
+        thumbnails=settings.thumbnails,
     )
     presets = KnownPresets(archive.index).now
     pages = viewer.ViewerSettings(isolated=settings.cross_origin_isolation)
@@ -257,7 +260,7 @@ def worker(settings: Settings, archive: Archive, metrics: Metrics, journal: Jour
     from pacs import processing
     from pacs.worker import Worker
 
-    work = processing.Work(archive, settings, journal)
+    work = processing.Work(archive, settings, journal, draw_thumbnail=_draw_thumbnail(archive))
     return Worker(
         JobQueue(archive.index),
         processing.kinds(work),
@@ -268,6 +271,20 @@ def worker(settings: Settings, archive: Archive, metrics: Metrics, journal: Jour
         over=work.stopping,
         observer=metrics,
     )
+
+
+def _draw_thumbnail(archive: Archive) -> Callable[[Scope], None]:
+    """What draws thumbnails, loaded when the first is to be drawn."""
+    made: list[Thumbnails] = []
+
+    def draw(scope: Scope) -> None:
+        from dicomweb.thumbnails import Thumbnails
+
+        if not made:
+            made.append(Thumbnails(archive))
+        made[0].keep(scope)
+
+    return draw
 
 
 def _figures(archive: Archive, settings: Settings) -> Iterator[tuple[str, str, dict[str, str], float]]:

@@ -257,6 +257,8 @@ class Settings(BaseSettings):
         default=False,
         description="give frames that have an HTJ2K copy in that to viewers that name no transfer syntax; the stored one stays to be had by its name",
     )
+    thumbnails: bool = Field(default=True, description="draw the thumbnails of each series and study when nothing more of it comes, so that they are there before anybody asks")
+    thumbnail_quiet_seconds: float = Field(default=10.0, ge=0, le=86400, description="how long nothing must have come before thumbnails are drawn")
 
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="json lines, or console for people; auto: console on a terminal"

@@ -27,7 +27,10 @@ from storage.types import Blobs, Job, Scope, Source
 
 KIND: Final = "htj2k-copy"
 ANY: Final = "*"
-_PREFIX: Final = "copies/htj2k/"
+_FOLDER: Final = "copies/"
+# What may be kept beside an instance that is made of it, each under its name and the key of the original.
+HTJ2K: Final = "htj2k"
+THUMBNAIL: Final = "thumbnail"
 _HEAD: Final = struct.Struct("<8sQ")
 _MAGIC: Final = b"LBFRAME1"
 _MODALITY: Final = "00080060"
@@ -36,19 +39,19 @@ _PIECE: Final = 1 << 20
 _NOT: Final = frozenset({Coding.HTJ2K, Coding.VIDEO, Coding.REFERENCED})
 
 
-def key_of(object_key: str) -> str:
-    """Where the copy of an object is, if there is one."""
-    return _PREFIX + object_key
+def key_of(object_key: str, kind: str = HTJ2K) -> str:
+    """Where the copy of an object is, or its thumbnail, if there is one."""
+    return f"{_FOLDER}{kind}/{object_key}"
 
 
 def is_copy(key: str) -> bool:
-    """Whether an object is a copy, and so no instance."""
-    return key.startswith(_PREFIX)
+    """Whether an object is a copy or a thumbnail, and so no instance."""
+    return key.startswith(_FOLDER)
 
 
 def original_of(key: str) -> str:
     """The key of what a copy is of; of anything else its own."""
-    return key.removeprefix(_PREFIX)
+    return key.split("/", 2)[-1] if is_copy(key) else key
 
 
 def jobs_for(modalities: Sequence[str]) -> Callable[[Scan, Source], tuple[Job, ...]]:
@@ -125,5 +128,6 @@ def _extent(blobs: Blobs, key: str, number: int) -> Extent:
 
 
 def drop(blobs: Blobs, object_key: str) -> None:
-    """Remove the copy of an object that is gone, if there is one."""
-    blobs.delete(key_of(object_key))
+    """Remove the copies of an object that is gone, if there are any."""
+    for kind in (HTJ2K, THUMBNAIL):
+        blobs.delete(key_of(object_key, kind))

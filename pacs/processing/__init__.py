@@ -28,6 +28,7 @@ from pacs.processing import (
     rejections,
     retrieving,
     sending,
+    thumbnails,
     tidy_worklist,
     transfers,
     workitem_reports,
@@ -54,7 +55,10 @@ from storage.priors import KIND as PREFETCH
 from storage.priors import Priors
 from storage.rejection_notes import KIND as REJECTION_NOTE
 from storage.routing import Router
+from storage.thumbnails import KIND as THUMBNAIL
+from storage.thumbnails import Arrivals
 from storage.transfer_records import JOB_KINDS, RETRIEVE, SEND
+from storage.types import Scope
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,18 @@ class Work:
     nodes: Nodes = field(default_factory=Nodes)
     # Set when the worker is to stop: what takes long goes on at the next start.
     stopping: threading.Event = field(default_factory=threading.Event)
+    # Draws and keeps the thumbnail of a series or study; None where nothing is drawn.
+    draw_thumbnail: Callable[[Scope], None] | None = None
 
     @cached_property
     def router(self) -> Router:
         """What notices what is to be sent on; for the one thread that does so."""
         return Router(self.archive.index)
+
+    @cached_property
+    def arrivals(self) -> Arrivals:
+        """What notices which series have come; for the one thread that does so."""
+        return Arrivals(self.archive.index, self.settings.thumbnail_quiet_seconds)
 
     @cached_property
     def priors(self) -> Priors:
@@ -103,6 +114,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     PREFETCH: prefetching.fetch,
     REJECTION_NOTE: rejections.act,
     copies.KIND: htj2k_copies.make,
+    THUMBNAIL: thumbnails.make,
     WRITE_RECORD: deletions.write_record,
     WRITE_HOLD: deletions.write_hold,
     WRITE_VERSIONS: deletions.write_versions,
@@ -119,6 +131,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[Work], None]], ...] = (
     ("purge", 600.0, lambda work: deletions.purge(work.archive, work.settings)),
     ("routing", 1.0, sending.gather),
     ("prefetch", 2.0, prefetching.gather),
+    ("thumbnails", 2.0, thumbnails.gather),
     ("old transfers", 600.0, lambda work: transfers.forget(work)),
     ("association log", 60.0, lambda work: association_log.remove(work.archive, work.settings)),
 )
@@ -128,6 +141,7 @@ LANES: tuple[Lane, ...] = (
     Lane((JOB_KINDS[SEND],), threads=4, waits=(30.0, 300.0)),
     Lane((JOB_KINDS[RETRIEVE], PREFETCH), threads=2, waits=(30.0, 300.0)),
     Lane((copies.KIND,), threads=1, waits=(30.0, 300.0)),
+    Lane((THUMBNAIL,), threads=1, waits=(30.0, 300.0)),
 )
 
 # What touches nobody but the archive itself.
