@@ -16,6 +16,7 @@ from pacs.commands import (
     about,
     attributes,
     callers,
+    copies,
     deleted,
     entities,
     holds,
@@ -83,6 +84,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(quarantine.history, name="history")
 app.add_typer(routes.app, name="route")
 app.add_typer(prefetch.app, name="prefetch")
+app.add_typer(copies.app, name="copies")
 app.add_typer(presets.app, name="presets")
 app.add_typer(queue.transfers, name="transfers")
 app.add_typer(queue.jobs, name="jobs")

@@ -54,6 +54,12 @@ def find(blobs: Blobs, object_key: str, basis: str) -> bytes | None:
     return picture if content[: _HEAD.size] == expected else None
 
 
+def is_whole(blobs: Blobs, key: str) -> bool:
+    """Whether a thumbnail is as it was drawn. Raises ObjectMissing."""
+    content = blobs.read(key, 0, _MOST)
+    return content[: len(_MAGIC)] == _MAGIC and content[_HEAD.size - 32 : _HEAD.size] == hashlib.sha256(content[_HEAD.size :]).digest()
+
+
 class Arrivals:
     """The series that have come, as soon as nothing more of them comes; for one thread.
 

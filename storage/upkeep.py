@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby, islice
 from pathlib import PurePosixPath
 
-from storage import copies, originals, records
+from storage import copies, originals, records, thumbnails
 from storage.archive import Archive
 from storage.coercion.applying import coerced_at
 from storage.deletion import remove_object
-from storage.errors import NotDicom, NotFound, Refused
+from storage.errors import NotDicom, NotFound, ObjectMissing, Refused
 from storage.index import Added, Entry, ObjectRow
 from storage.index.adoption import Adoption
 from storage.index.entries import Original
@@ -75,6 +76,26 @@ def verify(archive: Archive, *, fixity: bool = True, progress: Progress = _ignor
                     yield finding
             progress(len(kept))
     yield from orphans(archive, progress=progress)
+    if fixity:
+        yield from damaged_copies(archive, progress=progress)
+
+
+def damaged_copies(archive: Archive, *, progress: Progress = _ignore) -> Iterator[Finding]:
+    """HTJ2K copies and thumbnails that are not as they were made."""
+    for blobs in _pages(archive.blobs.list(copies.FOLDER)):
+        for blob in blobs:
+            is_whole = copies.is_whole if blob.key.startswith(copies.key_of("")) else thumbnails.is_whole
+            # What is gone by now went with its original.
+            with suppress(ObjectMissing):
+                if not is_whole(archive.blobs, blob.key):
+                    yield Finding(Fault.DAMAGED, blob.key, "", _DAMAGED_COPY)
+        progress(len(blobs))
+
+
+_DAMAGED_COPY = (
+    "the bytes are not those that were made of an instance, which is not touched by it: remove them with"
+    " `pacs verify --remove-orphans`; `pacs copies make` makes a copy anew"
+)
 
 
 def orphans(archive: Archive, *, grace: timedelta = GRACE, progress: Progress = _ignore) -> Iterator[Finding]:
@@ -89,10 +110,13 @@ def orphans(archive: Archive, *, grace: timedelta = GRACE, progress: Progress = 
 
 
 def remove_orphans(archive: Archive, *, grace: timedelta = GRACE) -> Iterator[Finding]:
-    """Delete what `orphans` finds; yields each when it is gone."""
+    """Delete what `orphans` finds, and damaged copies; yields each when it is gone."""
     for finding in orphans(archive, grace=grace):
         if remove_object(archive, finding.key):
             yield finding
+    for finding in list(damaged_copies(archive)):
+        archive.blobs.delete(finding.key)
+        yield finding
 
 
 def rebuild(archive: Archive, *, progress: Progress = _ignore) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from storage import copies, upkeep
 from storage.archive import Archive
 from storage.codecs import PixelDescription
 from storage.codecs.encoding import encode_here
+from storage.copying import order
 from storage.deletion import remove_object
 from storage.errors import CannotDecode, ObjectMissing
 from storage.index import Index, open_index
@@ -32,6 +33,7 @@ from storage.transfer_syntaxes import EXPLICIT_LITTLE, HTJ2K_RPCL
 from storage.types import Scope, Source
 from tests.support import made, web
 from tests.support.archive import Store
+from tests.test_cli import Pacs, pacs  # noqa: F401 - a fixture
 from tests.test_transcoding import layout_of
 
 UIDS = ("1.2.3", "1.2.3.4", "1.2.3.4.1")
@@ -199,3 +201,70 @@ def test_a_quarter_of_a_mammogram_comes_from_a_tenth_of_its_bytes() -> None:
     quarter = imagecodecs.htj2k_decode(stream, skipres=2)
     assert quarter.shape == (640, 512)
     assert np.array_equal(imagecodecs.htj2k_decode(stream[: len(stream) // 10], skipres=2, resilient=True), quarter)
+
+
+def test_copies_of_what_is_stored_are_made_by_jobs(archive: Archive, store: Store) -> None:
+    for number in (1, 2):
+        store(made.instance(number, side=80))
+    store(made.instance(1, series="1.2.3.5", side=80, Modality="MG"))
+    store(made.instance(2, series="1.2.3.5", pixels=False, Modality="MG"))
+    store(made.instance(1, study="1.2.9", series="1.2.9.1", side=80, Modality="MG"))
+    assert [order(archive.index, *asked) for asked in ((["US"],), (["MG"],), (["MG"], "1.2.3"), (["CT", "MG"], "1.2.3"), (["*"],))] == [0, 2, 1, 3, 4]
+    queue, run = JobQueue(archive.index), kinds(Work(archive, Settings()))
+    while claimed := queue.claim("test", kinds=[copies.KIND]):
+        run[copies.KIND](claimed[0])
+        queue.done(claimed[0])
+    assert len(list(archive.blobs.list("copies/htj2k/"))) == 4
+
+
+@pytest.mark.usefixtures("never")
+def test_one_that_is_there_is_not_made_again(archive: Archive, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(made.instance(side=80))
+    copied(archive)
+
+    def again(*_arguments: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(copies, "encoded_frames", again)
+    assert copies.make(archive, Scope(*UIDS))
+
+
+def _rewritten(archive: Archive, key: str, damage: Callable[[bytes], bytes]) -> None:
+    whole = b"".join(archive.blobs.stream(key))
+    archive.blobs.delete(key)
+    with archive.spool() as spool:
+        spool.write(damage(whole))
+        archive.blobs.put(key, spool)
+
+
+DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
+    lambda whole: whole[:-1], lambda whole: whole[:20], lambda whole: b"", lambda whole: whole + b"\0",
+    lambda whole: whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:], lambda whole: whole[:50] + bytes([whole[50] ^ 1]) + whole[51:], lambda whole: b"LBFRAME1" + whole[8:],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_verify_finds_a_damaged_copy_and_it_is_removed_and_made_again(archive: Archive, store: Store, damage: Callable[[bytes], bytes]) -> None:
+    store(made.instance(frames=3, side=80))
+    key = copies.key_of(copied(archive))
+    assert list(upkeep.verify(archive)) == []
+    right = b"".join(archive.blobs.stream(key))
+    _rewritten(archive, key, damage)
+    (finding,) = upkeep.verify(archive)
+    assert (finding.fault, finding.key) == (upkeep.Fault.DAMAGED, key)
+    assert list(upkeep.verify(archive, fixity=False)) == []
+    assert [one.key for one in upkeep.remove_orphans(archive)] == [key]
+    assert list(upkeep.verify(archive)) == []
+    copied(archive)
+    assert b"".join(archive.blobs.stream(key)) == right
+
+
+def test_the_command(pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811 - the fixture
+    (tmp_path / "one.dcm").write_bytes(made.instance(side=80, Modality="MG"))
+    pacs("import", str(tmp_path / "one.dcm"))
+    assert "1 images have jobs for copies" in pacs("copies", "make", "--modality", "MG")
+    assert "PACS_HTJ2K_COPIES is set" in pacs("copies", "make", "--modality", "*", "--study", "1.2.3")
+    assert "--modality MG" in pacs("copies", "make", status=1)
+    assert "no UID" in pacs("copies", "make", "--modality", "MG", "--study", "all", status=1)
+    monkeypatch.setenv("PACS_HTJ2K_COPIES", "MG")
+    assert pacs("copies", "make").strip().endswith("one after the other")

@@ -124,6 +124,7 @@ def test_a_damaged_one_is_not_used(client: TestClient, archive: Archive, damage:
     with archive.spool() as spool:
         spool.write(damage(whole))
         archive.blobs.put(key, spool)
+    assert [(finding.fault, finding.key) for finding in upkeep.verify(archive)] == [(upkeep.Fault.DAMAGED, key)]
     with web.client(archive, KEPT) as fresh:
         assert fresh.get(f"{SERIES}/thumbnail").content == right
 

@@ -25,7 +25,7 @@ def verify(
     ] = False,
     remove_orphans: Annotated[
         bool,
-        typer.Option("--remove-orphans", help="Delete objects older than an hour that no row refers to."),
+        typer.Option("--remove-orphans", help="Delete objects older than an hour that no row refers to, and copies that are damaged."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
