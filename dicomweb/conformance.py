@@ -208,7 +208,8 @@ _STATES = (
     " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, with anchor) in PIXEL and DISPLAY units; compound"
     " graphics by the graphic objects that come with them; overlays that a layer activates, of the state or the image; layers in their order and colour. Not:"
     " mask subtraction, MATRIX units, fonts and shadows of text styles, stippled areas. A mark that cannot be drawn is named at the foot of"
-    " the picture. Letters are Noto Sans and Noto Sans CJK; of other scripts those of the fonts that the machine has."
+    " the picture. Letters are Noto Sans and Noto Sans CJK; of other scripts those of the fonts that the machine has; Hebrew and Arabic"
+    " run from right to left, Arabic joined where the machine has libfribidi."
 )
 
 

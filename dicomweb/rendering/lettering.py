@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from dicomweb.rendering.fonts import font_files
+from dicomweb.rendering.runs import JOINERS, Run, reversed_letters, runs
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Ink = int | tuple[int, int, int]
@@ -21,11 +21,24 @@ SMALLEST: Final = 6.0
 _MOST_LETTERS: Final = 1024
 
 
+class Piece(NamedTuple):
+    """What one font writes in one go, from left to right or, `direction` rtl, from right to left."""
+
+    words: str
+    font: Font
+    direction: str | None
+
+    @property
+    def length(self) -> float:
+        """How wide it is, in pixels."""
+        return self.font.getlength(self.words, direction=self.direction)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text as pieces that one font each can write, and its size in pixels."""
+    """One line of text as pieces in the order in which they are seen, and its size in pixels."""
 
-    pieces: tuple[tuple[str, Font], ...]
+    pieces: tuple[Piece, ...]
     width: float
     height: float
 
@@ -33,9 +46,22 @@ class Line:
 def line(words: str, size: float) -> Line:
     """Set a line in letters `size` pixels high; what cannot be printed is left out, what has no letter gets a box."""
     size = max(size, SMALLEST)
-    shown = "".join(letter for letter in words[:_MOST_LETTERS] if letter.isprintable())
-    pieces = tuple((piece, font(index, size)) for piece, index in _pieces(shown))
-    return Line(pieces, sum(used.getlength(piece) for piece, used in pieces), size * 1.3)
+    shown = "".join(letter for letter in words[:_MOST_LETTERS] if letter.isprintable() or (letter in JOINERS and _shapes()))
+    pieces = tuple(_piece(run, size) for run in runs(shown, _font_for, _has))
+    return Line(pieces, sum(piece.length for piece in pieces), size * 1.3)
+
+
+def _piece(run: Run, size: float) -> Piece:
+    used = font(run.font, size)
+    if _shapes() and isinstance(used, ImageFont.FreeTypeFont):
+        return Piece(run.words, used, "rtl" if run.backwards else "ltr")
+    return Piece(reversed_letters(run.words) if run.backwards else run.words, used, None)
+
+
+@functools.cache
+def _shapes() -> bool:
+    """Whether letters are joined and turned by who draws them (libraqm, which needs the machine's libfribidi)."""
+    return bool(features.check("raqm"))
 
 
 def write(pen: ImageDraw.ImageDraw, left: float, top: float, set_line: Line, ink: Ink, edge: Ink | None = None) -> None:
@@ -49,9 +75,9 @@ def write_on(pen: ImageDraw.ImageDraw, left: float, base: float, set_line: Line,
     passes = ((edge, stroke), (ink, 0)) if edge is not None else ((ink, 0),)
     for colour, width in passes:
         across = left
-        for piece, used in set_line.pieces:
-            pen.text((across, base), piece, fill=colour, font=used, anchor="ls", stroke_width=width, stroke_fill=colour)
-            across += used.getlength(piece)
+        for piece in set_line.pieces:
+            pen.text((across, base), piece.words, fill=colour, font=piece.font, anchor="ls", stroke_width=width, stroke_fill=colour, direction=piece.direction)
+            across += piece.length
 
 
 def readable(words: str) -> bool:
@@ -68,28 +94,20 @@ def font(index: int, size: float) -> Font:
     return ImageFont.load_default(size)
 
 
-def _pieces(words: str) -> Iterator[tuple[str, int]]:
-    """The text cut where its font changes; spaces go with what is before them."""
-    piece, current = "", 0
-    for letter in words:
-        wanted = current if letter.isspace() else _font_for(letter) or 0
-        if wanted != current and piece:
-            yield piece, current
-            piece = ""
-        current = wanted
-        piece += letter
-    if piece:
-        yield piece, current
-
-
 @functools.lru_cache(maxsize=8192)
 def _font_for(letter: str) -> int | None:
     """The first font that has a letter."""
     for index in range(max(len(font_files()), 1)):
-        used = font(index, _PROBE)
-        if _shape(used, letter) != _shape(used, _NOBODYS):
+        if _has(index, letter):
             return index
     return None
+
+
+@functools.lru_cache(maxsize=8192)
+def _has(index: int, letter: str) -> bool:
+    """Whether a font has a letter."""
+    used = font(index, _PROBE)
+    return _shape(used, letter) != _shape(used, _NOBODYS)
 
 
 def _shape(used: Font, letter: str) -> bytes:
