@@ -12,6 +12,7 @@ from pacs.dimse import CommandField, Status
 from pacs.hl7 import orders
 from pacs.hl7.listener import HL7Limits
 from pacs.hl7.messages import CHARACTER_SETS
+from pacs.processing.committing import REPORT_SECONDS, SAME_ASSOCIATION_SECONDS
 from pacs.processing.nodes import AWAY_SECONDS, MOST_AT_ONCE
 from pacs.processing.sending import LINGER_SECONDS
 from pacs.scp import negotiation, sop_classes
@@ -43,7 +44,7 @@ _OVERVIEW: Final = (
     ("Storage (C-STORE)", "yes", "C-MOVE, `pacs send`, routes", "every storage SOP class, private ones too, in any transfer syntax"),
     ("Query (C-FIND)", "yes", "`pacs find`, `/admin/remote`, priors", "patient root, study root, patient/study only"),
     ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`, `/admin/remote`, priors", "patient root, study root, patient/study only"),
-    ("Storage commitment", "yes", "`pacs send --commit`, routes", "push model; as SCU reports are taken on the same association only"),
+    ("Storage commitment", "yes", "`pacs send --commit`, routes", "push model; as SCU reports are taken on the same association and on one of the node's own"),
     ("Unified procedure steps (PS3.4 annex CC)", "yes", "not yet", "UPS Push, Pull, Watch, Event and Query over the store of UPS-RS (see Worklist). A Receiving AE must be a node that can be called (else C308); events go out by N-EVENT-REPORT on an association of ours, in order, tried again with pauses of 5 s to 10 min for a week"),
     ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4); entries by `/api/worklist` and `pacs worklist`"),
     ("HL7 v2 orders over MLLP", "yes, off by default", "no", "ORM^O01, OMG^O19, OMI^O23, ADT^A08, A31, A40 become entries of the modality worklist (chapter 10)"),
@@ -74,8 +75,9 @@ C-FIND by `pacs find AE`: patient root at PATIENT level, else study root; identi
 study root. For C-GET the SOP classes are asked for by C-FIND first (SOP Classes in Study), and a context proposed for each of
 them and each transfer syntax; where the node does not say them, the common storage classes in uncompressed syntaxes.
 
-Storage commitment by `pacs send AE --commit`: N-ACTION of at most 200 instances each, whose N-EVENT-REPORT is waited for on the
-same association; a report on an association of the node's own is not taken.
+Storage commitment by `pacs send AE --commit`: N-ACTION of at most 200 instances each, whose N-EVENT-REPORT is waited for {SAME_ASSOCIATION_SECONDS:g} s on
+the same association; one on an association of the node's own is taken by any process that serves DIMSE, where its Transaction UID is one of
+ours (else 0115), whether or not the node negotiates the role of SCP.
 
 C-STORE by `pacs send AE`, and to the destination of a C-MOVE, which must be a known node (`pacs ae add`), else A801. A presentation context for each SOP
 class and each transfer syntax in which something of it is stored, and for Explicit and Implicit VR Little Endian; more than
@@ -93,7 +95,7 @@ is here. A worker has {MOST_AT_ONCE} transfer with a node at a time, and one of 
 failed is tried again after 30 s and after 5 min, with what was not sent, then it waits for an administrator; while a node cannot be reached,
 one of its transfers looks every {AWAY_SECONDS:g} s, and the others lose no try. What came from the node itself, what replaces an earlier version, and what
 this archive has fetched is not sent on, the latter two unless a route says so. Where a route asks for storage commitment, what the node
-does not commit to is sent again.
+does not commit to is sent again, and a report that has not come after {REPORT_SECONDS / 60:g} min is asked for again, three times in all.
 
 Priors (`pacs prefetch`) are asked for by C-FIND, study root, with Patient ID and Study Date, when a worklist entry is made or the first instance of a
 study comes; Patient ID and, where both sides have it, its issuer are compared again; an ID with wildcards is not asked for. Modality and body

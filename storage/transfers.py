@@ -146,6 +146,12 @@ class Transfers:
             row = connection.execute(query).one_or_none()
         return unpacked(row.waiting) if row else []
 
+    def sent(self, number: int) -> list[int]:
+        """Keys of the instances that were sent."""
+        with self._database.read() as connection:
+            row = connection.execute(select(transfer.c.sent).where(transfer.c.pk == number)).one_or_none()
+        return unpacked(row.sent) if row else []
+
     def located(self, keys: Sequence[int]) -> Iterator[tuple[int, Located]]:
         """Those of the instances that are still stored, each with its key, in the order of their series."""
         for first in range(0, len(keys), _CHUNK):

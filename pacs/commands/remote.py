@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ Title = Annotated[str, typer.Argument(metavar="AE", help="AE title of the node; 
 _SHOWN, _KEPT = 10, 10_000
 # Instances in one request for storage commitment.
 _ASKED = 200
+# How long its report is waited for: on the association that asked, and after that on one that the node opens to the server.
+_SAME_ASSOCIATION_SECONDS, _REPORT_SECONDS = 5.0, 30.0
 
 
 def send(
@@ -66,7 +69,7 @@ def send(
             stored = (one for scope in scopes for one in archive.index.locate(scope))
             _deliver(Stored(archive), destination, _stored(archive, scopes), stored, parallel, sent)
         if commit:
-            _commit(destination, sent)
+            _commit(archive, destination, sent)
     sent.tell(title, as_json=as_json)
     sys.exit(0 if sent.clean else 1)
 
@@ -226,16 +229,28 @@ def _deliver(
         deliver(source, destination, kinds, instances, parallel=parallel, watch=watch)
 
 
-def _commit(destination: Destination, sent: _Sent) -> None:
-    from pacs.scu.committing import ask
+def _commit(archive: Archive, destination: Destination, sent: _Sent) -> None:
+    from pacs.scu.committing import Report, ask
     from storage.commitment import Reference
+    from storage.sent_commitments import SentCommitments
 
+    commitments = SentCommitments(archive.index)
     for first in range(0, len(sent.taken), _ASKED):
         part = sent.taken[first : first + _ASKED]
-        report = ask(destination, (Reference(*one) for one in part))
+        references = [Reference(*one) for one in part]
+        uid = commitments.begin(destination.title, [(one, 0) for one in references])
+        report = ask(destination, references, uid, report_seconds=_SAME_ASSOCIATION_SECONDS)
+        until = time.monotonic() + _REPORT_SECONDS
+        while report is None and time.monotonic() < until:
+            # It may come to the server, on an association of the node's own.
+            known = commitments.one(uid)
+            if known and known.committed is not None:
+                report = Report(uid, set(known.committed), dict(known.failed))
+            else:
+                time.sleep(0.2)
         for _, instance in part:
             if report is None:
-                sent.not_committed(instance, "no report came on the association that asked")
+                sent.not_committed(instance, "no report has come")
             elif instance in report.committed:
                 sent.counts["committed"] += 1
             else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from storage.commitment_requests import CommitmentRequests, verify_request
+from storage.sent_commitments import SentCommitments
 
 if TYPE_CHECKING:
     from pacs.processing import Work
@@ -26,7 +27,9 @@ def verify(work: Work, payload: Mapping[str, Any]) -> None:
 
 
 def forget(work: Work) -> None:
-    """Forget results that are old, some at a time."""
+    """Forget results that are old, and what others were asked for long ago, some at a time."""
     requests = CommitmentRequests(work.archive.index)
+    while SentCommitments(work.archive.index).tidy():
+        pass
     while forgotten := requests.tidy(RESULT_DAYS * 86_400):
         _log.info("commitment results forgotten", action="commitment results forgotten", number=forgotten)

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from pacs.dimse import Status
+from pacs.processing.committing import NotSent, commit
 from pacs.processing.nodes import MOST_AT_ONCE
-from pacs.scp.transport import Ended
-from pacs.scu import committing
 from pacs.scu.associating import Destination
 from pacs.scu.delivery import deliver
 from pacs.scu.sources import Stored
 from pacs.scu.storing import Outcome, Result
 from pacs.worker import Postponed
-from storage.commitment import Reference
 from storage.errors import LightboxError, NotFound, Refused
 from storage.jobs import JobQueue
 from storage.mpps import PerformedSteps
@@ -38,12 +36,6 @@ _LOOK_SECONDS: Final = 0.25
 _STILL_GOING_ON_SECONDS: Final = 30.0
 # A performed procedure step that its modality has forgotten to end holds up its study no longer than this.
 _LONGEST_STEP_SECONDS: Final = 4 * 3600.0
-# Instances in one request for storage commitment.
-_ASKED: Final = 200
-
-
-class NotSent(LightboxError):
-    """Some instances were not sent: another try may help."""
 
 
 class NotTaken(Refused):
@@ -123,7 +115,7 @@ class _Sending:
         self._done = Done()
         self._noted = time.monotonic()
         self._over = ""
-        self._sent: list[tuple[Reference, int]] = []
+        self._sent = 0
         self._failures: list[Outcome] = []
 
     def run(self) -> None:
@@ -149,10 +141,10 @@ class _Sending:
             if self._over:
                 return
             self._complain()
-            note = self._commit() if self._shown.sending.commit else ""
+            note = commit(self._work, self._shown, self._destination) if self._shown.sending.commit else ""
             if transfers.finish(number, note):
                 break
-        _log.info("transfer.sent", transfer=number, to=self._shown.node, instances=len(self._sent), rule=self._shown.rule)
+        _log.info("transfer.sent", transfer=number, to=self._shown.node, instances=self._sent, rule=self._shown.rule)
 
     def _more(self) -> list[Located]:
         """What waits and was not tried yet; what was deleted meanwhile is no longer waited for."""
@@ -195,7 +187,7 @@ class _Sending:
         else:
             self._done.sent.append(key)
             self._done.warned += outcome.result is Result.WARNING
-            self._sent.append((Reference(one.sop_class_uid, one.uids.instance), key))
+            self._sent += 1
         if time.monotonic() - self._noted >= _NOTE_SECONDS:
             self._note()
 
@@ -209,26 +201,8 @@ class _Sending:
             return
         if not self._sent and all(one.status == Status.PROCESSING_FAILURE and not one.from_peer for one in self._failures):
             self._work.nodes.away(self._shown.node)
-        number, total = len(self._failures), len(self._failures) + len(self._sent)
+        number, total = len(self._failures), len(self._failures) + self._sent
         text = f"{number} of {total} instances were not sent to {self._shown.node}: {self._failures[0].reason}"
         if all(one.status == Status.SOP_CLASS_NOT_SUPPORTED for one in self._failures):
             raise NotTaken(text)
         raise NotSent(text)
-
-    def _commit(self) -> str:
-        """Ask the node for storage commitment; what it does not commit to is sent again by the next try. A remark."""
-        committed = 0
-        for first in range(0, len(self._sent), _ASKED):
-            part = self._sent[first : first + _ASKED]
-            try:
-                report = committing.ask(self._destination, (reference for reference, _ in part))
-            except Ended as error:
-                raise NotSent(f"everything was sent, but {self._shown.node} did not answer for storage commitment: {error}") from error
-            if report is None:
-                return f"sent; {self._shown.node} has taken the request for storage commitment and reports on another association"
-            missing = [key for reference, key in part if reference.sop_instance_uid not in report.committed]
-            if missing:
-                self._transfers.again_waiting(self._shown.number, missing)
-                raise NotSent(f"{self._shown.node} does not commit to {len(missing)} of {len(part)} instances: ask its administrator why")
-            committed += len(part)
-        return f"sent; {self._shown.node} commits to {committed} instances"

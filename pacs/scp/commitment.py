@@ -2,7 +2,7 @@
 
 The request is in the job queue before it is answered, so no crash loses it. A small one is verified at once, and the report
 goes out on the same association, if the requester has kept it; else a worker verifies and reports on an association of
-our own to the requester, which must be a known node.
+our own to the requester, which must be a known node. And what other archives report, that we have asked, is taken here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,23 @@ from pacs.scp.normalized import Answer, Failure, Request
 from pacs.scp.provider import Provider
 from pacs.scp.sop_classes import COMMITMENT_INSTANCE, UID_GRAMMAR
 from pacs.scp.transport import Ended
-from pacs.scu.committing import REFERENCED, SOP_CLASS, SOP_INSTANCE, TRANSACTION, report, send_report
+from pacs.scu.committing import (
+    FAILURES_EXIST,
+    REFERENCED,
+    SOP_CLASS,
+    SOP_INSTANCE,
+    SUCCESSFUL,
+    TRANSACTION,
+    report,
+    report_in,
+    send_report,
+)
 from storage.archive import Archive
 from storage.commitment import AT_ONCE, Reference, verify
 from storage.errors import LightboxError
 from storage.index.ae import ae_title_of
 from storage.jobs import Claimed, JobQueue
+from storage.sent_commitments import SentCommitments
 from storage.types import Dataset, Job
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +55,24 @@ def ask(request: Request, provider: Provider) -> Answer:
         return Answer()
     claimed = queue.begin(Job(KIND, payload), f"dimse:{request.peer.address}:{threading.get_ident()}")
     return Answer(then=lambda association: _report_here(association, provider, queue, claimed))
+
+
+def take(request: Request, provider: Provider) -> Answer:
+    """N-EVENT-REPORT of another archive that we have asked: on an association of its own, on which it is the provider (J.3.3)."""
+    if request.command.get("EventTypeID") not in (SUCCESSFUL, FAILURES_EXIST):
+        raise Failure(Status.NO_SUCH_EVENT_TYPE, "Event Type ID 1 says that all is committed to, 2 that some is not")
+    said = report_in(request.dataset)
+    if not SentCommitments(provider.archive.index).report(said.transaction, said.committed, said.failed):
+        text = "this archive has not asked for storage commitment with that Transaction UID, or it was long ago"
+        raise Failure(Status.INVALID_ARGUMENT_VALUE, text)
+    _log.info(
+        "commitment.taken",
+        transaction=said.transaction,
+        committed=len(said.committed),
+        failed=len(said.failed),
+        calling_ae=request.peer.calling_ae,
+    )
+    return Answer()
 
 
 def references_in(payload: Mapping[str, Any]) -> Iterator[Reference]:

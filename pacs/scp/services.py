@@ -24,6 +24,7 @@ SERVICES: Final[Mapping[tuple[CommandField, Kind], Answer]] = {
     (CommandField.C_MOVE, Kind.MOVE): move.answer,
     (CommandField.C_GET, Kind.GET): get.answer,
     (CommandField.N_ACTION, Kind.COMMITMENT): answering(commitment.ask),
+    (CommandField.N_EVENT_REPORT, Kind.COMMITMENT): answering(commitment.take),
     (CommandField.N_CREATE, Kind.PERFORMED_STEP): answering(mpps.create),
     (CommandField.N_SET, Kind.PERFORMED_STEP): answering(mpps.update),
     (CommandField.N_GET, Kind.PERFORMED_STEP_RETRIEVE): answering(mpps.get),

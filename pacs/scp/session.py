@@ -216,7 +216,8 @@ class _Session:
             # A context that was accepted for the other role (PS3.7 C.5, Refused: Not authorized).
             text = f"no right to {RIGHT_OF[kind]}; ask the administrator for it"
             association.respond(message, Status.NOT_AUTHORIZED, ErrorComment=text)
-        elif answer is not None and message.context.peer_uses:
+        # Who reports is the provider (PS3.7 10.1.1); that it may be, not all negotiate.
+        elif answer is not None and (message.context.peer_uses or field == CommandField.N_EVENT_REPORT):
             answer(association, message, self._provider)
         elif any(field == served for served, _ in self._services):
             association.respond(message, Status.SOP_CLASS_NOT_SUPPORTED)

@@ -109,7 +109,8 @@ SOP_CLASSES: Final[dict[str, SopClass]] = {
     row.uid: row
     for row in (
         SopClass(VERIFICATION, Kind.VERIFICATION, syntaxes=None),
-        SopClass(COMMITMENT, Kind.COMMITMENT),
+        # An archive that we have asked reports as provider, on an association of its own (PS3.4 J.3.3).
+        SopClass(COMMITMENT, Kind.COMMITMENT, both_roles=True),
         *(SopClass(uid, Kind.WORKITEM) for uid in (UPS_PUSH, UPS_WATCH, UPS_PULL, UPS_QUERY)),
         SopClass(PERFORMED_STEP, Kind.PERFORMED_STEP),
         SopClass(PERFORMED_STEP_RETRIEVE, Kind.PERFORMED_STEP_RETRIEVE),

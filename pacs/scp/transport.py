@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
@@ -82,6 +83,10 @@ class Transport:
     def secrecy(self) -> Secrecy | None:
         """What TLS has agreed with the peer; None without TLS."""
         return self._socket.secrecy if isinstance(self._socket, Secured) else None
+
+    def wait_for_answers(self, seconds: float) -> None:
+        """How long what the peer owes us is waited for from now on."""
+        self._settings = replace(self._settings, answer_seconds=seconds)
 
     def message_begins(self) -> None:
         """From now on the peer owes us the rest of a message: `receive` holds it to the least rate."""

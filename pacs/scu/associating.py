@@ -137,6 +137,10 @@ class Requested(Association):
         entry.received, entry.sent, entry.operations = self.received, self.sent, self.operations
         journal.ended(entry, how, reason)
 
+    def wait_for_answers(self, seconds: float) -> None:
+        """From now on have no more patience than that with a peer that owes us something."""
+        self._transport.wait_for_answers(seconds)
+
     def release(self) -> None:
         """End it in good order; whatever the peer makes of that, it is over afterwards."""
         self._tell_end("released")

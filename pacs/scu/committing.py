@@ -44,26 +44,33 @@ class RequestRefused(LightboxError):
 
 @dataclass(slots=True)
 class Report:
-    """What another archive has said: the instances that it commits to, and why not to the others (Failure Reason)."""
+    """What another archive has said of a transaction: the instances that it commits to, and why not to the others (Failure
+    Reason)."""
 
+    transaction: str = ""
     committed: set[str] = field(default_factory=set)
     failed: dict[str, int] = field(default_factory=dict)
 
 
-def ask(destination: Destination, references: Iterable[Reference]) -> Report | None:
-    """N-ACTION, and the report that comes on the same association while we wait for an answer; None when none comes.
+def ask(
+    destination: Destination, references: Iterable[Reference], transaction: str = "", *, report_seconds: float | None = None
+) -> Report | None:
+    """N-ACTION, and the report that comes on the same association; None when none comes within `report_seconds`, or the time
+    that an answer may take.
 
-    Many archives report on an association of their own, which goes to our server. Raises RequestRefused, NotReached …
+    Many archives report on an association of their own, which goes to our server: `transaction` is then how to know it
+    (`storage.sent_commitments`). Raises RequestRefused, NotReached …
     """
     items = [dict(_item(one)) for one in references]
+    transaction = transaction or str(generate_uid(prefix=None))
     dataset: Dataset = {
-        TRANSACTION: {"vr": "UI", "Value": [str(generate_uid(prefix=None))]},
+        TRANSACTION: {"vr": "UI", "Value": [transaction]},
         REFERENCED: {"vr": "SQ", "Value": items},
     }
     came: list[Report] = []
     with associate(destination, [Proposal(COMMITMENT, PLAIN)]) as association:
         (context,) = association.contexts_for(COMMITMENT)
-        association.on_request = lambda message: _take(association, message, came)
+        association.on_request = lambda message: _take(association, message, transaction, came)
         response = association.request(
             context,
             CommandField.N_ACTION,
@@ -75,27 +82,38 @@ def ask(destination: Destination, references: Iterable[Reference]) -> Report | N
         association.drain(response)
         if response.status != Status.SUCCESS:
             raise RequestRefused(f"{destination.title} refuses to be asked for storage commitment: {response.status:04X}")
+        if report_seconds is not None:
+            association.wait_for_answers(report_seconds)
         with suppress(Ended):
             while not came:
-                _take(association, association.next_message(Wait.ANSWER), came)
+                _take(association, association.next_message(Wait.ANSWER), transaction, came)
     return came[0] if came else None
 
 
-def _take(association: Requested, message: Message, came: list[Report]) -> None:
-    """Read a report, and say that it has come."""
+def _take(association: Requested, message: Message, transaction: str, came: list[Report]) -> None:
+    """Read a report, and say that it has come; one of another transaction is not what we wait for here."""
     if message.command["CommandField"] != CommandField.N_EVENT_REPORT:
         association.respond(message, Status.UNRECOGNIZED_OPERATION)
         return
-    dataset = read(association, message, _LARGEST).dataset
+    found = report_in(read(association, message, _LARGEST).dataset)
+    if found.transaction != transaction:
+        association.respond(message, Status.INVALID_ARGUMENT_VALUE)
+        return
     association.respond(message, Status.SUCCESS)
-    found = Report({_text(item, SOP_INSTANCE) for item in dataset.get(REFERENCED, {}).get("Value") or ()})
-    for item in dataset.get(_FAILED, {}).get("Value") or ():
-        found.failed[_text(item, SOP_INSTANCE)] = int((item.get(_REASON, {}).get("Value") or [0])[0])
     came.append(found)
 
 
+def report_in(dataset: Dataset) -> Report:
+    """What the event information of a report says (table J.3-2)."""
+    committed = {_text(item, SOP_INSTANCE) for item in dataset.get(REFERENCED, {}).get("Value") or ()}
+    found = Report(_text(dataset, TRANSACTION), committed)
+    for item in dataset.get(_FAILED, {}).get("Value") or ():
+        found.failed[_text(item, SOP_INSTANCE)] = int((item.get(_REASON, {}).get("Value") or [0])[0])
+    return found
+
+
 def _text(item: Dataset, tag: str) -> str:
-    return next(iter(text_values(item.get(tag, {}))), "")
+    return next(iter(text_values(item.get(tag, {}))), "").strip()
 
 
 def report(transaction: str, checked: Iterable[Checked], retrieve_ae: str) -> tuple[int, Dataset]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, Table, Text, UniqueConstraint
 
-from storage.index.columns import metadata, primary_key, text_column
+from storage.index.columns import Plain, metadata, primary_key, text_column
 
 # What is sent on, or fetched, without anybody asking. `definition` is JSON; `since` is the change after which it holds.
 rule = Table(
@@ -40,4 +40,17 @@ transfer = Table(
     Index("ix_transfer_updated", "updated_at"),
     Index("ix_transfer_job", "job_pk"),
     sqlite_autoincrement=True,
+)
+
+# Storage commitment that a node was asked for, under its Transaction UID; `result` is what it has reported.
+commitment_sent = Table(
+    "commitment_sent",
+    metadata,
+    Column("uid", Plain, primary_key=True),
+    Column("transfer_pk", BigInteger, nullable=False),
+    text_column("node"),
+    Column("asked", LargeBinary, nullable=False),
+    Column("result", LargeBinary),
+    *(Column(name, BigInteger, nullable=False) for name in ("tries", "asked_at")),
+    Index("ix_commitment_sent_transfer", "transfer_pk"),
 )
