@@ -8,7 +8,6 @@ import typer
 
 from pacs.commands.console import begin, say
 from storage.errors import BadRequest
-from storage.procedure_steps import is_uid
 
 app = typer.Typer(
     help="HTJ2K copies, which viewers show progressively, of what is stored already: make.",
@@ -32,6 +31,7 @@ def make(
     """Have copies made of images that have none, by jobs of the running server; pacs jobs list shows them."""
     from pacs import compose
     from storage.copying import order
+    from storage.procedure_steps import is_uid
 
     settings = begin()
     modalities = modality or list(settings.htj2k_copies)

@@ -118,17 +118,18 @@ class KnownPresets:
         return self._revision if time.monotonic() - self._looked <= self._fresh_seconds else None
 
     def _refresh(self) -> None:
-        if time.monotonic() - self._looked <= self._fresh_seconds:
+        """One thread looks, while others take what there is; nobody goes on before the first look."""
+        if time.monotonic() - self._looked <= self._fresh_seconds or not self._looking.acquire(blocking=self._revision < 0):
             return
-        with self._looking:
+        try:
             asked = time.monotonic()
-            if asked - self._looked <= self._fresh_seconds:
-                return
-            try:
+            if asked - self._looked > self._fresh_seconds:
                 self._look()
-            except (LightboxError, Rerun) as error:
-                _log.warning("presets unavailable", action="presets unavailable", reason=str(error))
+        except (LightboxError, Rerun) as error:
+            _log.warning("presets unavailable", action="presets unavailable", reason=str(error))
+        finally:
             self._looked = asked
+            self._looking.release()
 
     def _look(self) -> None:
         with self._index.database.read() as connection:
