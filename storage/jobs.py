@@ -13,10 +13,23 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from storage.index import Index
 from storage.index.add import job_values
+from storage.index.prepared import Prepared
 from storage.index.rows import microseconds, moment
 from storage.index.tables import job
 from storage.types import Job
@@ -27,7 +40,18 @@ LEASE_SECONDS = 300.0
 WAIT_SECONDS = 10.0
 
 WAITING, RUNNING, DEAD = "waiting", "running", "dead"
+# The states of a job that a worker may be given: when its time comes, or when the lease of who has it ends.
+_OPEN = (WAITING, RUNNING)
 _LONGEST_ERROR = 500
+
+
+def _due(*more: ColumnElement[bool]) -> Select[Any]:
+    open_now = job.c.state.in_(bindparam("states", expanding=True)), job.c.not_before <= bindparam("now")
+    return select(literal_column("1").label("due")).where(exists().where(*open_now, *more))
+
+
+_DUE = Prepared(_due(), "states")
+_DUE_OF = Prepared(_due(job.c.kind.in_(bindparam("kinds", expanding=True))), "states", "kinds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +129,25 @@ class JobQueue:
         `worker` is any name that tells this worker from others. Jobs whose lease ended in their last try are buried.
         """
         now = self._now()
-        due = select(job.c.pk).where(job.c.state.in_((WAITING, RUNNING)), job.c.not_before <= now)
+        if not self._is_due(now, kinds):
+            # Nearly always: an idle worker takes no lock.
+            return []
+        due = select(job.c.pk).where(job.c.state.in_(_OPEN), job.c.not_before <= now)
         if kinds is not None:
             due = due.where(job.c.kind.in_(kinds))
         due = due.order_by(job.c.not_before, job.c.pk).limit(limit)
-        with self._database.read() as connection:
-            if connection.scalars(due).first() is None:
-                # Nearly always: an idle worker takes no lock.
-                return []
         return self._claim(due, worker, now, round(lease * 1e6))
+
+    def _is_due(self, now: int, kinds: Sequence[str] | None) -> bool:
+        """Asked by every lane of every worker all the time, and so by statements that are made once."""
+        asked: dict[str, Any] = {"states": _OPEN, "now": now}
+        with self._database.read() as connection:
+            found = (
+                _DUE.run(connection, asked)
+                if kinds is None
+                else _DUE_OF.run(connection, {**asked, "kinds": kinds})
+            )
+        return bool(found)
 
     def renew(self, claimed: Claimed, *, lease: float = LEASE_SECONDS) -> bool:
         """Begin the lease anew, for work that takes long. False: it had ended, and another worker may have the job."""
@@ -125,9 +159,7 @@ class JobQueue:
         with self._database.write() as connection:
             return connection.execute(delete(job).where(*_is(claimed))).rowcount > 0
 
-    def fail(
-        self, claimed: Claimed, error: str, *, retry: bool = True, waits: Sequence[float] = ()
-    ) -> bool:
+    def fail(self, claimed: Claimed, error: str, *, retry: bool = True, waits: Sequence[float] = ()) -> bool:
         """The job failed: it waits for its next try, or is dead after the last one or without `retry`.
 
         `waits` are the seconds after the first failure, and after the second, where they are not the usual ones. `error` is for people: one line, without patient data. False as in `done`.
@@ -145,7 +177,9 @@ class JobQueue:
         """It cannot be done now, which is nobody's failure: it is due again in so many seconds, and this was no try."""
         now = self._now()
         due = now + round(seconds * 1e6)
-        return self._settle(claimed, state=WAITING, attempts=claimed.attempt - 1, not_before=due, updated_at=now)
+        return self._settle(
+            claimed, state=WAITING, attempts=claimed.attempt - 1, not_before=due, updated_at=now
+        )
 
     def search(
         self, *, state: str = "", kind: str = "", before: int | None = None, limit: int = 100
