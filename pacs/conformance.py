@@ -24,6 +24,7 @@ from pacs.scp.sop_classes import SOP_CLASSES, Kind
 from pacs.scp.suboperations import MOST_NAMED, RetrieveStatus
 from pacs.scu.associating import MOST_CONTEXTS
 from pacs.scu.delivery import MOST_BREAKS, MOST_REPEATS
+from pacs.scu.web import LOGIN_PREFIX
 from pacs.tls import Profile, suites_of
 from storage import commitment, mpps_rules, worklist_entries
 from storage import conformance as stored
@@ -96,6 +97,11 @@ failed is tried again after 30 s and after 5 min, with what was not sent, then i
 one of its transfers looks every {AWAY_SECONDS:g} s, and the others lose no try. What came from the node itself, what replaces an earlier version, and what
 this archive has fetched is not sent on, the latter two unless a route says so. Where a route asks for storage commitment, what the node
 does not commit to is sent again, and a report that has not come after {REPORT_SECONDS / 60:g} min is asked for again, three times in all.
+
+A node with a URL (`pacs ae add TITLE --url`) is sent to by STOW-RS (PS3.18 10.5): a request for each instance, as it is stored and never
+transcoded, application/dicom in multipart/related with its length; 200 and 202 have stored it, the reason of 409 is kept, and 429, 502, 503 and 504
+are asked again after 0.5 s and 2 s. What lets us in is in the environment, `{LOGIN_PREFIX}` and the name that the node gives (`--login`): a
+bearer token, or user and password for basic authentication. It is not asked for storage commitment.
 
 Priors (`pacs prefetch`) are asked for by C-FIND, study root, with Patient ID and Study Date, when a worklist entry is made or the first instance of a
 study comes; Patient ID and, where both sides have it, its issuer are compared again; an ID with wildcards is not asked for. Modality and body

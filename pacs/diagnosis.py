@@ -24,6 +24,7 @@ from pacs.scu.associating import (
     secure,
 )
 from pacs.scu.nodes import tls_of
+from pacs.scu.web import asked, web_destination_of
 from pacs.tls import Credentials, TlsSettings
 from storage.errors import LightboxError
 from storage.index.ae import AeTitle
@@ -69,7 +70,13 @@ def echo(
 
 
 def echo_node(node: AeTitle, *, calling: str, credentials: Credentials) -> Iterator[Step]:
-    """The same to a node of the registry, over TLS with our `credentials` where that is so."""
+    """The same to a node of the registry, over TLS with our `credentials` where that is so; a search over the web, where it is
+    sent to by STOW-RS."""
+    if over_web := web_destination_of(node):
+        begun = time.perf_counter()
+        ok, text = asked(over_web)
+        yield Step("DICOMweb", ok, text, (time.perf_counter() - begun) * 1000)
+        return
     try:
         tls = tls_of(node, credentials)
     except TlsSettings as error:

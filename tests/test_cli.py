@@ -275,7 +275,7 @@ def test_ae_titles(pacs: Pacs) -> None:
     ]
     pacs("ae", "remove", "CT1")
     node = {"title": "WS", "host": "10.0.0.7", "port": 11112, "description": "", "rights": list(Right)}
-    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": "", "coercion": [], "silent_coercion": False}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": []}]
+    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": "", "coercion": [], "silent_coercion": False}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": [], "url": "", "login": ""}]
     assert (
         pacs("ae", "remove", "CT1", status=1)
         == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"

@@ -92,6 +92,10 @@ class Place(BaseModel):
         list[Annotated[str, Field(max_length=20_000)]],
         Field(max_length=16, description="With which it may call, as SHA-256 fingerprints or PEM; none: any that TLS accepts."),
     ] = []
+    url: Annotated[str, Field(max_length=2000, pattern=_HOST, description="Root of its DICOMweb service, instead of host and port: it is sent to by STOW-RS.")] = ""
+    login: Annotated[
+        str, Field(max_length=64, pattern=PRINTABLE, description="What lets us in there: the name after LIGHTBOX_LOGIN_ of the environment variable that holds it.")
+    ] = ""
 
 
 class Node(BaseModel):
@@ -110,6 +114,8 @@ class Node(BaseModel):
     destinations: list[str]
     tls_only: bool
     certificates: Annotated[list[str], Field(description="SHA-256 of their DER form.")]
+    url: str
+    login: str
 
 
 class OwnTitle(BaseModel):
@@ -169,7 +175,7 @@ def _nodes(index: Index, calling: str, credentials: Credentials) -> tuple[Operat
 
     def echo(asked: Asked) -> list[Step]:
         node = _known(index, asked.path["title"])
-        if not node.port:
+        if not node.port and not node.url:
             raise WebRefusal(409, "this node has no host and port", "PUT it with those where it listens")
         steps = diagnosis.echo_node(node, calling=calling, credentials=credentials)
         return [Step(**asdict(step)) for step in steps]
@@ -228,6 +234,8 @@ def node_of(one: AeTitle) -> Node:
         destinations=list(one.destinations),
         tls_only=one.tls_only,
         certificates=list(one.certificates),
+        url=one.url,
+        login=one.login,
     )
 
 
@@ -254,6 +262,8 @@ def _entity(title: str, body: Place) -> AeTitle:
         destinations=tuple(body.destinations),
         tls_only=body.tls_only,
         certificates=tuple(body.certificates),
+        url=body.url,
+        login=body.login,
     )
 
 

@@ -52,7 +52,7 @@ def list_(as_json: AsJson = False) -> None:
         print_json([_plain(entity) for entity in entities])
         return
     for entity in entities:
-        where = f"{entity.host}:{entity.port}{' with TLS' if entity.tls else ''}" if entity.port else "only calls"
+        where = f"{entity.host}:{entity.port}{' with TLS' if entity.tls else ''}" if entity.port else entity.url or "only calls"
         what = [words_of(entity.rights) or "nothing", *(f"from {one}" for one in entity.addresses)]
         what += ["with its certificate"] if entity.certificates else ["over TLS"] if entity.tls_only else []
         say(f"{entity.title:16}  {where}  {', '.join(what)}  {escaped(entity.description)}".rstrip())
@@ -100,6 +100,13 @@ def add(
         list[str] | None,
         typer.Option(help="With which it may call over TLS, and with no other: a PEM file or a SHA-256 fingerprint; or any."),
     ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Root of its DICOMweb service, instead of HOST and PORT: it is sent to by STOW-RS; - for none.")
+    ] = None,
+    login: Annotated[
+        str | None,
+        typer.Option(help="What lets us in there: NAME of the environment variable LIGHTBOX_LOGIN_NAME, with 'Bearer TOKEN' or 'USER:PASSWORD'; - for none."),
+    ] = None,
 ) -> None:
     """Add a node, or change of the one of this title what is given."""
     from pacs import compose
@@ -112,6 +119,7 @@ def add(
     changed |= {"coercion": _rules(coerce), "silent_coercion": silent_coercion}
     given |= {"tls": tls, "tls_certificate": None if tls_certificate is None else _pem(tls_certificate)}
     given |= {"destinations": _several(send_on, "none")}
+    given |= {name: "" if value == "-" else value for name, value in (("url", url), ("login", login))}
     given |= {"tls_only": tls_only, "certificates": _certificates(certificate)}
     if host or port:
         given |= {"host": host, "port": port}
@@ -122,6 +130,8 @@ def add(
         add_ae_title(found.archive.index, node)
     if node.port:
         say(f"{title} is at {node.host}:{node.port}; try it with: pacs ae echo {title}")
+    elif node.url:
+        say(f"{title} is at {node.url}; try it with: pacs ae echo {title}")
     else:
         say(f"{title} may call this archive")
 
@@ -241,7 +251,7 @@ def echo(
     if not (host and port):
         with compose.opened(settings, migrate=True) as found:
             known = ae_title_of(found.archive.index, title)
-        if known is None or not known.port:
+        if known is None or not (known.port or known.url):
             text = "there is no node" if known is None else "no host and port are known of"
             raise NotFound(f"{text} {title!r}: pacs ae add {title} HOST PORT, or give --host and --port")
     node = known or AeTitle(title, host, port)

@@ -15,8 +15,10 @@ from pacs.scu.associating import Destination
 from pacs.scu.delivery import deliver
 from pacs.scu.sources import Stored
 from pacs.scu.storing import Outcome, Result
+from pacs.scu.web import WebDestination, deliver_web, web_destination_of
 from pacs.worker import Postponed
 from storage.errors import LightboxError, NotFound, Refused
+from storage.index.ae import ae_title_of
 from storage.jobs import JobQueue
 from storage.mpps import PerformedSteps
 from storage.rules import Priority, Route, When, rule_named
@@ -67,7 +69,7 @@ def send(work: Work, payload: Mapping[str, Any]) -> None:
     # What is urgent does not wait for the end of what is not.
     with work.nodes.calling(shown.node, MOST_AT_ONCE + (shown.sending.priority is Priority.HIGH)):
         try:
-            destination = work.destination(shown.node)
+            destination = web_destination_of(ae_title_of(work.archive.index, shown.node)) or work.destination(shown.node)
             if destination is None:
                 raise NotFound(f"{shown.node} is no node that can be called: pacs ae add {shown.node} HOST PORT, then retry")
             _Sending(work, transfers, shown, destination, coming=coming).run()
@@ -103,7 +105,7 @@ class _Sending:
     """One try: sends what waits, and what comes to it meanwhile, on the same associations."""
 
     def __init__(
-        self, work: Work, transfers: Transfers, shown: Transfer, destination: Destination, *, coming: bool
+        self, work: Work, transfers: Transfers, shown: Transfer, destination: Destination | WebDestination, *, coming: bool
     ) -> None:
         self._work = work
         self._transfers = transfers
@@ -125,26 +127,32 @@ class _Sending:
         while True:
             waiting = self._more()
             if waiting:
-                kinds = {(one.sop_class_uid, one.transfer_syntax_uid) for one in waiting}
-                deliver(
-                    Stored(self._work.archive),
-                    self._destination,
-                    kinds,
-                    self._instances(waiting),
-                    parallel=self._shown.sending.parallel,
-                    watch=self._watch,
-                    elements={"Priority": self._shown.sending.priority.number},
-                )
+                self._deliver(waiting)
             self._note()
             if self._over == "stopping":
                 raise Postponed(0.0)
             if self._over:
                 return
             self._complain()
-            note = commit(self._work, self._shown, self._destination) if self._shown.sending.commit else ""
+            note = self._commit() if self._shown.sending.commit else ""
             if transfers.finish(number, note):
                 break
         _log.info("transfer.sent", transfer=number, to=self._shown.node, instances=self._sent, rule=self._shown.rule)
+
+    def _deliver(self, waiting: list[Located]) -> None:
+        archive, how, to = self._work.archive, self._shown.sending, self._destination
+        if isinstance(to, WebDestination):
+            deliver_web(archive, to, self._instances(waiting), parallel=how.parallel, watch=self._watch)
+            return
+        kinds = {(one.sop_class_uid, one.transfer_syntax_uid) for one in waiting}
+        elements = {"Priority": how.priority.number}
+        deliver(Stored(archive), to, kinds, self._instances(waiting), parallel=how.parallel, watch=self._watch, elements=elements)
+
+    def _commit(self) -> str:
+        """A remark. What a node over the web has answered with success is all that it promises."""
+        if isinstance(self._destination, WebDestination):
+            return f"sent; {self._shown.node} is not asked for storage commitment, for it is sent to by STOW-RS"
+        return commit(self._work, self._shown, self._destination)
 
     def _more(self) -> list[Located]:
         """What waits and was not tried yet; what was deleted meanwhile is no longer waited for."""

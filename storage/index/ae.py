@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
 from sqlalchemy import Connection, Row, delete, select, update
@@ -29,6 +30,7 @@ from storage.index.tables import ae_title, counter, own_ae
 
 # PS3.5 6.2: up to 16 characters of the default repertoire, no backslash, no control characters, not only spaces.
 _TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")
+_LOGIN = re.compile(r"[A-Z0-9_]{1,64}")
 _UID = re.compile(r"[0-9.]{1,64}")
 _PEM = re.compile("-----BEGIN CERTIFICATE-----.+-----END CERTIFICATE-----", re.DOTALL)
 _END: Final = "-----END CERTIFICATE-----"
@@ -103,7 +105,8 @@ class AeTitle:
     over TLS, and must show `tls_certificate` (PEM), or one that that has signed; where there is none, one that the settings trust.
     `tls_only`: it may call over TLS alone. `certificates` are those with which it may call, by the SHA-256 of their DER form in
     hexadecimal (`fingerprint_of`); where there are any, it must show one of them. Both are about who calls under this title.
-    `destinations` are the nodes to which what it sends here is sent on.
+    `destinations` are the nodes to which what it sends here is sent on. `url` is the root of its DICOMweb service, where it is sent
+    to by STOW-RS; `login` names what lets us in there (`pacs.scu.web`).
     """
 
     title: str
@@ -119,6 +122,8 @@ class AeTitle:
     destinations: tuple[str, ...] = ()
     tls_only: bool = False
     certificates: tuple[str, ...] = ()
+    url: str = ""
+    login: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,8 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
             raise BadRequest("give the host as a name or an address")
         if not 0 < entity.port < 65536:
             raise BadRequest("a port is a number from 1 to 65535")
+    if entity.url and (entity.host or entity.port):
+        raise BadRequest("give either host and port, for C-STORE, or a URL, for STOW-RS: two nodes can be told apart by their titles")
     for uid in entity.syntaxes:
         if not _UID.fullmatch(uid):
             raise BadRequest("give each transfer syntax as a UID")
@@ -197,8 +204,25 @@ def _checked(entity: AeTitle) -> dict[str, Any]:
         "tls_certificate": entity.tls_certificate,
         "destinations": _titles(entity.destinations),
         "tls_only": entity.tls_only,
+        "url": _url(entity.url),
+        "login": _login(entity.login),
         "certificates": " ".join(dict.fromkeys(fingerprint_of(one) for one in entity.certificates)),
     }
+
+
+def _url(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url):
+        raise BadRequest("give the root of a DICOMweb service as https://HOST/PATH")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise BadRequest("give the URL without user, password or query: --login names what lets us in")
+    return url.rstrip("/")
+
+
+def _login(name: str) -> str:
+    if name and not _LOGIN.fullmatch(name):
+        raise BadRequest("the name of a login has capitals, digits and underscores: LIGHTBOX_LOGIN_ and that name is the variable that holds it")
+    return name
 
 
 def fingerprint_of(text: str) -> str:
@@ -285,6 +309,8 @@ def _node(row: Row[Any]) -> AeTitle:
         _known_titles(row.destinations),
         tls_only=row.tls_only,
         certificates=tuple(row.certificates.split()),
+        url=row.url,
+        login=row.login,
     )
 
 

@@ -405,7 +405,7 @@ ae_title = Table(
     Column("host", Plain, nullable=False),
     Column("port", Integer, nullable=False),
     Column("description", Text, nullable=False),
-    *(text_column(name) for name in ("rights", "addresses", "syntaxes", "destinations")),
+    *(text_column(name) for name in ("rights", "addresses", "syntaxes", "destinations", "url", "login")),
     Column("quirks", LargeBinary, nullable=False),
     Column("tls", Boolean, nullable=False),
     Column("tls_certificate", Text, nullable=False),
