@@ -264,6 +264,7 @@ def test_the_command(pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     pacs("import", str(tmp_path / "one.dcm"))
     assert "1 images have jobs for copies" in pacs("copies", "make", "--modality", "MG")
     assert "PACS_HTJ2K_COPIES is set" in pacs("copies", "make", "--modality", "*", "--study", "1.2.3")
+    assert "1 series have jobs for thumbnails" in pacs("copies", "make", "--thumbnails")
     assert "--modality MG" in pacs("copies", "make", status=1)
     assert "no UID" in pacs("copies", "make", "--modality", "MG", "--study", "all", status=1)
     monkeypatch.setenv("PACS_HTJ2K_COPIES", "MG")

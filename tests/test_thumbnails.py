@@ -23,6 +23,7 @@ from pacs.processing import thumbnails as processing
 from pacs.settings import Settings
 from storage import thumbnails, upkeep
 from storage.archive import Archive
+from storage.copying import order_thumbnails
 from storage.deletion import remove_object
 from storage.index import open_index
 from storage.index.presets import put_presets
@@ -211,6 +212,18 @@ def test_by_jobs_of_a_worker(archive: Archive, series: None) -> None:
     kinds(work)[thumbnails.KIND](job)
     assert len(list(archive.blobs.list("copies/thumbnail/"))) == 1
     KINDS[thumbnails.KIND](work, {"study": "1.2.3", "series": "1.2.99"})
+
+
+def test_those_of_what_is_stored_already_are_drawn_by_jobs_too(archive: Archive, series: None, store: Store) -> None:
+    store(slice_(1, series="1.2.3.5", Modality="MR"))
+    store(slice_(1, study="1.2.9", series="1.2.9.1"))
+    assert [order_thumbnails(archive.index, *asked) for asked in ((["MR"],), (["*"], "1.2.3"), (["*"],), (["US"],))] == [1, 2, 3, 0]
+    queue, run = JobQueue(archive.index), kinds(Work(archive, Settings(), draw_thumbnail=Thumbnails(archive).keep))
+    while claimed := queue.claim("test", kinds=[thumbnails.KIND]):
+        run[thumbnails.KIND](claimed[0])
+        queue.done(claimed[0])
+    kept = {tuple(one.split("/")[2:4]) for one in (blob.key for blob in archive.blobs.list("copies/thumbnail/"))}
+    assert len(kept) == 3
 
 
 def test_in_a_whole_server(tmp_path: Path) -> None:

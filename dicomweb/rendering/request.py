@@ -105,7 +105,8 @@ def parse(
     )
 
 
-PARAMETERS = frozenset({"annotation", "iccprofile", "quality", "viewport", "window"})
+# `user` is an extension: whose presets are asked for, beside those of the site.
+PARAMETERS = frozenset({"annotation", "iccprofile", "quality", "user", "viewport", "window"})
 # Of `iccprofile`; what is neither yes nor no names a space that the picture is to be converted to.
 PROFILES = ("no", "yes", *SPACES)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
