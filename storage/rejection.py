@@ -19,11 +19,15 @@ class Rejection:
 
     `final`: what was rejected so is wrong, and is not taken when it comes again; whoever has it sends a corrected instance
     under another UID. What was deleted for any other reason is taken, for then somebody wants it.
+
+    `leaves_no_note`: what has expired is gone as if it had never been here, and its note with it; the others are shown, for whoever
+    has the images elsewhere must learn from the note that they are not to be used.
     """
 
     code: str
     meaning: str
     final: bool
+    leaves_no_note: bool = False
 
 
 REJECTIONS: Final = {
@@ -32,7 +36,7 @@ REJECTIONS: Final = {
         Rejection("113001", "Rejected for Quality Reasons", final=True),
         Rejection("113037", "Rejected for Patient Safety Reasons", final=True),
         Rejection("113038", "Incorrect Modality Worklist Entry", final=True),
-        Rejection("113039", "Data Retention Policy Expired", final=False),
+        Rejection("113039", "Data Retention Policy Expired", final=False, leaves_no_note=True),
     )
 }
 

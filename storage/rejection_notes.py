@@ -24,6 +24,9 @@ _log = structlog.get_logger(__name__)
 KEY_OBJECTS: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 # The kind of job that acts upon a note.
 KIND: Final = "rejection-note"
+# And the one that takes a note out of answers after it was applied, so long after that its sender has asked for storage commitment.
+HIDE_KIND: Final = "hide-rejection-note"
+HIDE_SECONDS: Final = 3600.0
 # A note is a list of UIDs: half a million of them.
 _LARGEST: Final = 64 << 20
 
@@ -98,6 +101,19 @@ def act_upon(archive: Archive, uids: Uids, by: str) -> int:
     named = sum(map(len, note.series.values()))
     _log.info("rejection note", action="rejected", note=uids.instance, reason=note.code, named=named, deleted=count, elsewhere=note.elsewhere, by=by)
     return count
+
+
+def hide(archive: Archive, uids: Uids, by: str) -> bool:
+    """Delete a note that was applied, where its code leaves none and nothing that it names is here again. Can be undone.
+
+    Nothing for a document that is no note, or is gone. Raises Held under a legal hold, Unreadable.
+    """
+    note = _read(archive, uids)
+    if note is None or not REJECTIONS[note.code].leaves_no_note or any(_scopes(archive, uids, note)):
+        return False
+    why = Why(note.code, "the rejection note itself, which was applied")
+    Deletions(archive.index).delete(Scope(uids.study, uids.series, uids.instance), why, by)
+    return True
 
 
 def _read(archive: Archive, uids: Uids) -> Note | None:

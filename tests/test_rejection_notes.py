@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from storage.index.holds import Holds
 from storage.ingest import Ingest
 from storage.jobs import JobQueue
 from storage.rejection import REJECTIONS, Why
-from storage.rejection_notes import KEY_OBJECTS, KIND, Note, jobs_for, note_of
+from storage.rejection_notes import HIDE_KIND, HIDE_SECONDS, KEY_OBJECTS, KIND, Note, jobs_for, note_of
 from storage.types import Scope
 from tests.support.archive import close_archive, ingest, open_archive
 from tests.support.dimse_server import serving
@@ -106,6 +107,28 @@ def test_what_a_note_names_is_deleted_under_its_code_and_can_come_back(archive: 
             ingest(archive, instance(1, series=FIRST))
     Deletions(archive.index).restore(made.id, "test")
     assert left(archive) == EVERYTHING
+
+
+@pytest.mark.parametrize("brought_back", [False, True])
+@pytest.mark.parametrize("code", REJECTIONS)
+def test_what_has_expired_leaves_no_note(archive: Archive, code: str, brought_back: bool) -> None:
+    """An hour later, when its sender has asked for storage commitment; any other note is for whoever has the images elsewhere."""
+    ingest(archive, document(WHOLE, code=code))
+    worked_off(archive)
+    (made,) = Deletions(archive.index).page()
+    if brought_back:
+        Deletions(archive.index).restore(made.id, "test")
+    assert JobQueue(archive.index).claim("test", kinds=[HIDE_KIND]) == [], "not yet"
+    clock = time.time() + HIDE_SECONDS + 1
+    (job,) = JobQueue(archive.index, clock=lambda: clock).claim("test", kinds=[HIDE_KIND])
+    processing.kinds(processing.Work(archive, Settings()))[HIDE_KIND](job)
+    there = list(archive.index.locate(Scope(STUDY, NOTES)))
+    assert bool(there) is (code != "113039" or brought_back)
+    if not there:
+        newest = Deletions(archive.index).page()[0]
+        assert newest.why == Why("113039", "the rejection note itself, which was applied")
+        Deletions(archive.index).restore(newest.id, "test")
+        assert list(archive.index.locate(Scope(STUDY, NOTES)))
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ from storage.index.settle import WRITE_VALUES
 from storage.jobs import Claimed, JobQueue
 from storage.priors import KIND as PREFETCH
 from storage.priors import Priors
+from storage.rejection_notes import HIDE_KIND as HIDE_NOTE
 from storage.rejection_notes import KIND as REJECTION_NOTE
 from storage.routing import Router
 from storage.thumbnails import KIND as THUMBNAIL
@@ -113,6 +114,7 @@ KINDS: Mapping[str, Callable[[Work, Mapping[str, Any]], None]] = {
     JOB_KINDS[RETRIEVE]: retrieving.retrieve,
     PREFETCH: prefetching.fetch,
     REJECTION_NOTE: rejections.act,
+    HIDE_NOTE: rejections.hide,
     copies.KIND: htj2k_copies.make,
     THUMBNAIL: thumbnails.make,
     WRITE_RECORD: deletions.write_record,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from storage.index.ae import Right, ae_title_of, rights_of
-from storage.rejection_notes import act_upon
-from storage.types import Uids
+from storage.jobs import JobQueue
+from storage.rejection_notes import HIDE_KIND, HIDE_SECONDS, act_upon
+from storage.rejection_notes import hide as hide_note
+from storage.types import Job, Uids
 
 if TYPE_CHECKING:
     from pacs.processing import Work
@@ -25,7 +28,15 @@ def act(work: Work, payload: Mapping[str, Any]) -> None:
     if payload["source"] == "dimse" and not _may_reject(work, calling):
         _log.info("rejection note", action="kept", note=uids.instance, reason="no right to reject", calling_ae=calling)
         return
-    act_upon(work.archive, uids, calling or payload["source"])
+    if act_upon(work.archive, uids, calling or payload["source"]):
+        later = datetime.now(UTC) + timedelta(seconds=HIDE_SECONDS)
+        JobQueue(work.archive.index).enqueue([Job(HIDE_KIND, payload)], not_before=later)
+
+
+def hide(work: Work, payload: Mapping[str, Any]) -> None:
+    """Run the job `hide-rejection-note`, for a note that was applied."""
+    uids = Uids(payload["study"], payload["series"], payload["instance"])
+    hide_note(work.archive, uids, payload["calling_ae"] or payload["source"])
 
 
 def _may_reject(work: Work, calling: str) -> bool:
