@@ -77,7 +77,6 @@ class Presets:
     """What holds for somebody: layers, the last before the others."""
 
     def __init__(self, *layers: Sequence[Preset]) -> None:
-        self._layers = layers
         found: dict[str, Preset] = {}
         for layer in layers:
             ids, names = {one.id for one in layer}, {(one.modality, one.key) for one in layer}
@@ -86,6 +85,10 @@ class Presets:
             found |= {one.id: one for one in layer}
         self.all: Final[Layer] = tuple(found.values())
         self.shown: Final[Layer] = tuple(one for one in self.all if not one.hidden)
+        # In the order in which they are to be tried: the last layer's first, and in it those for a part of the body.
+        there = frozenset(self.shown)
+        first = ([one for one in layer if one.default and one in there] for layer in reversed(layers))
+        self.defaults: Final[Layer] = tuple(one for layer in first for one in sorted(layer, key=lambda one: not one.body_part))
 
     def named(self, name: str, modality: str) -> Preset | None:
         """The preset of this id or name, that for the modality where there are several; None where there is none.
@@ -97,13 +100,6 @@ class Presets:
         if len(mine) > 1 and mine is found:
             raise BadRequest(f"there are presets of this name for {', '.join(one.modality for one in found)}; name one by its id: {', '.join(one.id for one in found)}")
         return mine[0] if mine else None
-
-    @property
-    def defaults(self) -> Layer:
-        """Defaults in the order in which they are to be tried: the last layer's first, those for a part of the body before others."""
-        shown = frozenset(self.shown)
-        layers = [[one for one in layer if one.default and one in shown] for layer in reversed(self._layers)]
-        return tuple(one for layer in layers for one in sorted(layer, key=lambda one: not one.body_part))
 
 
 def default_for(defaults: Iterable[Preset], modality: str, body_part: str) -> Preset | None:

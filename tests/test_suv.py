@@ -19,6 +19,7 @@ from storage.index.presets import put_presets
 from storage.presets import Preset
 from storage.transfer_syntaxes import EXPLICIT_LITTLE
 from tests.support import made, web
+from tests.support.corpus import corpus_file
 
 PET = "1.2.840.10008.5.1.4.1.1.128"
 HALF_LIFE = 6600.0
@@ -108,6 +109,13 @@ KNOWN = (
 @pytest.mark.parametrize(("dataset", "expected"), KNOWN)
 def test_the_factor_is_that_worked_by_hand(dataset: Dataset, expected: float) -> None:
     assert suv_factor(dataset.to_json_dict()) == pytest.approx(expected, rel=1e-6)
+
+
+# Of two scanners, by hand: 69.7344 kg, 178340011.6 Bq 3976.921 s before the scan; 82.174 kg, 173529998.8 Bq 0.109 s before it; half-life 6586.2 s.
+@pytest.mark.parametrize(("name", "expected"), [("1", 69734.4 / (178340011.59668 * 2 ** (-3976.921 / 6586.2))), ("2", 82174 / (173529998.7793 * 2 ** (-0.109 / 6586.2)))])
+def test_real_images(name: str, expected: float) -> None:
+    dataset = dcmread(corpus_file(f"nuclear-pet/{name}.dcm"), stop_before_pixels=True)
+    assert suv_factor(dataset.to_json_dict()) == pytest.approx(expected, rel=1e-9)
 
 
 UNKNOWN = (
