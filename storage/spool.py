@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from storage import rooms
 from storage.disk import unavailable
 from storage.errors import LightboxError, LimitExceeded
 
@@ -34,7 +35,7 @@ class Spool:
         self._folder = folder
         self._limit = limit
         self._memory_limit = memory_limit
-        self._memory = bytearray()
+        self._room: mmap.mmap | None = None
         self._file: int | None = None
         self._path: Path | None = None
         self._map: mmap.mmap | None = None
@@ -64,11 +65,11 @@ class Spool:
             self._fail(LimitExceeded(f"the object is larger than the limit of {self._limit} bytes; raise PACS_MAX_OBJECT_BYTES to accept it"))
         self._hash.update(data)
         if self._file is None and self._size <= self._memory_limit:
-            self._memory += data
+            self._put(data)
             return
         try:
             if self._file is None:
-                self._spill()
+                self._spill(self._size - len(data))
             self._write_file(data)
         except OSError as error:
             self._fail(unavailable(error, "spool the bytes that arrive"), error)
@@ -77,7 +78,7 @@ class Spool:
         """All bytes, read-only. Valid until `close`."""
         self._check()
         if self._file is None:
-            return memoryview(self._memory).toreadonly()
+            return memoryview(self._room or b"")[: self._size].toreadonly()
         if self._map is None or len(self._map) != self._size:
             self._map = mmap.mmap(self._file, self._size, access=mmap.ACCESS_READ)
         return memoryview(self._map)
@@ -85,7 +86,7 @@ class Spool:
     def close(self) -> None:
         """Forget the bytes. Safe to call twice; views that are still held keep the memory, not the file name."""
         self._map = None
-        self._memory = bytearray()
+        self._leave()
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -111,12 +112,25 @@ class Spool:
         self.close()
         raise failure from cause
 
-    def _spill(self) -> None:
+    def _put(self, data: _Writable) -> None:
+        if self._room is None:
+            self._room = rooms.take(self._memory_limit)
+        self._room[self._size - len(data) : self._size] = data
+
+    def _leave(self) -> None:
+        if self._room is not None:
+            room, self._room = self._room, None
+            rooms.give(room)
+
+    def _spill(self, size: int) -> None:
+        """The first `size` bytes, which are in memory, go into a file."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._file, name = tempfile.mkstemp(dir=self._folder, prefix="spool-")
         self._path = Path(name)
-        self._write_file(self._memory)
-        self._memory = bytearray()
+        if self._room is not None:
+            with memoryview(self._room) as whole, whole[:size] as there:
+                self._write_file(there)
+        self._leave()
 
     def _write_file(self, data: _Writable) -> None:
         assert self._file is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -204,6 +205,64 @@ def test_a_file_without_a_name_takes_none_that_is_taken(tmp_path: Path) -> None:
     except NoUnnamedFiles:
         pytest.skip("this system has no files without a name")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("taken", b"first")]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 65_535, 65_536, 65_537, 300_000, 1 << 20])
+def test_what_is_written_past_the_page_cache_is_the_same(store: FileBlobs, size: int) -> None:
+    data = pattern(size)
+    assert store.put(key_of(data), memory_spool(data)) is True
+    assert store.read(key_of(data)) == data
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="only Linux writes past its page cache")
+def test_an_object_is_written_without_the_page_cache(store: FileBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole blocks of what a spool has in memory; so none of it is there to be read without waiting."""
+    asked: list[int] = []
+    real = os.write
+
+    def watched(descriptor: int, data: memoryview) -> int:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+            asked.append(len(data))
+        return real(descriptor, data)
+
+    monkeypatch.setattr("storage.blobs.writing.os.write", watched)
+    assert store.put(KEY, memory_spool(DATA)) is True
+    if not asked:
+        pytest.skip("the file system of the test folder has no direct writing")
+    assert asked == [len(DATA) - len(DATA) % 4096]
+    assert store.resident(KEY, 0, 10) is None
+    assert store.resident(KEY, len(DATA) - 10, 10) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="only Linux writes past its page cache")
+@pytest.mark.parametrize("refused", ["fcntl.fcntl", "os.write"])
+def test_where_nothing_can_be_written_past_the_page_cache(store: FileBlobs, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    """Some file systems refuse the flag, some the writing, and some addresses in memory are not aligned (open(2))."""
+    real: Callable[..., Any] = fcntl.fcntl if refused == "fcntl.fcntl" else os.write
+    number = [0]
+
+    def once(*arguments: Any) -> Any:
+        number[0] += 1
+        if number[0] == 1:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"storage.blobs.writing.{refused}", once)
+        assert store.put(KEY, memory_spool(DATA)) is True
+    assert number[0]
+    assert store.read(KEY) == DATA
+
+
+def test_bytes_at_any_address_are_written(store: FileBlobs) -> None:
+    class Unaligned:
+        size, sha256, path = len(DATA), hashlib.sha256(DATA).hexdigest(), None
+
+        def view(self) -> memoryview:
+            return memoryview(b"x" + DATA)[1:]
+
+    assert store.put(KEY, Unaligned()) is True
+    assert store.read(KEY) == DATA
 
 
 def test_short_writes_are_continued(store: FileBlobs, monkeypatch: pytest.MonkeyPatch) -> None:

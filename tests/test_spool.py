@@ -151,3 +151,22 @@ def test_what_the_store_took_away_is_not_missed(tmp_path: Path) -> None:
         assert spool.path is not None
         spool.path.rename(tmp_path / "object")
     assert [path.name for path in tmp_path.iterdir()] == ["object"]
+
+
+def test_room_is_used_again_when_nobody_looks_at_it(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        spool.write(b"first")
+        held = spool.view()
+    with Spool(tmp_path) as spool:
+        spool.write(b"other")
+        assert bytes(held) == b"first"
+        assert bytes(spool.view()) == b"other"
+    del held
+
+
+def test_what_was_in_the_room_before_is_not_seen(tmp_path: Path) -> None:
+    for content in (b"a long one with a name in it", b"short", b""):
+        with Spool(tmp_path) as spool:
+            spool.write(content)
+            assert bytes(spool.view()) == content
+            assert spool.size == len(content)

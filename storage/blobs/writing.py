@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
+from typing import Final
 
 from storage.blobs.folders import Folder
 from storage.disk import flush
@@ -15,6 +17,11 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 # Linux has files without a name, and a way to name one by its descriptor where /proc is mounted.
 _OPEN_FILES = "/proc/self/fd"
 _UNNAMED: int | None = getattr(os, "O_TMPFILE", None) if Path(_OPEN_FILES).is_dir() else None
+# Linux writes past its page cache. What was just received is seldom what is read next, and to make room for it there costs
+# several times what writing it does.
+_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
+_BLOCK: Final = 4096
+_LEAST_DIRECT: Final = 16 * _BLOCK
 _NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EISDIR, errno.EINVAL, errno.EPERM})
 
 
@@ -36,6 +43,24 @@ def _flushed(descriptor: int, view: memoryview) -> None:
     while view:
         view = view[os.write(descriptor, view) :]
     flush(descriptor)
+
+
+def _directly(descriptor: int, view: memoryview) -> memoryview:
+    """Write whole blocks of a new file past the page cache, where that can be; what is left to be written."""
+    whole = len(view) - len(view) % _BLOCK
+    if not _DIRECT or whole < _LEAST_DIRECT:
+        return view
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, _DIRECT)
+        try:
+            return view[os.write(descriptor, view[:whole]) :]
+        finally:
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Not every file system can, nor is every place in memory aligned for it (open(2)).
+        return view
 
 
 class NoUnnamedFiles(Exception):
@@ -60,7 +85,11 @@ def write_named_last(folder: Folder, own: str, view: memoryview) -> None:
             raise NoUnnamedFiles from error
         raise
     try:
-        _flushed(descriptor, view)
+        rest = _directly(descriptor, view)
+        _flushed(descriptor, rest)
+        if len(rest) < len(view):
+            # The whole file is in the page cache or none of it: `reading.read_resident` goes by that.
+            os.posix_fadvise(descriptor, len(view) - len(rest), 0, os.POSIX_FADV_DONTNEED)
         # Following the link is what names the file itself (linkat(2)); so a destination folder must be given.
         os.link(f"{_OPEN_FILES}/{descriptor}", own, dst_dir_fd=folder.descriptor, follow_symlinks=True)
     except OSError as error:
