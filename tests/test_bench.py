@@ -15,7 +15,7 @@ from storage.scanner import scan
 from tests.bench import clients, made, report
 from tests.bench.report import Measured, Started
 from tests.bench.servers import Lightbox
-from tests.bench.workloads import WORKLOADS, State
+from tests.bench.workloads import WORKLOADS, State, check_decoded
 
 
 def test_the_data_is_valid_and_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +28,13 @@ def test_the_data_is_valid_and_the_same_again(tmp_path: Path, monkeypatch: pytes
     assert (dataset.StudyInstanceUID, dataset.SOPInstanceUID) == (first[1].study, first[1].instance)
     (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
     assert imagecodecs.htj2k_decode(frame).shape == (32, 32)
+
+
+def test_a_codestream_that_is_called_explicit_vr_is_no_result() -> None:
+    head, native = b"--x\r\nContent-Type: application/octet-stream\r\n\r\n", bytes(512 * 512 * 2)
+    check_decoded(head + native)
+    with pytest.raises(clients.Trouble, match="ff4fff51"):
+        check_decoded(head + bytes.fromhex("ff4fff51") + bytes(200_000))
 
 
 def test_tiny_studies_differ_in_what_is_searched() -> None:
