@@ -201,8 +201,10 @@ def _frames() -> str:
 
 
 _STATES = (
-    "Presentation states: greyscale (1.2.840.10008.5.1.4.1.1.11.1), colour (11.2) and pseudo-colour (11.3); blending, volumetric and other"
-    " states are refused with 406. `…/rendered` is the first image that the state shows, all of them where multipart/related is accepted,"
+    "Presentation states: greyscale (1.2.840.10008.5.1.4.1.1.11.1), colour (11.2), pseudo-colour (11.3), blending (11.4) and advanced blending"
+    " (11.8); volumetric and other states are refused with 406. Of blended images those below, or those with the geometry for display, are the pages; on each"
+    " lies of every other input the nearest image of the same frame of reference that is parallel, not farther off than half its slice thickness (or 1 mm), interpolated on its"
+    " grid; images without geometry go by their order; padding and what lies outside is transparent. Spatial registrations, thresholds and time series are refused with 406. `…/rendered` is the first image that the state shows, all of them where multipart/related is accepted,"
     " `…/frames/{list}/rendered` those by their number in the state's order. `window` is refused with 400; a source region of `viewport` is"
     " one of the picture that the state makes. Modality LUT, VOI LUT and presentation LUT are those of the state, none of the image (PS3.4 N.2);"
     " shutters of all four shapes; displayed area with pixel aspect and MAGNIFY, TRUE SIZE as SCALE TO FIT; rotation and flip; graphics"

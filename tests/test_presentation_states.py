@@ -341,7 +341,7 @@ REFUSED = (
     (state(), "?window=1,2", 400, "window"),
     (state(ImageRotation=45, ImageHorizontalFlip="N"), "", 406, "Image Rotation is 45"),
     (state(area=displayed(1, 1, 2_000_000_000, 2_000_000_000)), "", 406, "viewport"),
-    (state(sop_class=states.BLENDING), "", 406, "11.4"),
+    (state(sop_class="1.2.840.10008.5.1.4.1.1.11.6"), "", 406, "11.6"),
     (state(ReferencedSeriesSequence=[]), "", 404, "Referenced Series Sequence"),
     (state(PresentationLUTSequence=[item(LUTDescriptor=[256, 0, 8], LUTData=bytes(2))]), "", 406, "LUT"),
 )

@@ -69,26 +69,26 @@ class Shown:
     recoloured: Callable[[Picture], Picture] | None = None
 
 
-def presented(state: Dataset, shown: Shown, request: RenderRequest) -> Picture:
+def presented(state: Dataset, shown: Shown, request: RenderRequest, own: Picture | None = None) -> Picture:
     """The picture of one frame through a state, with everything that is drawn on it, in the request's viewport.
 
     A source region of the viewport is one of this picture (PS3.18 8.3.5.1). Marks that the state describes so that they
-    cannot be drawn are named at the foot of the picture: an image without them would be taken for all there is. Raises
-    CannotDecode where the image or the state cannot be shown.
+    cannot be drawn are named at the foot of the picture: an image without them would be taken for all there is. `own` takes the
+    place of the image's own pixels. Raises CannotDecode where the image or the state cannot be shown.
     """
-    state = _fetched(state, shown.state_bulk)
+    state = fetched(state, shown.state_bulk)
     viewport = request.viewport
     region = viewport is not None and any(
         one is not None for one in (viewport.source_x, viewport.source_y, viewport.source_width, viewport.source_height)
     )
     seen = display(state, shown.image, shown.uid, shown.frame, None if region else viewport)
-    picture = seen.of(_transformed(state, shown))
+    picture = seen.of(transformed(state, shown) if own is None else own)
     # Those of marks are device independent (PS3.3 C.10.7.1.1): they are drawn on what has its colours.
     picture = _marked(shown.recoloured(picture) if shown.recoloured is not None else picture, state, shown, seen)
     return fitted(picture, viewport, 1.0) if region else picture
 
 
-def _transformed(state: Dataset, shown: Shown) -> Picture:
+def transformed(state: Dataset, shown: Shown) -> Picture:
     """The image's own pixels through the LUTs and under the shutters of the state (PS3.4 N.2)."""
     dataset = _as_stated(state, shown)
     pixels = PixelDescription.from_dataset(dataset, shown.transfer_syntax_uid)
@@ -188,7 +188,7 @@ def _in_pixels(alone: Dataset, shown: Shown) -> Iterator[Overlay]:
         yield of_bit(shown.samples(pixels, True), position)
 
 
-def _fetched(dataset: Dataset, bulk: Bulk | None) -> dict[str, Any]:
+def fetched(dataset: Dataset, bulk: Bulk | None) -> dict[str, Any]:
     """The data set with every value in it that it has by reference."""
     return {tag: _value(element, bulk) for tag, element in dataset.items()}
 
@@ -198,5 +198,5 @@ def _value(element: Any, bulk: Bulk | None) -> Any:
         found = words({"00000000": element}, "00000000", bulk)
         return {"vr": element.get("vr", "OW"), "InlineBinary": base64.b64encode(found).decode()}
     if element.get("vr") == "SQ":
-        return {"vr": "SQ", "Value": [_fetched(item, bulk) for item in element.get("Value", ()) if isinstance(item, dict)]}
+        return {"vr": "SQ", "Value": [fetched(item, bulk) for item in element.get("Value", ()) if isinstance(item, dict)]}
     return element

@@ -12,11 +12,12 @@ SERIES, IMAGES = "00081115", "00081140"
 STUDY_UID, SERIES_UID, CLASS_UID, INSTANCE_UID, FRAMES = "0020000D", "0020000E", "00081150", "00081155", "00081160"
 
 _STATES: Final = "1.2.840.10008.5.1.4.1.1.11."
-GREY, COLOUR, PSEUDO_COLOUR = f"{_STATES}1", f"{_STATES}2", f"{_STATES}3"
-# What of the presentation states can be drawn: those of one image at a time.
-DRAWN: Final = frozenset({GREY, COLOUR, PSEUDO_COLOUR})
+GREY, COLOUR, PSEUDO_COLOUR, BLENDING, ADVANCED_BLENDING = (f"{_STATES}{number}" for number in (1, 2, 3, 4, 8))
+# What of the presentation states can be drawn.
+BLENDED: Final = frozenset({BLENDING, ADVANCED_BLENDING})
+DRAWN: Final = frozenset({GREY, COLOUR, PSEUDO_COLOUR}) | BLENDED
 # Those of them whose pictures are in colour whatever the image is.
-IN_COLOUR: Final = frozenset({COLOUR, PSEUDO_COLOUR})
+IN_COLOUR: Final = DRAWN - {GREY}
 
 
 class Reference(NamedTuple):
@@ -25,6 +26,8 @@ class Reference(NamedTuple):
     series: str
     instance: str
     frames: tuple[int, ...]
+    # Empty for the study of what refers to it.
+    study: str = ""
 
 
 def sop_class(dataset: Dataset) -> str:
@@ -39,11 +42,12 @@ def is_state(dataset: Dataset) -> bool:
 
 def references(state: Dataset) -> list[Reference]:
     """The images that the state shows, in its order."""
-    return [
-        Reference(text(series, SERIES_UID), text(image, INSTANCE_UID), _frames(image))
-        for series in items(state, SERIES)
-        for image in items(series, IMAGES)
-    ]
+    return [image for series in items(state, SERIES) for image in image_references(series)]
+
+
+def image_references(series: Dataset, study: str = "") -> list[Reference]:
+    """The images of an item about a series."""
+    return [Reference(text(series, SERIES_UID), text(image, INSTANCE_UID), _frames(image), study) for image in items(series, IMAGES)]
 
 
 def applying(dataset: Dataset, sequence: str, uid: str, frame: int) -> Iterator[Dataset]:

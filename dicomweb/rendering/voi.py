@@ -47,7 +47,7 @@ def transform(
     `defaults` are presets for images that bring no window of their own; None: as the archive comes.
     """
     modality = _modality(dataset, frame, pixels, bulk)
-    padding = _padding(dataset, pixels)
+    hidden = padding(dataset, pixels)
     made = GreyTransform(
         bits=pixels.bits_stored,
         signed=pixels.signed,
@@ -56,14 +56,14 @@ def transform(
         # DX says INVERSE with MONOCHROME1: that is one inversion, not two (PS3.3 C.8.11.3.1.2).
         inverted=pixels.photometric_interpretation == "MONOCHROME1"
         or text(dataset, PRESENTATION_SHAPE) == "INVERSE",
-        padding=padding,
+        padding=hidden,
     )
     voi = (
         window
         or _described(dataset, frame, modality, pixels, bulk)
         or _automatic(stored, dataset, pixels, made, defaults)
     )
-    return GreyTransform(made.bits, made.signed, modality, voi, made.inverted, padding)
+    return GreyTransform(made.bits, made.signed, modality, voi, made.inverted, hidden)
 
 
 def describes_voi(dataset: Dataset, frame: int) -> bool:
@@ -168,7 +168,7 @@ def _highest(stored: NDArray[Any]) -> float:
     return float(stored.max(initial=0))
 
 
-def _padding(dataset: Dataset, pixels: PixelDescription) -> tuple[float, float] | None:
+def padding(dataset: Dataset, pixels: PixelDescription) -> tuple[float, float] | None:
     """Pixel Padding Value and Range Limit as stored values; writers mix up their sign (PS3.3 C.7.5.1.1.2)."""
     value = number(dataset, PADDING)
     if value is None or pixels.number is not Number.INTEGER or pixels.bits_allocated == 1:
