@@ -6,12 +6,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import psutil
 
-_SAMPLE_SECONDS: Final = 0.05
+# Reading what processes share costs the kernel a walk through their pages: a few milliseconds each.
+_SAMPLE_SECONDS: Final = 0.5
 # Above this share of the machine, rates say as much about others as about the server.
 BUSY: Final = 0.15
 
@@ -19,8 +21,8 @@ BUSY: Final = 0.15
 class Meter:
     """Measures the process trees below `roots()` while it is entered.
 
-    Afterwards: `wall` and `cpu` in seconds, `peak` resident memory in MB, summed over the processes (shared pages count in
-    each), and `foreign`: the share of the machine that neither the server nor we and our children used.
+    Afterwards: `wall` and `cpu` in seconds, `peak` memory in MB, where pages that processes share count once, and `foreign`:
+    the share of the machine that neither the server nor we and our children used.
     """
 
     def __init__(self, roots: Callable[[], list[int]]) -> None:
@@ -43,10 +45,11 @@ class Meter:
         self.foreign = max(0.0, others) / (self.wall * (psutil.cpu_count() or 1))
         self._done.set()
         self._sampler.join()
+        self.peak = max(self.peak, share_of(self._roots()))
 
     def _sample(self) -> None:
         while not self._done.wait(_SAMPLE_SECONDS):
-            self.peak = max(self.peak, memory_of(self._roots()))
+            self.peak = max(self.peak, share_of(self._roots()))
 
 
 def cpu_of(roots: list[int]) -> float:
@@ -58,22 +61,14 @@ def cpu_of(roots: list[int]) -> float:
     return total
 
 
-def memory_of(roots: list[int]) -> float:
-    """Resident memory in MB, summed: what processes share counts in each. Cheap enough to sample."""
-    total = 0
-    for process in _trees(roots):
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_info().rss
-    return total / 1e6
-
-
 def share_of(roots: list[int]) -> float:
-    """Proportional memory in MB: what processes share counts once. Too dear to sample."""
+    """Proportional memory in MB: what processes share counts once (proc(5), smaps_rollup)."""
     total = 0
     for process in _trees(roots):
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_full_info().pss
-    return total / 1e6
+        with contextlib.suppress(OSError):
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii")
+            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total * 1024 / 1e6
 
 
 def settle(patience: float = 20.0) -> None:
