@@ -201,6 +201,7 @@ def test_too_many_associations(archive: Archive) -> None:
         (peer.associate(application="1.2.3"), Outcome.REFUSED, "its application context is not DICOM's"),
         (peer.associate(calling=" "), Outcome.REFUSED, "gives no calling AE title"),
         (b"", Outcome.DROPPED, "went away without an association request"),
+        (peer.associate()[:100], Outcome.DROPPED, "went away in the middle of its association request"),
     ],
 )
 def test_what_is_no_request(server: Serving, archive: Archive, data: bytes, outcome: Outcome, says: str) -> None:
@@ -256,6 +257,85 @@ def test_a_server_that_stops_says_so(archive: Archive) -> None:
         client.associate()
         server.server.stop(0.1)
         assert logged(archive).reason == "this server was stopped"
+
+
+# What an installer gets wrong while associations are accepted
+
+
+def asking(sop_class: str, about: Callable[[Any], Any], *more: str, roles: tuple[Any, ...] = ()) -> Callable[[Serving], None]:
+    """Ask by pynetdicom, on an association with that SOP class and some more."""
+
+    def ask(server: Serving) -> None:
+        association = proposing(server, sop_class, *more, roles=roles)
+        list(about(association))
+        association.release()
+
+    return ask
+
+
+def storing(*data: bytes, instance_uid: str = "1.2.3.4.1") -> Callable[[Serving], None]:
+    def send(server: Serving) -> None:
+        with Peer(server.port) as client:
+            client.associate(calling="CT1")
+            for one in data:
+                client.store(one, instance_uid)
+            client.release()
+
+    return send
+
+
+def keys(level: str, **values: str) -> Dataset:
+    found = Dataset()
+    found.QueryRetrieveLevel = level
+    for keyword, value in values.items():
+        setattr(found, keyword, value)
+    return found
+
+
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+FIND_STUDIES = partial(asking, STUDY_ROOT)
+
+
+def idling(client: bytes) -> Callable[[Serving], None]:
+    """Say so much after the association stands, and then nothing."""
+
+    def idle(server: Serving) -> None:
+        with Peer(server.port) as one:
+            one.associate(calling="CT1")
+            one.send(client)
+            assert one.pdu()[0] == 7
+
+    return idle
+
+
+@pytest.mark.parametrize("archive", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (storing(bare(instance(2))), "C-STORE A900: the command names SOP Class 1.2.840.10008.5.1.4.1.1.2 and Instance 1.2.3.4.1, the data set"),
+        (storing(b"rubbish" * 100), "C-STORE C000: the bytes are not DICOM"),
+        (storing(bare(instance()), bare(instance(PatientID="P2")), bare(instance(PatientID="P3"))), "is already stored with other bytes; the newcomer is kept in quarantine, where an administrator can accept it (2 times)"),
+        (FIND_STUDIES(lambda one: one.send_c_find(keys("PATIENT"), STUDY_ROOT)), "C-FIND A900: QueryRetrieveLevel is wrong; use STUDY, SERIES, IMAGE"),
+        (FIND_STUDIES(lambda one: one.send_c_find(keys("SERIES"), STUDY_ROOT)), "C-FIND A900: SERIES query without StudyInstanceUID; name a study"),
+        (FIND_STUDIES(lambda one: one.send_c_find(keys("STUDY", StudyDate="20240101"), STUDY_ROOT)), ""),
+        (
+            asking(MOVE, lambda one: one.send_c_move(keys("STUDY", StudyInstanceUID="1.2.3"), "NOWHERE", MOVE)),
+            "C-MOVE A801: unknown AE NOWHERE: register it with pacs ae add NOWHERE HOST PORT",
+        ),
+        (asking(MOVE, lambda one: one.send_c_move(keys("STUDY"), "NOWHERE", MOVE)), "C-MOVE A900: retrieve at STUDY without its unique key; give StudyInstanceUID a value"),
+        (asking(GET, lambda one: one.send_c_get(keys("STUDY", StudyInstanceUID="1.2.3"), GET)), "C-GET A702: propose storage SOP classes with the role of SCP (PS3.7 D.3.3.4): without, nothing can be sent"),
+        (asking(COMMIT, lambda one: [one.send_n_action(keys("STUDY"), 2, COMMIT, "1.2.840.10008.1.20.1.1")]), "N-ACTION 0123: Action Type ID 1 requests storage commitment"),
+        (idling(b""), "nothing was asked for within PACS_DIMSE_IDLE_SECONDS: the sender keeps associations open that it does not use"),
+        (idling(peer.p_data(peer.pdv(1, 1, b"\0\0"))), "a message stopped in the middle: the sender hangs, or the network between loses what is sent"),
+    ],
+)
+def test_what_was_answered_is_explained(archive: Archive, mistake: Callable[[Serving], None], says: str) -> None:
+    ingest(archive, instance(7))
+    with serving(archive, idle_seconds=1.0, message_idle_seconds=1.0) as server:
+        mistake(server)
+        entry = logged(archive)
+    assert says in entry.reason
+    assert bool(says) is bool(entry.reason)
 
 
 # Rights

@@ -193,8 +193,8 @@ def test_counts_and_final_status(
     ("contexts", "roles", "completed", "said"),
     [
         # A SOP class that was not proposed; no role as provider; a syntax into which this cannot be brought.
-        ([(PDF, EXPLICIT)], True, 0, "no context for SOP class"),
-        ([(CT, EXPLICIT)], False, 0, "no context for SOP class"),
+        ([(PDF, EXPLICIT)], True, 0, "the peer accepts no context for CT Image Storage"),
+        ([(CT, EXPLICIT)], False, 0, "propose storage SOP classes with the role of SCP"),
         ([(CT, J2K_LOSSY)], True, 0, "takes no transfer syntax"),
         ([(CT, EXPLICIT), (CT, JPEG_LS)], True, 2, ""),
     ],

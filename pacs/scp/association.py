@@ -43,6 +43,7 @@ _MOST_AHEAD: Final = 64
 
 # Kinds of responses that are counted apart: a peer may invent statuses.
 _MOST_COUNTED: Final = 64
+_MOST_REMARKS: Final = 5
 _PENDING: Final = frozenset({dimse.Status.PENDING, dimse.Status.PENDING_WITHOUT_SOME_KEYS})
 
 Buffers = list[bytes | memoryview]
@@ -122,6 +123,8 @@ class Association:
         self.coercion: Coercion | None = None
         # How many responses of which command and status: ours, and (sent …) those to requests of ours.
         self.operations: dict[str, int] = {}
+        # What was refused, in the words of the Error Comments before they are cut, and how often.
+        self.remarks: dict[str, int] = {}
 
     def next_message(self, wait: Wait = Wait.REST) -> Message:
         """Wait for the next message. A release is answered here, and ends the association."""
@@ -189,10 +192,17 @@ class Association:
         """The same, but sent only with what is sent next: a pending response, and the sub-operation after it."""
         self.drain(message)
         self._count(message.command["CommandField"], status)
+        if "ErrorComment" in more:
+            self._remark(message.command["CommandField"], status, more["ErrorComment"])
         command = dimse.encode(dimse.respond(message.command, status, data_set=data is not None, **more))
         self._outbox += self._pdus(message, command, command=True)
         if data is not None:
             self._outbox += self._pdus(message, data, command=False)
+
+    def _remark(self, field: int, status: int, comment: str) -> None:
+        remark = f"{_operation(field, status)}: {comment}"
+        if remark in self.remarks or len(self.remarks) < _MOST_REMARKS:
+            self.remarks[remark] = self.remarks.get(remark, 0) + 1
 
     def flush(self) -> None:
         """Send what waits to be sent with the next."""

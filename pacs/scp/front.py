@@ -327,7 +327,8 @@ class Front:
         """Close it, without a word: the ARTIM timer's AA-2 sends nothing either."""
         if not one.leaving:
             self._observer.connection_dropped(reason)
-            text = one.unfinished.get(reason) or reasons.DROPPED[reason]
+            cut_off = reason == "closed" and one.machine.received > 0
+            text = one.unfinished.get(reason) or reasons.DROPPED["cut off" if cut_off else reason]
             first = self._journal.dropped(one.address, text, how=reason)
             (_log.info if first else _log.debug)("connection.dropped", how=reason, address=one.address)
         self._remove(one)

@@ -76,7 +76,7 @@ class _Move(Retrieve):
             journal=self.provider.journal,
         )
         if found is None:
-            text = f"unknown AE {title}: register it with pacs ae add"
+            text = f"unknown AE {title}: register it with pacs ae add {title} HOST PORT"
             raise Refusal(RetrieveStatus.UNKNOWN_DESTINATION, text)
         return found
 

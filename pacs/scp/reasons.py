@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -37,6 +37,8 @@ REJECTIONS: Final[dict[Reject, str]] = {
     CALLING_AE_NOT_RECOGNIZED: "it gives no calling AE title: set one at the sender",
 }
 
+# What the end of an association that its sender has not used is told as.
+NOTHING_ASKED: Final = "nothing was asked for"
 NO_PLACE: Final = (
     "all {most} associations that one process may have are open: look in this log who holds them, and raise"
     " PACS_DIMSE_MAX_ASSOCIATIONS if they are wanted"
@@ -45,6 +47,7 @@ DROPPED: Final[dict[str, str]] = {
     "too slow": "it connected and sent no whole association request in time: is it a DICOM device, and does it expect TLS?",
     "crowded out": "it connected and was the one that had waited longest when too many connections waited: what floods this port?",
     "closed": "it connected and went away without an association request: a port check, or it expects TLS",
+    "cut off": "it connected and went away in the middle of its association request: its timeout is too short, or the network between broke",
     "error": "an error of ours, which the server's log describes",
 }
 
@@ -57,7 +60,8 @@ _REQUESTED_ENDS: Final[dict[str, str]] = {
 }
 _ENDS: Final[dict[str, str]] = {
     "released": "",
-    "idle": "{text}: the sender's timeout is longer than ours, which PACS_DIMSE_IDLE_SECONDS and PACS_DIMSE_MESSAGE_SECONDS set",
+    "idle": "{text}: the sender hangs, or the network between loses what is sent (large packets above all: MTU, firewall); PACS_DIMSE_MESSAGE_SECONDS is how long is waited",
+    "unused": "{text} within PACS_DIMSE_IDLE_SECONDS: the sender keeps associations open that it does not use, which does no harm",
     "lost": "{text}: the sender stopped, or the network between broke",
     "aborted by peer": "the sender gave up: {text}; its own log says why",
     "violation": "protocol violation: {text}",
@@ -72,7 +76,14 @@ def violation(text: str) -> str:
 
 def end(how: str, text: str) -> str:
     """What to say of the end of an association that was accepted."""
+    if how == "idle" and text == NOTHING_ASKED:
+        how = "unused"
     return _ENDS.get(how, "{text}").format(text=text)
+
+
+def remarks(said: Mapping[str, int]) -> str:
+    """What was answered with other than success, each with how often; empty without."""
+    return "; ".join(f"{text} ({times} times)" if times > 1 else text for text, times in said.items())
 
 
 def name_of(uid: str) -> str:

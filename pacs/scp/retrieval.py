@@ -14,7 +14,7 @@ from typing import Final
 from pacs.scp.identifiers import text_values
 from pacs.scp.query import QUERY_LEVEL, level_in
 from pacs.scp.sop_classes import SOP_CLASSES
-from storage.attributes import tag_of
+from storage.attributes import name_of, tag_of
 from storage.errors import BadRequest
 from storage.matching import Conditions, OneOf
 from storage.matching.keys import text_key
@@ -74,7 +74,7 @@ def understand(dataset: Dataset, model: str) -> Retrieval:
 def _check(level: Level, keys: dict[Level, tuple[str, ...]]) -> None:
     tag = UNIQUE[level][0]
     if level not in keys:
-        raise MissingKey(f"retrieve at {level} without its unique key; give a value", tag)
+        raise MissingKey(f"retrieve at {level} without its unique key; give {name_of(tag)} a value", tag)
     order = list(UNIQUE)
     below = [one for one in keys if order.index(one) > order.index(level)]
     if below:

@@ -244,7 +244,8 @@ class _Session:
             self._entry.received, self._entry.sent = association.received, association.sent
             self._entry.operations = association.operations
             # A sender of which nothing was accepted hangs up, as it should: why is said already.
-            self._provider.journal.ended(self._entry, how, reason if association.contexts else "")
+            why = "; ".join(part for part in (reasons.remarks(association.remarks), reason if association.contexts else "") if part)
+            self._provider.journal.ended(self._entry, how, why)
 
 
 def _check_length(request: AssociateRequest) -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
+from pacs.scp.reasons import NOTHING_ASKED
 from pacs.scp.secured import Channel, Secrecy, Secured
 from pacs.scp.settings import DimseSettings
 
@@ -192,7 +193,7 @@ class Transport:
         if wait is Wait.ANSWER and now - begun >= self._settings.answer_seconds:
             raise Ended("idle", f"no answer came within {self._settings.answer_seconds:g} s")
         if wait is Wait.REST and now - self._quiet_since >= self._settings.idle_seconds:
-            raise Ended("idle", "nothing was asked for")
+            raise Ended("idle", NOTHING_ASKED)
 
     def _check_rate(self, waited: float, count: int) -> None:
         self._waited += waited

@@ -18,6 +18,7 @@ import structlog
 from pacs.dimse import CommandField, Status
 from pacs.scp.association import Association
 from pacs.scp.negotiation import Context
+from pacs.scp.reasons import name_of
 from pacs.scp.transport import Ended
 from pacs.scu.sources import Source
 from storage.errors import LightboxError, NotAcceptable, statuses
@@ -137,7 +138,9 @@ class Sender:
     def _context(self, one: Located) -> Context:
         accepted = self._contexts.get(one.sop_class_uid)
         if not accepted:
-            raise NotAcceptable(f"the peer accepts no context for SOP class {one.sop_class_uid}")
+            if not self._contexts:
+                raise NotAcceptable("propose storage SOP classes with the role of SCP (PS3.7 D.3.3.4): without, nothing can be sent")
+            raise NotAcceptable(f"the peer accepts no context for {name_of(one.sop_class_uid)}")
         stored = one.transfer_syntax_uid
         first = next((syntax for syntax in self._preferred if syntax in accepted), stored)
         if first == stored and stored in accepted:
