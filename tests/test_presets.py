@@ -16,7 +16,7 @@ import pytest
 from dicomweb.rendering import Function, RenderRequest, Window, frame_picture, parse_request
 from dicomweb.rendering.presets import window_named, window_of
 from dicomweb.rendering.voi import CT_WINDOW
-from storage.errors import BadRequest, NotFound, Settled
+from storage.errors import BadRequest, IndexUnavailable, NotFound, Settled
 from storage.index import Index
 from storage.index.presets import KnownPresets, holding, own, put_presets, remove_preset
 from storage.preset_file import built_in
@@ -245,6 +245,21 @@ def test_a_process_sees_changes_of_others_within_a_second(index: Index) -> None:
     assert known.basis > before
     assert known.now("anna").named("M", "CT") == replace(MINE, origin=Origin.USER)
     assert known.now("nobody") is known.now()
+
+
+def test_while_the_database_is_away_what_was_known_holds(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_presets(index, [OURS])
+    known = KnownPresets(index, fresh_seconds=0)
+    before, basis = known.now(), known.basis
+
+    def away() -> None:
+        raise IndexUnavailable("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(index.database, "read", away)
+        assert (known.now(), known.basis) == (before, basis)
+    put_presets(index, [replace(OURS, width=20)])
+    assert known.now().named("Lung", "CT") == replace(OURS, width=20)
 
 
 def test_together_is_checked_of_those_that_come_with_the_archive() -> None:
