@@ -8,7 +8,7 @@ ARGS =
 help: ## say what can be made
 	@echo "Lightbox: make ..."
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-	    printf '  %-8s %s\n' "$$name" "$$text"; done
+	    printf '  %-12s %s\n' "$$name" "$$text"; done
 .PHONY: help
 
 serve: .venv/.installed ## set everything up (the first time) and serve: viewer, DICOMweb and DIMSE
@@ -38,6 +38,10 @@ check: .venv/.installed-test ## lint, types, and the rules of the architecture
 bench: .venv/.installed-test ## measure beside Orthanc, write deploy/benchmarks.md; ARGS='--only frames' for some, printed
 	@$(PY) -m tests.bench $(ARGS)
 .PHONY: bench
+
+bench-growth: .venv/.installed-test ## measure searches and index against the number of studies, write deploy/growth.md
+	@$(PY) -m tests.bench.growth $(ARGS)
+.PHONY: bench-growth
 
 clean: ## remove what was made here: the environment, the viewer, caches (never the archive in pacs-data)
 	rm -rf .venv viewer build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from dicomweb.errors import WebRefusal
-from dicomweb.exchange import Answer, Call
+from dicomweb.exchange import Answer, Call, Stream
 from dicomweb.ranges import Span, Unsatisfiable, parse_range
+from storage.blobs.in_file import InFile, in_hand
 from storage.pieces import Extent, Made, Piece, complete, length_of, streamed
 from storage.types import Blobs
 
@@ -91,29 +92,29 @@ def stream(blobs: Blobs, body: Body) -> Iterator[bytes]:
     return streamed(blobs, body.pieces)
 
 
-def settled(pieces: Iterator[bytes]) -> tuple[bytes, ...] | Iterator[bytes]:
+def settled(pieces: Stream) -> tuple[bytes, ...] | Stream:
     """All of `pieces` when they are few enough to hold; otherwise an iterator that begins with those already pulled.
 
     Either way what goes wrong at the beginning is an error with its own status, and not a broken stream.
     """
-    begun: list[bytes] = []
+    begun: list[bytes | InFile] = []
     size = 0
     for piece in pieces:
         begun.append(piece)
         size += len(piece)
         if size > EAGER:
             return _Resumed(begun, pieces)
-    return tuple(begun)
+    return tuple(in_hand(begun))
 
 
-class _Resumed(Iterator[bytes]):
+class _Resumed(Iterator[bytes | InFile]):
     """An iterator with its first pieces put back, whose `close` closes the one that it wraps."""
 
-    def __init__(self, begun: list[bytes], rest: Iterator[bytes]) -> None:
+    def __init__(self, begun: list[bytes | InFile], rest: Stream) -> None:
         self._all = chain(begun, rest)
         self._rest = rest
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> bytes | InFile:
         return next(self._all)
 
     def close(self) -> None:

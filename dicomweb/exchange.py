@@ -6,6 +6,8 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 import anyio
@@ -16,6 +18,7 @@ from dicomweb import errors
 from dicomweb.errors import WebRefusal
 from dicomweb.media_types import MediaType, parse_accept
 from dicomweb.settings import WebSettings
+from storage.blobs.in_file import EXTENSION, InFile, in_hand
 from storage.errors import BadRequest
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
@@ -66,9 +69,11 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    body: tuple[bytes, ...] | Iterator[bytes] = ()
+    body: tuple[bytes, ...] | Stream = ()
 
 
+# Bytes, and what lies in files, which need not be read to be sent.
+Stream: TypeAlias = Iterator[bytes] | Iterator[bytes | InFile]
 Reader = Callable[[Call], Answer]
 # Must not wait, for a disk or a database or a lock that is held long: it runs in the event loop. None where it would have to.
 ReaderAtHand = Callable[[Call], Answer | None]
@@ -202,7 +207,8 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, sett
         await _close(body)
         await send({"type": "http.response.body", "body": b""})
     else:
-        await _send_stream(body, receive, send, settings.send_idle_seconds)
+        pump = _passed_on if EXTENSION in (scope.get("extensions") or {}) else _pump
+        await _send_stream(body, receive, partial(pump, body, send, settings.send_idle_seconds))
 
 
 async def _send_whole(body: tuple[bytes, ...], send: Send, idle: float) -> None:
@@ -238,7 +244,7 @@ def _writes(body: tuple[bytes, ...]) -> Iterator[bytes]:
         yield b"".join(small)
 
 
-async def _send_stream(body: Iterator[bytes], receive: Receive, send: Send, idle: float) -> None:
+async def _send_stream(body: Stream, receive: Receive, pump: Callable[[], Awaitable[None]]) -> None:
     """Pull and send until the end, the client's leaving, or its taking nothing for `idle` seconds.
 
     An error in mid-stream, or a client that does not read, leaves the answer unfinished on purpose: the server
@@ -253,7 +259,7 @@ async def _send_stream(body: Iterator[bytes], receive: Receive, send: Send, idle
     async with anyio.create_task_group() as group:
         group.start_soon(until_gone, group.cancel_scope)
         try:
-            await _pump(body, send, idle)
+            await pump()
         except Exception as error:  # noqa: BLE001 - logged; headers are gone, so the connection is what says it
             errors.note(error, "answer cut short")
         finally:
@@ -262,25 +268,31 @@ async def _send_stream(body: Iterator[bytes], receive: Receive, send: Send, idle
                 await _close(body)
 
 
-async def _pump(body: Iterator[bytes], send: Send, idle: float) -> None:
+async def _passed_on(body: Stream, send: Send, idle: float) -> None:
+    """The server sends it by itself."""
+    await send({"type": EXTENSION, "body": body, "idle": idle})
+
+
+async def _pump(body: Stream, send: Send, idle: float) -> None:
     more = True
     while more:
         writes, more = await to_thread.run_sync(_pulled, body)
         more = await _write(writes, send, idle, more=more) and more
 
 
-def _pulled(body: Iterator[bytes]) -> tuple[list[bytes], bool]:
+def _pulled(body: Stream) -> tuple[list[bytes], bool]:
     """The next pieces as they are to be written, at least one, and whether there may be more."""
-    pieces, size = [], 0
+    pieces: list[bytes] = []
+    size = 0
     for piece in body:
-        pieces.append(piece)
         size += len(piece)
+        pieces += in_hand((piece,))
         if size >= _PULL:
             return list(_writes(tuple(pieces))), True
     return list(_writes(tuple(pieces))) or [b""], False
 
 
-async def _close(body: Iterator[bytes]) -> None:
+async def _close(body: Stream) -> None:
     close = getattr(body, "close", None)
     if close is not None:
         await to_thread.run_sync(close)

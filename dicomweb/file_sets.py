@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from dicomweb.directory import Directory, File
+from storage.blobs.in_file import InFile, in_hand
 from storage.index import Layout
 from storage.types import Located, Scope
 
@@ -41,7 +42,7 @@ class _Sink(io.RawIOBase):
         yield from pieces
 
 
-def zipped(layouts: Iterable[Layout], part: Callable[[Located], tuple[str, int, Iterator[bytes]] | None]) -> Iterator[bytes]:
+def zipped(layouts: Iterable[Layout], part: Callable[[Located], tuple[str, int, Iterable[bytes | InFile]] | None]) -> Iterator[bytes]:
     """The ZIP file of these instances; `part` gives the transfer syntax, the length and the bytes of one as a Part 10 file.
 
     An instance of which it gives none is left out, of the directory too. Members are in blocks of deflate that are not compressed: lengths follow the bytes, which only deflate has a mark for, and
@@ -57,7 +58,7 @@ def zipped(layouts: Iterable[Layout], part: Callable[[Located], tuple[str, int, 
             syntax, size, pieces = given
             file = File(names.of(located.uids.study, located.uids.series), located.sop_class_uid, located.uids.instance, syntax)
             with archive.open("/".join(file.components), "w", force_zip64=size > _ZIP64) as member:
-                for piece in pieces:
+                for piece in in_hand(pieces):
                     member.write(piece)
                     yield from sink.fetch()
             directory.add(orjson.loads(layout.json), file)

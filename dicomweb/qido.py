@@ -12,7 +12,7 @@ import orjson
 
 from dicomweb import negotiation, search_pages
 from dicomweb.bodies import CACHE_CONTROL, settled, unchanged
-from dicomweb.exchange import Answer, Call
+from dicomweb.exchange import Answer, Call, Stream
 from dicomweb.media_types import CSV
 from dicomweb.negotiation import Offer
 from dicomweb.search_formats import WRITERS
@@ -83,7 +83,7 @@ class Search:
 
     def _body(
         self, call: Call, asked: Asked, found: Page, offer: Offer, boundary: str
-    ) -> tuple[bytes, ...] | Iterator[bytes]:
+    ) -> tuple[bytes, ...] | Stream:
         answers = self._complete(found.answers, call)
         return settled(WRITERS[offer.media_type](answers, asked.query, boundary))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from itertools import chain
 from dicomweb import negotiation
 from dicomweb.bodies import CACHE_CONTROL, Body, respond, settled, stream, unchanged
 from dicomweb.errors import note
-from dicomweb.exchange import Answer, Call
+from dicomweb.exchange import Answer, Call, Stream
 from dicomweb.file_sets import file_name, zipped
 from dicomweb.frames import scope_of
 from dicomweb.media_types import DICOM, ZIP, MediaType
@@ -19,6 +20,7 @@ from dicomweb.multipart import boundary_for, closing, part_head
 from dicomweb.negotiation import Offer
 from storage import part10
 from storage.archive import Archive
+from storage.blobs.in_file import InFile
 from storage.errors import CannotDecode, LightboxError, NotAcceptable, NotFound, ObjectMissing
 from storage.pieces import Extent, Piece, complete
 from storage.spool import through
@@ -27,7 +29,9 @@ from storage.transfer_syntaxes import lookup
 from storage.types import Located, Scope
 
 # Transfer syntax, length and bytes.
-_Part = tuple[str, int, Iterator[bytes]]
+_Part = tuple[str, int, Stream]
+# Less is read: to open a file for the socket costs more than to copy this.
+_IN_FILE = 64 << 10
 
 
 class Instances:
@@ -116,7 +120,7 @@ class Instances:
 
     def _parts(
         self, scope: Scope, boundary: str, accepted: Sequence[MediaType], unread: _Unread
-    ) -> Iterator[bytes]:
+    ) -> Iterator[bytes | InFile]:
         first, offers = True, _Offers(accepted)
         for located in self._archive.index.locate(scope):
             part = unread.without(partial(self._part, located, offers))
@@ -142,7 +146,7 @@ class Instances:
                 raise
             except LightboxError as error:
                 note(error, "retrieve")
-        return (located.transfer_syntax_uid, *self._whole(located))
+        return (located.transfer_syntax_uid, *self._in_file(located))
 
     def _remade(self, located: Located, syntax: str) -> _Part:
         body = Body(self._transcoded(located, syntax))
@@ -151,6 +155,19 @@ class Instances:
             # A frame that cannot be decoded must be known before the first byte goes out: that cannot be taken back.
             pieces = through(pieces, self._archive.spool())
         return syntax, body.length, chain((next(pieces),), pieces)
+
+    def _in_file(self, located: Located) -> tuple[int, Stream]:
+        """The same as `_whole`, with the most of it left in its file where there is one. Raises ObjectMissing."""
+        start = located.dataset_offset
+        if located.size - start < _IN_FILE:
+            return self._whole(located)
+        descriptor = self._archive.blobs.opened(located.object_key)
+        if descriptor is None:
+            return self._whole(located)
+        rest = InFile(descriptor, start, located.size - start)
+        complete(min(rest.available(), located.size), located.size)
+        head = _head(os.pread(descriptor, start, 0), located)
+        return len(head) + len(rest), iter((head, rest))
 
     def _whole(self, located: Located) -> tuple[int, Iterator[bytes]]:
         """Its length, and its bytes with the head as it may go out; the object is opened once. Raises ObjectMissing."""
@@ -203,7 +220,7 @@ class _Unread:
         self._sent += 1
         return found
 
-    def answer(self, call: Call, headers: Mapping[str, str], body: tuple[bytes, ...] | Iterator[bytes]) -> Answer:
+    def answer(self, call: Call, headers: Mapping[str, str], body: tuple[bytes, ...] | Stream) -> Answer:
         """The answer with this body, of which nothing has been sent yet. Raises ObjectMissing where nothing is left of it."""
         if not isinstance(body, tuple):
             return Answer(200, headers, self._cut(body))
@@ -213,7 +230,7 @@ class _Unread:
             raise ObjectMissing("the store has not got any of these instances whole; send them again, which repairs it")
         return Answer(206, {**headers, "Warning": f"299 {call.root}: {self._text}"}, body)
 
-    def _cut(self, body: Iterator[bytes]) -> Iterator[bytes]:
+    def _cut(self, body: Stream) -> Iterator[bytes | InFile]:
         try:
             yield from body
         finally:

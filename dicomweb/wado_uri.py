@@ -18,6 +18,7 @@ from dicomweb.negotiation import PICTURES
 from dicomweb.rendering.request import MAX_AREA, MAX_SIDE
 from dicomweb.shown import shown_of
 from storage.archive import Archive
+from storage.blobs.in_file import in_hand
 from storage.coercing import deidentified
 from storage.errors import BadRequest, NotAcceptable
 from storage.procedure_steps import is_uid
@@ -76,7 +77,7 @@ class WadoUri:
         spool = self._archive.spool()
         try:
             with self._archive.spool() as content:
-                for piece in whole.body:
+                for piece in in_hand(whole.body):
                     content.write(piece)
                 deidentified(self._archive, content, spool)
         except BaseException:

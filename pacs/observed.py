@@ -41,6 +41,10 @@ class CountedBlobs:
         """See `storage.types.Blobs`."""
         return self._blobs.resident(key, offset, length)
 
+    def opened(self, key: str) -> int | None:
+        """See `storage.types.Blobs`."""
+        return self._counted("open", self._blobs.opened, key)
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
     ) -> Iterator[bytes]:

@@ -201,6 +201,9 @@ class Blobs(Protocol):
     def resident(self, key: str, offset: int, length: int) -> bytes | None:
         """What `read` gives, from memory and without waiting; None where the store cannot tell, or would have to wait."""
 
+    def opened(self, key: str) -> int | None:
+        """A descriptor of the file that the object is, opened for reading, which the caller closes; None where objects are no files."""
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
     ) -> Iterator[bytes]:

@@ -160,6 +160,9 @@ class FullStore:
     def resident(self, key: str, offset: int, length: int) -> bytes | None:
         return None
 
+    def opened(self, key: str) -> int | None:
+        return None
+
     def delete(self, key: str) -> None:
         return None
 

@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
+
+from pacs.serve.direct import Direct
 
 # The request line and all headers together.
 _HEAD_BYTES = 32 << 10
@@ -83,6 +86,12 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _HeadTooLarge
         self._end_head()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        # What is encrypted cannot go past the transport.
+        if not is_ssl(self.transport):
+            app = Direct(app, cycle)
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)

@@ -94,6 +94,9 @@ class FileBlobs:
         finally:
             os.close(descriptor)
 
+    def opened(self, key: str) -> int:
+        return self._open(key)
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
     ) -> Iterator[bytes]:

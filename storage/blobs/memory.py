@@ -41,6 +41,9 @@ class MemoryBlobs:
         data = self.objects.get(key)
         return None if data is None else data[offset : offset + length]
 
+    def opened(self, key: str) -> None:
+        return None
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False
     ) -> Iterator[bytes]:

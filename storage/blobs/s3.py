@@ -79,6 +79,9 @@ class S3Blobs:
     def resident(self, key: str, offset: int, length: int) -> bytes | None:
         return None
 
+    def opened(self, key: str) -> None:
+        return None
+
     def stream(self, key: str, offset: int = 0, length: int | None = None, *, fresh: bool = False) -> S3Stream:
         check_range(offset, length)
         name, doing = self._name(key), f"read the object {key}"

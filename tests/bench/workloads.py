@@ -161,7 +161,7 @@ def _moving(server: Server, bench: Bench) -> float:
     return len(bench.made["series 200"])
 
 
-class _Searches:
+class Searches:
     """Queries over the studies of `Tiny`, drawn anew but the same for both servers."""
 
     def __init__(self, studies: int) -> None:
@@ -183,7 +183,7 @@ class _Searches:
 
 
 _INCLUDED: Final = "&includefield=00081030,00080060,00080061,00201206,00201208"
-_SEARCHES: Final[dict[str, Callable[[_Searches], str]]] = {
+SEARCHES: Final[dict[str, Callable[[Searches], str]]] = {
     "PatientID": lambda draw: f"PatientID=PID{draw.any_study() // 2:08d}",
     "StudyInstanceUID": lambda draw: f"StudyInstanceUID=2.25.7{draw.any_study():09d}",
     "AccessionNumber": lambda draw: f"AccessionNumber=ACC{draw.any_study():08d}",
@@ -196,18 +196,18 @@ _SEARCHES: Final[dict[str, Callable[[_Searches], str]]] = {
 }
 
 
-def _searching(search: Callable[[_Searches], str]) -> Callable[[Server, Bench], float]:
+def _searching(search: Callable[[Searches], str]) -> Callable[[Server, Bench], float]:
     def ask(server: Server, bench: Bench) -> float:
-        draw = _Searches(bench.studies)
+        draw = Searches(bench.studies)
         clients.latencies(server, [f"/studies?{search(draw)}" for _ in range(_QUERIES)])
         return _QUERIES
 
     return ask
 
 
-def _finding(keys: Callable[[_Searches], tuple[str, ...]], times: int) -> Callable[[Server, Bench], float]:
+def _finding(keys: Callable[[Searches], tuple[str, ...]], times: int) -> Callable[[Server, Bench], float]:
     def ask(server: Server, bench: Bench) -> float:
-        draw = _Searches(bench.studies)
+        draw = Searches(bench.studies)
         clients.findscu(server, [keys(draw) for _ in range(times)])
         return times
 
@@ -267,7 +267,7 @@ WORKLOADS: Final = (
     Workload("C-MOVE", "series of 200, movescu to storescp", "instances", State.LOADED, _moving, 1.2),
     *(
         Workload("QIDO-RS", name, "answers", State.FILLED, _searching(search), 10)
-        for name, search in _SEARCHES.items()
+        for name, search in SEARCHES.items()
     ),
     Workload("C-FIND", "one PatientID", "queries", State.FILLED, _finding(lambda draw: (f"PatientID=PID{draw.any_study() // 2:08d}",), 200), 2),
     Workload("C-FIND", "a week", "queries", State.FILLED, _finding(lambda draw: (f"StudyDate={draw.week()}",), 100), 2),
