@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 
 import pytest
 
-from tests.support.source import calls, imports, modules
+from tests.support.source import CHECKOUT, PACKAGES, calls, imports, modules, needed
 
 # Where the three packages meet: putting it all together, and the command line.
 COMPOSITION = ("pacs.compose", "pacs.cli")
@@ -106,6 +108,25 @@ def test_direction_of_imports(who: str, forbidden: str) -> None:
         if belongs(imported, forbidden)
     ]
     assert wrong == []
+
+
+def test_what_is_imported_is_named_among_the_dependencies() -> None:
+    """What the tests install is there when they run, and not on the machine of somebody who only serves."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {_distribution(one) for one in (*project["dependencies"], *project["optional-dependencies"]["video"])}
+    of_package = packages_distributions()
+    wrong = [
+        f"{module} imports {package}"
+        for module in modules()
+        for package in sorted(needed(module) - {*PACKAGES, *sys.stdlib_module_names, ""})
+        if named.isdisjoint(_distribution(one) for one in of_package.get(package, (package,)))
+    ]
+    assert wrong == []
+
+
+def _distribution(requirement: str) -> str:
+    """The normalized name of a distribution."""
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].replace("_", "-").lower()
 
 
 def test_only_the_command_line_and_the_processes_know_the_composition() -> None:

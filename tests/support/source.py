@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -40,9 +40,23 @@ def imports(name: str) -> set[str]:
     return set(_imports(name))
 
 
-def _imports(name: str) -> Iterator[str]:
+def needed(name: str) -> set[str]:
+    """The packages that a module must find when it runs, ours and the standard library's included: without those that only a type
+    checker reads."""
+    return {dotted.partition(".")[0] for dotted in _imports(name, _running)}
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree without what is below `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            yield node
+            yield from _running(node)
+
+
+def _imports(name: str, nodes: Callable[[ast.AST], Iterator[ast.AST]] = ast.walk) -> Iterator[str]:
     is_package = modules()[name].name == "__init__.py"
-    for node in ast.walk(tree(name)):
+    for node in nodes(tree(name)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
