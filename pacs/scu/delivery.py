@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -185,10 +185,29 @@ def deliver(
     They are taken from the iterator as they are sent. `elements` are further ones of each command. `watch` is told of each,
     never twice at a time.
     """
-    kinds, left, lock = set(kinds), iter(instances), threading.Lock()
+    kinds = set(kinds)
+    side_by_side(lambda: Delivery(source, destination, kinds, originator=elements), instances, parallel, watch)
+
+
+class Sends(Protocol):
+    """A way to a node that is open: an association, or a connection."""
+
+    def __enter__(self) -> Sends: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def send(self, one: Located) -> Outcome:
+        """Send one instance; never raises for what the node does."""
+
+
+def side_by_side(
+    opened: Callable[[], Sends], instances: Iterable[Located], parallel: int, watch: Callable[[Located, Outcome], None]
+) -> None:
+    """Send `instances` by `parallel` of what `opened` gives: see `deliver`."""
+    left, lock = iter(instances), threading.Lock()
 
     def work() -> None:
-        with Delivery(source, destination, kinds, originator=elements) as delivery:
+        with opened() as delivery:
             while True:
                 with lock:
                     one = next(left, None)

@@ -10,10 +10,8 @@ import base64
 import os
 import secrets
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +19,7 @@ import httpx
 import structlog
 
 from pacs.dimse import Status
+from pacs.scu.delivery import side_by_side
 from pacs.scu.storing import Outcome, Result
 from storage.archive import Archive
 from storage.attributes import tag_of
@@ -187,22 +186,7 @@ def deliver_web(
 
     Raises LoginMissing.
     """
-    left, lock = iter(instances), threading.Lock()
-
-    def work() -> None:
-        with WebDelivery(archive, destination) as delivery:
-            while True:
-                with lock:
-                    one = next(left, None)
-                if one is None:
-                    return
-                outcome = delivery.send(one)
-                with lock:
-                    watch(one, outcome)
-
-    with ThreadPoolExecutor(parallel, "deliver-web") as pool:
-        for done in [pool.submit(work) for _ in range(parallel)]:
-            done.result()
+    side_by_side(lambda: WebDelivery(archive, destination), instances, parallel, watch)
 
 
 def _reason(answer: httpx.Response, sequence: str, reason: str) -> int:
