@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 from pydicom.data import get_testdata_file
-from typer.testing import CliRunner
 
 from pacs import diagnosis
 from pacs.cli import app
@@ -23,47 +21,9 @@ from storage.archive import Archive
 from storage.index import open_index
 from storage.index.ae import Right, fingerprint_of
 from storage.index.associations import Entry, Outcome, write
-from tests.support import made
 from tests.support.certificates import Authority
+from tests.support.commands import RUNNER, Pacs
 from tests.support.secure import Papers, secured
-
-RUNNER = CliRunner()
-
-
-class Pacs:
-    """Runs commands against an archive of this test's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, *arguments: str, status: int = 0) -> str:
-        done = RUNNER.invoke(app, list(arguments), catch_exceptions=False)
-        assert done.exit_code == status, f"{done.exit_code}: {done.stdout}{done.stderr}"
-        return done.stdout if status == 0 or done.stdout else done.stderr
-
-    def json(self, *arguments: str, status: int = 0) -> object:
-        return json.loads(self(*arguments, "--json", status=status))
-
-
-@pytest.fixture
-def pacs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pacs]:
-    for name in list(os.environ):
-        if name.startswith("PACS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PACS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    umask = os.umask(0o022)
-    yield Pacs(tmp_path / "data")
-    os.umask(umask)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in range(1, 4):
-        (folder / f"IM{number}").write_bytes(made.instance(number))
-    return folder
 
 
 def test_help_names_every_command(pacs: Pacs) -> None:

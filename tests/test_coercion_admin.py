@@ -14,8 +14,8 @@ from storage.archive import Archive
 from storage.coercion.rules import rules_of
 from storage.deidentification.profile import profile_of
 from storage.index.ae import AeTitle, OwnAe, Quirks, add_ae_title, add_own_ae, ae_title_of, own_aes
+from tests.support.commands import Pacs
 from tests.support.made import instance
-from tests.test_cli import Pacs, pacs  # noqa: F401 - a fixture
 from tests.test_coercing import MARY, UID, take
 
 RULES = [MARY, 'prefix PatientID "M-" where Modality = "CT"']
@@ -102,7 +102,7 @@ def test_an_original_by_the_api(web: TestClient, archive: Archive) -> None:
     assert web.get(f"/api/instances/{UID}/original").status_code == 500
 
 
-def test_rules_and_originals_on_the_command_line(pacs: Pacs, tmp_path: Path) -> None:  # noqa: F811
+def test_rules_and_originals_on_the_command_line(pacs: Pacs, tmp_path: Path) -> None:
     pacs("ae", "add", "CT1", "--coerce", RULES[0], "--coerce", RULES[1], "--character-set", "ISO_IR 100")
     pacs("ae", "add", "CT1", "--silent-coercion")
     (node,) = pacs.json("ae", "list")  # type: ignore[misc]

@@ -33,7 +33,7 @@ from storage.transfer_syntaxes import EXPLICIT_LITTLE, HTJ2K_RPCL
 from storage.types import Scope, Source
 from tests.support import made, web
 from tests.support.archive import Store
-from tests.test_cli import Pacs, pacs  # noqa: F401 - a fixture
+from tests.support.commands import Pacs
 from tests.test_transcoding import layout_of
 
 UIDS = ("1.2.3", "1.2.3.4", "1.2.3.4.1")
@@ -259,7 +259,7 @@ def test_verify_finds_a_damaged_copy_and_it_is_removed_and_made_again(archive: A
     assert b"".join(archive.blobs.stream(key)) == right
 
 
-def test_the_command(pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811 - the fixture
+def test_the_command(pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one.dcm").write_bytes(made.instance(side=80, Modality="MG"))
     pacs("import", str(tmp_path / "one.dcm"))
     assert "1 images have jobs for copies" in pacs("copies", "make", "--modality", "MG")

@@ -17,9 +17,7 @@ from storage.rejection import Why
 from storage.types import Scope
 from tests.support import made
 from tests.support.archive import close_archive, ingest, open_archive
-from tests.test_cli import Pacs, images, pacs
-
-__all__ = ["images", "pacs"]
+from tests.support.commands import Pacs
 
 JSON = {"Content-Type": "application/json"}
 

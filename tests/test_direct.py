@@ -59,9 +59,12 @@ class Application:
     def __init__(self, make: Callable[[], Iterator[bytes | InFile]], headers: list[tuple[bytes, bytes]] | None = None, idle: float = 20) -> None:
         self._make, self._headers, self._idle = make, headers or [], idle
         self.ended = 0
+        # The other ends of the connections on which requests came.
+        self.clients: set[tuple[str, int]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert EXTENSION in scope["extensions"]
+        self.clients.add(tuple(scope["client"]))
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         try:
             await send({"type": EXTENSION, "body": self._make(), "idle": self._idle})
@@ -85,7 +88,7 @@ def test_what_arrives_is_what_was_given_and_the_connection_goes_on(path: Path, m
         for _ in range(2):
             path.write_bytes(CONTENT)
             assert client.get(f"http://127.0.0.1:{port}/").content == content
-        assert len(client._transport._pool.connections) == 1  # type: ignore[attr-defined]
+    assert len(application.clients) == 1
 
 
 @pytest.mark.parametrize(("make", "content"), CASES)

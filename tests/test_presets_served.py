@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from storage.archive import Archive
 from storage.index.presets import put_presets
 from storage.presets import Preset
 from tests.support import made, web
+from tests.support.commands import Pacs
 from tests.support.lightbox import Lightbox, running
-from tests.test_cli import Pacs, pacs  # noqa: F401 - a fixture
 
 SIDE = 64
 PATH = "studies/1.2.3/series/1.2.3.4/instances/1.2.3.4.1"
@@ -129,31 +130,35 @@ def test_the_page_has_them(api: TestClient) -> None:
     assert api.get("/admin/presets/ct-nothing").status_code == 404
 
 
-def test_pictures_have_a_preset_within_a_second_and_never_an_old_one(api: TestClient, viewer: TestClient) -> None:
-    for path in (f"{PATH}/rendered", f"{PATH}/frames/1/rendered", f"{PATH}/thumbnail", "studies/1.2.3/rendered"):
-        asked = f"{path}?window=nodules"
-        assert viewer.get(asked, headers=PNG).status_code == 400
-        api.post("/api/presets", json=NODULES)
-        within_a_second(lambda asked=asked: viewer.get(asked, headers=PNG).status_code == 200)  # type: ignore[misc]
-        first = viewer.get(asked, headers=PNG)
-        assert is_shown(first.content, -500, 1400)
-        api.put("/api/presets/ct-nodules", json={**NODULES, "width": 700})
-        within_a_second(lambda asked=asked: is_shown(viewer.get(asked, headers=PNG).content, -500, 700))  # type: ignore[misc]
-        tagged = PNG | {"if-none-match": first.headers["etag"]}
-        assert viewer.get(asked, headers=tagged).status_code == 200, "another preset is another ETag"
-        api.delete("/api/presets/ct-nodules")
-        within_a_second(lambda asked=asked: viewer.get(asked, headers=PNG).status_code == 400)  # type: ignore[misc]
+@pytest.mark.parametrize("path", [f"{PATH}/rendered", f"{PATH}/frames/1/rendered", f"{PATH}/thumbnail", "studies/1.2.3/rendered"])
+def test_pictures_have_a_preset_within_a_second_and_never_an_old_one(api: TestClient, viewer: TestClient, path: str) -> None:
+    asked = f"{path}?window=nodules"
+    assert viewer.get(asked, headers=PNG).status_code == 400
+    api.post("/api/presets", json=NODULES)
+    within_a_second(lambda: viewer.get(asked, headers=PNG).status_code == 200)
+    first = viewer.get(asked, headers=PNG)
+    assert is_shown(first.content, -500, 1400)
+    api.put("/api/presets/ct-nodules", json={**NODULES, "width": 700})
+    within_a_second(lambda: is_shown(viewer.get(asked, headers=PNG).content, -500, 700))
+    tagged = PNG | {"if-none-match": first.headers["etag"]}
+    assert viewer.get(asked, headers=tagged).status_code == 200, "another preset is another ETag"
+    api.delete("/api/presets/ct-nodules")
+    within_a_second(lambda: viewer.get(asked, headers=PNG).status_code == 400)
 
 
 def test_images_without_a_window_have_the_sites_default(api: TestClient, viewer: TestClient) -> None:
     series = "studies/1.2.3/series/1.2.3.5/instances/1.2.3.5.1"
     windowed = "studies/1.2.3/series/1.2.3.6/instances/1.2.3.6.1"
     web.stow(viewer, [ramp(series="1.2.3.5", BodyPartExamined="HEAD"), ramp(series="1.2.3.6", BodyPartExamined="HEAD", WindowCenter=0, WindowWidth=100)])
+
+    def shows(kind: str) -> bool:
+        return is_shown(viewer.get(f"{series}/{kind}", headers=PNG).content, 35, 90)
+
     for kind in ("rendered", "thumbnail"):
         assert is_shown(viewer.get(f"{PATH}/{kind}", headers=PNG).content, 40, 400)
     api.put("/api/presets/ct-brain", json={"name": "Brain", "modality": "CT", "body_part": "HEAD", "center": 35, "width": 90, "default": True})
     for kind in ("rendered", "thumbnail"):
-        within_a_second(lambda kind=kind: is_shown(viewer.get(f"{series}/{kind}", headers=PNG).content, 35, 90))  # type: ignore[misc]
+        within_a_second(partial(shows, kind))
         assert is_shown(viewer.get(f"{PATH}/{kind}", headers=PNG).content, 40, 400), "another body part"
         assert is_shown(viewer.get(f"{windowed}/{kind}", headers=PNG).content, 0, 100), "its own window"
     api.post("/api/presets?user=anna", json={**NODULES, "default": True})
@@ -170,8 +175,8 @@ def test_a_change_while_a_picture_is_drawn_is_not_kept_under_the_new_presets(
     put_presets(archive.index, [Preset("ct-nodules", "Nodules", "CT", -500, 1400)])
     draw = rendered.draw_one
 
-    def slowly(*arguments: object) -> object:
-        made = draw(*arguments)  # type: ignore[arg-type]
+    def slowly(*arguments: Any) -> object:
+        made = draw(*arguments)
         put_presets(archive.index, [Preset("ct-nodules", "Nodules", "CT", -500, 700)])
         time.sleep(0.6)
         return made
@@ -184,7 +189,7 @@ def test_a_change_while_a_picture_is_drawn_is_not_kept_under_the_new_presets(
     assert is_shown(viewer.get(f"{PATH}/rendered?window=nodules", headers=PNG).content, -500, 700)
 
 
-def test_the_command(pacs: Pacs, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+def test_the_command(pacs: Pacs, tmp_path: Path) -> None:
     assert "added" in pacs("presets", "add", "CT", "Nodules", "--body-part", "CHEST", "--", "-500", "1400")
     known = {one["id"]: one for one in orjson.loads(pacs("presets", "list", "--json"))}
     assert known["ct-nodules"]["center"] == -500

@@ -27,12 +27,10 @@ from storage.rejection import Why
 from storage.types import Level, Scope
 from tests.support import made
 from tests.support.archive import close_archive, ingest, open_archive
+from tests.support.commands import Pacs
 from tests.support.indexes import counters_are_exact, find, studies
-from tests.test_cli import Pacs, pacs
 from tests.test_deletion_upkeep import instances, rebuilt, work_off
 from tests.test_deletions import everything
-
-__all__ = ["pacs"]
 
 JSON = {"Content-Type": "application/json"}
 ONE = "1.2.3.4.1"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_PAUSES", (0.01, 0.02))
 
 
-def send(archive: Archive, **how: bool) -> None:
-    Transfers(archive.index).send(Scope("1.2.3"), "WEB", sending=Sending(**how))  # type: ignore[arg-type]
+def send(archive: Archive, *, commit: bool = False) -> None:
+    Transfers(archive.index).send(Scope("1.2.3"), "WEB", sending=Sending(commit=commit))
 
 
 def test_orthanc_lets_us_in_by_a_login_and_stores(
@@ -183,10 +184,10 @@ def test_a_node_that_is_away_is_said_to_be(archive: Archive, store: Store) -> No
         ({"url": "https://x/y", "login": "aws secret"}, "capitals, digits and underscores"),
     ],
 )
-def test_what_is_no_node(archive: Archive, node: dict[str, object], says: str) -> None:
+def test_what_is_no_node(archive: Archive, node: dict[str, Any], says: str) -> None:
     given = {"host": "", "port": 0, **node}
     with pytest.raises(BadRequest, match=says):
-        add_ae_title(archive.index, AeTitle("WEB", **given))  # type: ignore[arg-type]
+        add_ae_title(archive.index, AeTitle("WEB", **given))
 
 
 @pytest.mark.parametrize(
