@@ -26,7 +26,7 @@ from dicomweb.metadata import Metadata
 from dicomweb.npi import NonPatientInstances, NonPatientSearch, expected
 from dicomweb.qido import Search
 from dicomweb.remembered import Remembered
-from dicomweb.rendered import Kept, Rendered
+from dicomweb.rendered import Rendered, ThumbnailsKept
 from dicomweb.settings import WebSettings
 from dicomweb.stow import Store
 from dicomweb.transactions import Resource
@@ -150,7 +150,7 @@ def _handlers(archive: Archive, settings: WebSettings) -> dict[str, Handler]:
     )
     presets = KnownPresets(archive.index, settings.preset_cache_seconds)
     instances, collections = Instances(archive), BulkCollections(archive)
-    kept = Kept.ELSEWHERE if settings.thumbnails else Kept.NOT
+    kept = ThumbnailsKept.ELSEWHERE if settings.thumbnails else ThumbnailsKept.NOT
     rendered = Rendered(archive, layouts, presets, max_bytes=settings.picture_cache_bytes, thumbnails=kept)
     frames = Frames(layouts, archive.blobs, copies=settings.htj2k_copies, copies_first=settings.htj2k_first)
     remembered = partial(Remembered, layouts=layouts, presets=presets, max_bytes=settings.picture_cache_bytes)

@@ -39,7 +39,7 @@ JPEG = "image/jpeg"
 Draw = Callable[[Instance, int, rendering.RenderRequest], rendering.Rendered]
 
 
-class Kept(Enum):
+class ThumbnailsKept(Enum):
     """Whether thumbnails are kept in the store: not, by somebody else, or by whoever draws them here."""
 
     NOT = 0
@@ -50,7 +50,7 @@ class Kept(Enum):
 class Rendered:
     """GET …/rendered and …/thumbnail of a study, a series, an instance or frames."""
 
-    def __init__(self, archive: Archive, layouts: Layouts, presets: KnownPresets, *, max_bytes: int, thumbnails: Kept = Kept.NOT) -> None:
+    def __init__(self, archive: Archive, layouts: Layouts, presets: KnownPresets, *, max_bytes: int, thumbnails: ThumbnailsKept = ThumbnailsKept.NOT) -> None:
         """`max_bytes`: memory for pictures that have been drawn; `thumbnails`: whether any are kept in the store, and by whom."""
         self._archive = archive
         self._layouts = layouts
@@ -170,14 +170,13 @@ class Rendered:
         ]
         return self._answers.send(call, pictures, Offer(kind, related=several), known, warning)
 
-
     def _making(
         self, instance: Instance, etag: str, draw: Draw, request: rendering.RenderRequest, make: Callable[[], bytes]
     ) -> Callable[[], bytes]:
         """How a picture is made: a thumbnail as everybody asks for it may lie in the store."""
         small = _name(draw) in (draw_small.__name__, draw_small_page.__name__)
         usual = request.media_type == JPEG and request.viewport is None and request.window is None
-        if self._thumbnails is Kept.NOT or not (small and usual):
+        if self._thumbnails is ThumbnailsKept.NOT or not (small and usual):
             return make
         key = instance.located.object_key
 
@@ -185,7 +184,7 @@ class Rendered:
             kept = thumbnails.find(self._archive.blobs, key, etag)
             if kept is None:
                 kept = make()
-                if self._thumbnails is Kept.HERE:
+                if self._thumbnails is ThumbnailsKept.HERE:
                     thumbnails.keep(self._archive, key, etag, kept)
             return kept
 

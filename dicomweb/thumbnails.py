@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicomweb.exchange import Call
 from dicomweb.layouts import Layouts
-from dicomweb.rendered import JPEG, Kept, Rendered
+from dicomweb.rendered import JPEG, Rendered, ThumbnailsKept
 from storage.archive import Archive
 from storage.index.presets import KnownPresets
 from storage.types import Scope
@@ -18,7 +18,7 @@ class Thumbnails:
 
     def __init__(self, archive: Archive) -> None:
         layouts = Layouts(archive.index, max_bytes=_LAYOUTS, max_age=0)
-        self._rendered = Rendered(archive, layouts, KnownPresets(archive.index), max_bytes=0, thumbnails=Kept.HERE)
+        self._rendered = Rendered(archive, layouts, KnownPresets(archive.index), max_bytes=0, thumbnails=ThumbnailsKept.HERE)
 
     def keep(self, scope: Scope) -> None:
         """That of the middle of a study or series. Raises NotFound."""

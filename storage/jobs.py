@@ -142,12 +142,7 @@ class JobQueue:
         """Asked by every lane of every worker all the time, and so by statements that are made once."""
         asked: dict[str, Any] = {"states": _OPEN, "now": now}
         with self._database.read() as connection:
-            found = (
-                _DUE.run(connection, asked)
-                if kinds is None
-                else _DUE_OF.run(connection, {**asked, "kinds": kinds})
-            )
-        return bool(found)
+            return bool(_DUE.run(connection, asked) if kinds is None else _DUE_OF.run(connection, {**asked, "kinds": kinds}))
 
     def renew(self, claimed: Claimed, *, lease: float = LEASE_SECONDS) -> bool:
         """Begin the lease anew, for work that takes long. False: it had ended, and another worker may have the job."""
@@ -159,7 +154,9 @@ class JobQueue:
         with self._database.write() as connection:
             return connection.execute(delete(job).where(*_is(claimed))).rowcount > 0
 
-    def fail(self, claimed: Claimed, error: str, *, retry: bool = True, waits: Sequence[float] = ()) -> bool:
+    def fail(
+        self, claimed: Claimed, error: str, *, retry: bool = True, waits: Sequence[float] = ()
+    ) -> bool:
         """The job failed: it waits for its next try, or is dead after the last one or without `retry`.
 
         `waits` are the seconds after the first failure, and after the second, where they are not the usual ones. `error` is for people: one line, without patient data. False as in `done`.
@@ -177,9 +174,7 @@ class JobQueue:
         """It cannot be done now, which is nobody's failure: it is due again in so many seconds, and this was no try."""
         now = self._now()
         due = now + round(seconds * 1e6)
-        return self._settle(
-            claimed, state=WAITING, attempts=claimed.attempt - 1, not_before=due, updated_at=now
-        )
+        return self._settle(claimed, state=WAITING, attempts=claimed.attempt - 1, not_before=due, updated_at=now)
 
     def search(
         self, *, state: str = "", kind: str = "", before: int | None = None, limit: int = 100

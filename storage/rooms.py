@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from typing import Final
 
@@ -13,12 +14,9 @@ _kept: list[mmap.mmap] = []
 
 def take(size: int) -> mmap.mmap:
     """Room for `size` bytes at least, with anything in it. Give it back with `give`, or forget it."""
-    if size <= ROOM_BYTES and _kept:
-        try:
+    if size <= ROOM_BYTES:
+        with contextlib.suppress(IndexError):
             return _kept.pop()
-        except IndexError:
-            # Another thread was faster.
-            pass
     # Not shared with the children that a process forks.
     return mmap.mmap(-1, max(size, ROOM_BYTES), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 

@@ -16,7 +16,7 @@ from storage.disk import unavailable
 from storage.errors import LightboxError, LimitExceeded
 
 # A CT, an MR or a CR below this never touches a temporary file of its own: the store writes it once, from memory.
-MEMORY_LIMIT = 1 << 20
+MEMORY_LIMIT = rooms.ROOM_BYTES
 
 # What `through` hands out at a time.
 _PIECE = 1 << 20
