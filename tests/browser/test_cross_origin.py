@@ -89,11 +89,17 @@ def frame() -> str:
     )
 
 
+def path_of(asked: str) -> str:
+    """The path of a case: the frame's is read from the corpus, which may not be there when the cases are collected."""
+    return frame() if asked == FRAME else asked
+
+
+FRAME = "a frame"
 # Path, options of fetch, status, headers that the script must see.
 FETCHES: list[tuple[str, dict[str, Any], int, set[str]]] = [
     ("/dicom-web/studies", {"headers": {"Accept": "application/dicom+json", "Authorization": "Bearer x"}}, 200, {"etag", "content-type"}),
     ("/dicom-web/studies?totalcount=true", {"headers": {"If-None-Match": "W/none"}}, 200, {"x-total-count"}),
-    (frame(), {"headers": {"Range": "bytes=0-99", "Accept": "multipart/related; type=application/octet-stream; transfer-syntax=*"}}, 206, {"content-range", "accept-ranges", "content-length"}),
+    (FRAME, {"headers": {"Range": "bytes=0-99", "Accept": "multipart/related; type=application/octet-stream; transfer-syntax=*"}}, 206, {"content-range", "accept-ranges", "content-length"}),
     ("/dicom-web/studies/1.2.3", {}, 404, {"content-type"}),
     ("/dicom-web/studies", {"method": "POST", "headers": {"Content-Type": "application/dicom"}, "body": "x"}, 409, {"content-type", "warning"}),
     ("/dicom-web/studies", {"credentials": "include"}, 200, {"etag"}),
@@ -108,7 +114,7 @@ def test_a_script_that_is_allowed_reads_answers_and_headers(
     with contextlib.closing(chromium.new_context()) as context:
         page = context.new_page()
         page.goto(viewer)
-        answer = page.evaluate(READ, [lightbox.url + path, options])
+        answer = page.evaluate(READ, [lightbox.url + path_of(path), options])
     assert answer.get("status") == status, answer
     assert set(answer["headers"]) >= headers
     assert answer["size"] > 0
@@ -119,7 +125,7 @@ def test_other_scripts_read_nothing(chromium: Browser, lightbox: Lightbox) -> No
         page = context.new_page()
         page.goto(stranger)
         for path, options, _status, _headers in FETCHES:
-            assert "Failed to fetch" in page.evaluate(READ, [lightbox.url + path, options]).get("failed", "read it")
+            assert "Failed to fetch" in page.evaluate(READ, [lightbox.url + path_of(path), options]).get("failed", "read it")
 
 
 def test_an_isolated_page_elsewhere_embeds_pictures(chromium: Browser, lightbox: Lightbox, viewer: str) -> None:
