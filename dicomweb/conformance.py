@@ -209,10 +209,19 @@ _STATES = (
     " one of the picture that the state makes. Modality LUT, VOI LUT and presentation LUT are those of the state, none of the image (PS3.4 N.2);"
     " shutters of all four shapes; displayed area with pixel aspect and MAGNIFY, TRUE SIZE as SCALE TO FIT; rotation and flip; graphics"
     " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, with anchor) in PIXEL and DISPLAY units; compound"
-    " graphics by the graphic objects that come with them; overlays that a layer activates, of the state or the image; layers in their order and colour. Not:"
-    " mask subtraction, MATRIX units, fonts and shadows of text styles, stippled areas. A mark that cannot be drawn is named at the foot of"
+    " graphics by the graphic objects that come with them; overlays that a layer activates, of the state or the image; layers in their order and colour; mask subtraction (AVG_SUB, TID) after the modality LUT of the state, 406 where the image has not its frames. Not:"
+    " MATRIX units, fonts and shadows of text styles, stippled areas. A mark that cannot be drawn is named at the foot of"
     " the picture. Letters are Noto Sans and Noto Sans CJK; of other scripts those of the fonts that the machine has; Hebrew and Arabic"
     " run from right to left, Arabic joined where the machine has libfribidi."
+)
+
+
+_MASKS = (
+    "Frames whose Recommended Viewing Mode is SUB (of the Mask module, or of the Frame Display Sequence) have their mask subtracted (PS3.3 C.7.6.10): AVG_SUB, TID, REV_TID,"
+    " Applicable Frame Range, Contrast Frame Averaging, and Mask Sub-pixel Shift (of the item, else of the frame by Subtraction Item ID), which moves the mask down and to the right."
+    " All others, and masks themselves, are shown as they are stored. Differences are those of stored values with Pixel Intensity Relationship LOG or DISP,"
+    " of 2^bits - 1 times log(1 + value) / log(2^bits) with LIN, and else of the modality LUT's output. `window` is one of differences; without it the image's own, unless that begins at zero or above or the values are"
+    " LIN; else one that reaches equally far to both sides of zero. At most 64 frames are averaged."
 )
 
 
@@ -222,7 +231,7 @@ def _rendering() -> str:
         "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else the default preset for its"
         " modality and body part, else one made from its values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
         " (regions of interest by their outline). Without `iccprofile` colours are sent as they are stored, without a profile. Aspect ratio"
-        f" is kept. Presets that come with the archive, to which a site and users add their own: {names}. Those in SUV (by body weight) are calculated of PET images in BQML (Decay Correction START or ADMIN), GML of type BW, and CNTS with the factors of Philips, as QIBA has published; 400 says what is missing where that cannot be.\n\n{_STATES}"
+        f" is kept. Presets that come with the archive, to which a site and users add their own: {names}. Those in SUV (by body weight) are calculated of PET images in BQML (Decay Correction START or ADMIN), GML of type BW, and CNTS with the factors of Philips, as QIBA has published; 400 says what is missing where that cannot be.\n\n{_MASKS}\n\n{_STATES}"
     )
 
 

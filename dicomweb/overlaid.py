@@ -194,7 +194,7 @@ def _shown(image: Instance, frame: int, request: RenderRequest) -> Picture:
     """A frame of the image below, in RGB, a pixel to a sample, in the window of the request or its own."""
     stored, bit_offset = image.frame_bits(frame)
     picture = frame_picture(
-        stored, image.dataset, image.syntax.uid, frame, request, bit_offset=bit_offset, bulk=image.little_endian_bulk
+        stored, image.dataset, image.syntax.uid, frame, request, bit_offset=bit_offset, bulk=image.little_endian_bulk, frames=image.frame_bits
     )
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=-1)
 

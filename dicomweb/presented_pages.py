@@ -106,6 +106,10 @@ class Presentation:
             stored, bit_offset = image.frame_bits(frame)
             return codecs.decode(stored, with_every_bit(pixels) if every_bit else pixels, bit_offset=bit_offset)
 
+        def others(pixels: PixelDescription, number: int) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+            stored, bit_offset = image.frame_bits(number)
+            return codecs.decode(stored, pixels, bit_offset=bit_offset)
+
         return Shown(
             image.dataset,
             image.located.uids.instance,
@@ -114,6 +118,7 @@ class Presentation:
             samples,
             image.little_endian_bulk,
             self.state.little_endian_bulk,
+            others,
         )
 
     def not_applied(self, call: Call, page: Page, media_type: str) -> tuple[str, ...]:

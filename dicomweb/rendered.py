@@ -225,27 +225,46 @@ def draw_one(instance: Instance, number: int, request: rendering.RenderRequest) 
         request,
         bit_offset=bit_offset,
         bulk=instance.little_endian_bulk,
+        frames=instance.frame_bits,
     )
 
 
 def draw_moving(instance: Instance, request: rendering.RenderRequest, folder: Path) -> bytes:
     """All frames of an instance in a GIF, WebP or MP4, at the pace and in the window of the data set."""
     count, fetch, uid = instance.frames, instance.little_endian_bulk, instance.syntax.uid
-    if request.window is None:
-        middle = (count + 1) // 2
-        frame, bit_offset = instance.frame_bits(middle)
-        window = rendering.steady_window(frame, instance.dataset, uid, middle, defaults=request.defaults, bit_offset=bit_offset, bulk=fetch)
-        request = replace(request, window=window)
+    # Of frames with their mask subtracted, and of those without.
+    alike = [rendering.is_subtracted(instance.dataset, uid, number) for number in range(1, count + 1)]
+    steady = {kind: request.window or _steady(instance, alike, kind, request) for kind in set(alike)}
 
     def pictures() -> Iterator[rendering.Picture]:
-        for number in range(1, count + 1):
+        for number, kind in enumerate(alike, 1):
             frame, bit_offset = instance.frame_bits(number)
-            yield rendering.placed(frame, instance.dataset, uid, number, request, bit_offset=bit_offset, bulk=fetch)
+            wanted = replace(request, window=steady[kind])
+            yield rendering.placed(
+                frame, instance.dataset, uid, number, wanted, bit_offset=bit_offset, bulk=fetch, frames=instance.frame_bits
+            )
 
     times = rendering.frame_times(instance.dataset, count)
     if request.media_type == MP4:
         return filmed(pictures(), times, request.quality, folder)
     return rendering.animated(pictures(), times, request.media_type, request.quality)
+
+
+def _steady(instance: Instance, alike: Sequence[bool], kind: bool, request: rendering.RenderRequest) -> rendering.Window | None:
+    """The window for all frames of a kind, made of the one in their middle."""
+    numbers = [number for number, one in enumerate(alike, 1) if one is kind]
+    middle = numbers[(len(numbers) - 1) // 2]
+    frame, bit_offset = instance.frame_bits(middle)
+    return rendering.steady_window(
+        frame,
+        instance.dataset,
+        instance.syntax.uid,
+        middle,
+        defaults=request.defaults,
+        bit_offset=bit_offset,
+        bulk=instance.little_endian_bulk,
+        frames=instance.frame_bits,
+    )
 
 
 def draw_small_page(
@@ -279,6 +298,7 @@ def draw_small(instance: Instance, number: int, request: rendering.RenderRequest
         request,
         bit_offset=bit_offset,
         bulk=instance.little_endian_bulk,
+        frames=instance.frame_bits,
     )
 
 

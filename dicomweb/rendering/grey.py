@@ -125,13 +125,19 @@ def colour_table(transform: GreyTransform, colours: tuple[Lut, Lut, Lut], contai
     stored = np.arange(low, low + reach)
     shown = transform.shown(stored.astype(np.float64))
     table = np.zeros((1 << container, 3), np.uint8)
-    for index, colour in enumerate(colours):
-        entries = colour.look_up(shown * (len(colour.table) - 1) + colour.first)
-        table[stored, index] = entries >> max(colour.bits - 8, 0)
+    table[stored] = in_colours(shown, colours)
     if transform.padding is not None:
         table[stored[(stored >= transform.padding[0]) & (stored <= transform.padding[1])]] = BLACK
     table.flags.writeable = False
     return table
+
+
+def in_colours(shown: NDArray[np.float64], colours: tuple[Lut, Lut, Lut]) -> Grey:
+    """(n, 3) red, green and blue of (n,) values from 0 to 1, which a palette is spread over."""
+    found = np.empty((len(shown), 3), np.uint8)
+    for index, colour in enumerate(colours):
+        found[:, index] = colour.look_up(shown * (len(colour.table) - 1) + colour.first) >> max(colour.bits - 8, 0)
+    return found
 
 
 @functools.lru_cache(maxsize=128)

@@ -20,10 +20,20 @@ from dicomweb.rendering.grey import GreyTransform, coloured, show
 from dicomweb.rendering.lettering import line
 from dicomweb.rendering.luts import Lut, lut, palette
 from dicomweb.rendering.marks import Layer, layers, marks
+from dicomweb.rendering.masks import Subtraction, stated_subtraction
 from dicomweb.rendering.overlays import GROUPS, Overlay, drawn, embedded, of_bit, overlays
 from dicomweb.rendering.references import PSEUDO_COLOUR, applying, sop_class
 from dicomweb.rendering.request import Function, RenderRequest, Window
 from dicomweb.rendering.shutters import shuttered
+from dicomweb.rendering.subtraction import (
+    NUMBER_OF_FRAMES,
+    Difference,
+    can_subtract,
+    difference,
+    of_difference,
+    scale,
+    show_difference,
+)
 from dicomweb.rendering.values import PER_FRAME_GROUPS, SHARED_GROUPS, Bulk, items, number, text, words
 from dicomweb.rendering.values import values as values_of
 from dicomweb.rendering.voi import (
@@ -37,9 +47,11 @@ from dicomweb.rendering.voi import (
     SLOPE,
     VOI_LUT,
     WIDTH,
+    described,
     transform,
 )
 from storage.codecs.pixels import Number, PixelDescription
+from storage.errors import CannotDecode
 from storage.types import Dataset
 
 PRESENTATION_LUT, SOFTCOPY_VOI, PHOTOMETRIC = "20500010", "00283110", "00280004"
@@ -65,6 +77,8 @@ class Shown:
     samples: Samples
     bulk: Bulk | None = None
     state_bulk: Bulk | None = None
+    # Decoded samples of another frame of the image, by its number from 1: for masks.
+    others: Callable[[PixelDescription, int], np.ndarray[Any, Any]] | None = None
     # From the colours that come of it to those that are asked for.
     recoloured: Callable[[Picture], Picture] | None = None
 
@@ -100,20 +114,46 @@ def transformed(state: Dataset, shown: Shown) -> Picture:
         picture = palette_colour(values, dataset, pixels, shown.bulk)
     else:
         made = _grey(values, state, dataset, shown, pixels)
-        pseudo = sop_class(state) == PSEUDO_COLOUR
-        picture = coloured(values, made, palette(state, None, signed=False)) if pseudo else show(values, made)
+        colours = palette(state, None, signed=False) if sop_class(state) == PSEUDO_COLOUR else None
+        taken = _subtraction(state, shown, pixels)
+        if taken is not None:
+            found, made = _subtracted(taken, values, made, dataset, shown, pixels)
+            picture = show_difference(found, made, colours)
+        else:
+            picture = show(values, made) if colours is None else coloured(values, made, colours)
     picture = shuttered(picture, dataset)
     return _under_overlay(picture, state)
 
 
 def _grey(values: np.ndarray[Any, Any], state: Dataset, dataset: Dataset, shown: Shown, pixels: PixelDescription) -> GreyTransform:
     """The LUTs of the state; without one for VOI all that the modality LUT can give is shown (PS3.4 N.2.1.2)."""
-    described = VOI_LUT in dataset or WIDTH in dataset or pixels.number is not Number.INTEGER
-    made = transform(values, dataset, shown.frame, pixels, None if described else _ANY, None)
-    if not described:
+    has_voi = VOI_LUT in dataset or WIDTH in dataset or pixels.number is not Number.INTEGER
+    made = transform(values, dataset, shown.frame, pixels, None if has_voi else _ANY, None)
+    if not has_voi:
         made = replace(made, voi=_everything(made))
     tables = items(state, PRESENTATION_LUT)
     return replace(made, presentation=lut(tables[0], DESCRIPTOR, LUT_DATA, None, signed=False)) if tables else made
+
+
+def _subtraction(state: Dataset, shown: Shown, pixels: PixelDescription) -> Subtraction | None:
+    count = int(number(shown.image, NUMBER_OF_FRAMES) or 1)
+    return stated_subtraction(state, shown.image, shown.frame, count) if can_subtract(pixels) else None
+
+
+def _subtracted(
+    wanted: Subtraction, values: np.ndarray[Any, Any], made: GreyTransform, dataset: Dataset, shown: Shown, pixels: PixelDescription
+) -> tuple[Difference, GreyTransform]:
+    """With the mask that the state names taken away after its modality LUT and before its VOI LUT (PS3.4 N.2.1.2)."""
+
+    def samples(frame: int) -> np.ndarray[Any, Any]:
+        if frame == shown.frame:
+            return values
+        if shown.others is None:
+            raise CannotDecode(f"frame {frame}, which the presentation state subtracts, cannot be had here")
+        return shown.others(pixels, frame)
+
+    found = difference(wanted, samples, scale(pixels, made.modality))
+    return found, of_difference(found, made, described(dataset, shown.frame, pixels, None, signed=True))
 
 
 def _everything(made: GreyTransform) -> Window:

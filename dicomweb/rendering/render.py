@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from dicomweb.rendering.annotations import annotated
 from dicomweb.rendering.colour import palette_colour, true_colour
@@ -15,6 +16,7 @@ from dicomweb.rendering.overlays import drawn, embedded, of_bit, overlays
 from dicomweb.rendering.profiles import carrying, converted, is_colour, own_profile
 from dicomweb.rendering.request import THUMBNAIL_SIDE, RenderRequest, Viewport, Window
 from dicomweb.rendering.shutters import shuttered
+from dicomweb.rendering.subtraction import as_stored, own_difference, show_difference, subtracted
 from dicomweb.rendering.values import Bulk
 from dicomweb.rendering.voi import describes_voi, transform
 from storage import codecs
@@ -27,6 +29,8 @@ from storage.transfer_syntaxes import Coding, lookup
 from storage.types import Dataset
 
 Decode = Callable[..., codecs.Array]
+# The bytes of another frame of the image, by its number, and the bit at which it begins in them.
+Frames = Callable[[int], tuple[bytes, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,18 @@ def render_frame(
     *,
     bit_offset: int = 0,
     bulk: Bulk | None = None,
+    frames: Frames | None = None,
     decode: Decode = codecs.decode,
 ) -> Rendered:
     """The picture of frame `number` (from 1), whose fragments are joined in `frame` (PS3.18 8.3.5, PS3.4 N.2).
 
     `dataset` is the instance's DICOM JSON; `bulk(path)` fetches, in little endian, a value that it has by reference.
+    `frames` is asked for those that are subtracted from it (PS3.3 C.7.6.10); without it none is.
     Raises CannotDecode, BadRequest where the viewport lies outside the image, NotAcceptable for the media type, and
     Unavailable when every decoder is busy.
     """
     shown = placed(
-        frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
+        frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, frames=frames, decode=decode
     )
     body = encode(shown, request.media_type, request.quality)
     if request.icc_profile != "no" and is_colour(dataset):
@@ -73,16 +79,24 @@ def placed(
     *,
     bit_offset: int = 0,
     bulk: Bulk | None = None,
+    frames: Frames | None = None,
     decode: Decode = codecs.decode,
 ) -> Picture:
     """The picture of `render_frame` before it is encoded."""
     picture = frame_picture(
-        frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, decode=decode
+        frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, frames=frames, decode=decode
     )
     shown = fitted(picture, request.viewport, pixel_aspect(dataset, number))
     if request.icc_profile != "no" and is_colour(dataset):
         shown = converted(shown, own_profile(dataset, number, bulk), request.icc_profile, codecs.convert)
-    return annotated(shown, dataset, number, request)
+    # The window that is in the data set is not always that of a difference.
+    unknown = bool(request.annotation) and request.window is None and is_subtracted(dataset, transfer_syntax_uid, number)
+    return annotated(shown, dataset, number, request, windowed=not unknown)
+
+
+def is_subtracted(dataset: Dataset, transfer_syntax_uid: str, number: int) -> bool:
+    """Whether frames are taken from frame `number` before it is shown, as the image itself wants it (PS3.3 C.7.6.10)."""
+    return subtracted(dataset, number, PixelDescription.from_dataset(dataset, transfer_syntax_uid)) is not None
 
 
 def steady_window(
@@ -94,6 +108,7 @@ def steady_window(
     defaults: Layer | None = None,
     bit_offset: int = 0,
     bulk: Bulk | None = None,
+    frames: Frames | None = None,
     decode: Decode = codecs.decode,
 ) -> Window | None:
     """The window made from the values of one frame, for all frames of a moving picture: made for each, it would flicker.
@@ -101,6 +116,12 @@ def steady_window(
     None where the data set has windows or VOI LUTs of its own, and for colour.
     """
     pixels = PixelDescription.from_dataset(dataset, transfer_syntax_uid)
+    wanted = subtracted(dataset, number, pixels) if frames is not None else None
+    if wanted is not None and frames is not None:
+        samples = partial(_samples, frames, pixels, decode)
+        _, made = own_difference(wanted, samples(number), dataset, number, pixels, None, bulk, samples)
+        return made.voi if isinstance(made.voi, Window) else None
+    dataset = dataset if frames is None else as_stored(dataset, number, pixels, bulk)
     if not pixels.photometric_interpretation.startswith("MONOCHROME") or describes_voi(dataset, number):
         return None
     voi = transform(decode(frame, pixels, bit_offset=bit_offset), dataset, number, pixels, None, bulk, defaults).voi
@@ -116,6 +137,7 @@ def frame_picture(
     *,
     bit_offset: int = 0,
     bulk: Bulk | None = None,
+    frames: Frames | None = None,
     decode: Decode = codecs.decode,
 ) -> Picture:
     """The frame in eight-bit grey (rows, columns) or RGB (rows, columns, 3), a pixel to a sample, before it is placed.
@@ -126,11 +148,23 @@ def frame_picture(
     inside = embedded(dataset, pixels)
     values = decode(frame, with_every_bit(pixels) if inside else pixels, bit_offset=bit_offset)
     drawings = [of_bit(values, position) for position in inside]
-    picture = _shown(in_range(values, pixels) if inside else values, dataset, number, pixels, request, bulk)
+    values = in_range(values, pixels) if inside else values
+    wanted = subtracted(dataset, number, pixels) if frames is not None else None
+    if wanted is not None and frames is not None:
+        samples = partial(_samples, frames, pixels, decode)
+        picture: Picture = show_difference(*own_difference(wanted, values, dataset, number, pixels, request.window, bulk, samples))
+    else:
+        plain = dataset if frames is None else as_stored(dataset, number, pixels, bulk)
+        picture = _shown(values, plain, number, pixels, request, bulk)
     picture = shuttered(picture, dataset)
     for overlay in (*drawings, *overlays(dataset, number, bulk)):
         picture = drawn(picture, overlay)
     return picture
+
+
+def _samples(frames: Frames, pixels: PixelDescription, decode: Decode, number: int) -> codecs.Array:
+    frame, bit_offset = frames(number)
+    return decode(frame, pixels, bit_offset=bit_offset)
 
 
 def _shown(
@@ -157,6 +191,7 @@ def thumbnail(
     *,
     bit_offset: int = 0,
     bulk: Bulk | None = None,
+    frames: Frames | None = None,
     decode: Decode = codecs.decode,
 ) -> Rendered:
     """A small picture, never an error for what is stored: an icon for what has no pixels or cannot be decoded.
@@ -176,6 +211,7 @@ def thumbnail(
             request,
             bit_offset=bit_offset,
             bulk=bulk,
+            frames=frames,
             decode=decode,
         )
     except (CannotDecode, ObjectMissing):

@@ -60,7 +60,7 @@ def transform(
     )
     voi = (
         window
-        or _described(dataset, frame, modality, pixels, bulk)
+        or described(dataset, frame, pixels, bulk, signed=_gives_negatives(modality, pixels))
         or _automatic(stored, dataset, pixels, made, defaults)
     )
     return GreyTransform(made.bits, made.signed, modality, voi, made.inverted, hidden)
@@ -81,13 +81,11 @@ def _modality(dataset: Dataset, frame: int, pixels: PixelDescription, bulk: Bulk
     return Rescale(slope or 1.0, intercept or 0.0)
 
 
-def _described(
-    dataset: Dataset, frame: int, modality: Rescale | Lut, pixels: PixelDescription, bulk: Bulk | None
-) -> Window | Lut | None:
-    """The data set's own VOI LUT, else its first possible window (PS3.3 C.11.2)."""
+def described(dataset: Dataset, frame: int, pixels: PixelDescription, bulk: Bulk | None, *, signed: bool) -> Window | Lut | None:
+    """The data set's own VOI LUT, else its first possible window (PS3.3 C.11.2). `signed`: whether what they take can be negative."""
     tables = items(dataset, VOI_LUT)
     if tables:
-        return lut(tables[0], DESCRIPTOR, LUT_DATA, bulk, signed=_gives_negatives(modality, pixels))
+        return lut(tables[0], DESCRIPTOR, LUT_DATA, bulk, signed=signed)
     group = macro(dataset, frame, FRAME_VOI_LUT)
     name = text(group, FUNCTION)
     function = Function[name] if name in Function.__members__ else Function.LINEAR
