@@ -219,6 +219,10 @@ def _associations(settings: DimseSettings) -> str:
             "inside a message",
             f"aborted after {settings.message_idle_seconds:g} s without a byte, or under {settings.min_bytes_per_second} bytes/s",
         ),
+        (
+            "a data set that is announced and does not begin",
+            f"refused after {settings.data_set_seconds:g} s, and passed over should it come after all; that of a C-STORE as inside a message",
+        ),
         ("between messages", f"aborted after {settings.idle_seconds:g} s"),
         ("command set, identifier", f"at most {settings.max_command_bytes} and {settings.max_identifier_bytes} bytes"),
     )

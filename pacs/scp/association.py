@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ import structlog
 from pacs import dimse
 from pacs.dimse import Command, CommandField
 from pacs.scp.negotiation import Context
+from pacs.scp.pending import Pending
 from pacs.scp.settings import DimseSettings
-from pacs.scp.transport import Ended, Transport, Wait
+from pacs.scp.transport import Ended, Silent, Transport, Wait
 from pacs.upper_layer import (
     Aborted,
     AbortReason,
@@ -29,13 +29,11 @@ from pacs.upper_layer import (
 )
 from storage.charsets import DEFAULT
 from storage.coercing import Coercion
+from storage.errors import BadRequest
 
 _log = structlog.get_logger(__name__)
 # PDUs are not made larger than this, however much the peer says it takes.
 _MOST_SENT: Final = 1 << 17
-# Pending responses are sent together while less than this waits, and for no longer.
-_TOGETHER_BYTES: Final = 1 << 15
-_TOGETHER_SECONDS: Final = 0.01
 # What a peer must at least take: a PDV's header and one byte of it.
 LEAST_LENGTH: Final = 7
 # Requests and cancels that came while an operation was going on, and are still to be looked at.
@@ -47,6 +45,10 @@ _MOST_REMARKS: Final = 5
 _PENDING: Final = frozenset({dimse.Status.PENDING, dimse.Status.PENDING_WITHOUT_SOME_KEYS})
 
 Buffers = list[bytes | memoryview]
+
+
+class NoDataSet(BadRequest):
+    """A request without the data set that it needs, or announces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Association:
         # What came while an operation was going on, and is not a cancel: taken when that is over.
         self._ahead: deque[Message] = deque()
         self._release_asked = False
+        # The context of a data set that was waited for in vain: should it come after all, nobody wants it any more.
+        self._given_up: int | None = None
         # Operations that the peer wants no more of.
         self._cancels: set[int] = set()
         # What is sent together with what is sent next.
@@ -147,8 +151,11 @@ class Association:
             else:
                 self._not_data(received)
 
-    def data(self, message: Message) -> Iterator[memoryview]:
-        """The pieces of the message's data set as they come; each is valid until the next. To be read to its end."""
+    def data(self, message: Message, first: Wait = Wait.MESSAGE) -> Iterator[memoryview]:
+        """The pieces of the message's data set as they come; each is valid until the next. To be read to its end.
+
+        `first` is how its first byte is waited for.
+        """
         next_event, context_id = self._machine.next_event, message.context.id
         while message.data_pending:
             try:
@@ -156,8 +163,9 @@ class Association:
             except Violation as error:
                 raise self._violated(error) from error
             if event is None:
-                self._read(Wait.MESSAGE)
+                self._read(first)
                 continue
+            first = Wait.MESSAGE
             if not isinstance(event, Fragment):
                 self._not_data(event)
                 continue
@@ -167,13 +175,21 @@ class Association:
             yield event.data
 
     def read_data(self, message: Message, limit: int) -> bytes | None:
-        """The whole data set, or None when it is over the limit (then all of it has been passed over)."""
+        """The whole data set, or None when it is over the limit (then all of it has been passed over).
+
+        Raises NoDataSet where a request has announced one that does not come: some senders say so of an empty one, and
+        wait for our answer. Which it is must not be guessed, for it may only be late.
+        """
         whole = bytearray()
-        for piece in self.data(message):
-            if len(whole) + len(piece) > limit:
-                self.drain(message)
-                return None
-            whole += piece
+        try:
+            for piece in self.data(message, Wait.MESSAGE if message.is_response else Wait.DATA_SET):
+                if len(whole) + len(piece) > limit:
+                    self.drain(message)
+                    return None
+                whole += piece
+        except Silent as silent:
+            message.data_pending, self._given_up = False, message.context.id
+            raise NoDataSet("a data set is announced and none came; (0000,0800) 0101H is none") from silent
         return bytes(whole)
 
     def drain(self, message: Message) -> None:
@@ -406,6 +422,10 @@ class Association:
 
     def _command(self, fragment: Fragment) -> Message | None:
         context = self.contexts[fragment.context_id]
+        if self._given_up == fragment.context_id and not fragment.command:
+            self._given_up = None if fragment.last else self._given_up
+            return None
+        self._given_up = None
         if not self._assembly.begun:
             self._transport.message_begins()
         try:
@@ -454,31 +474,3 @@ def _marked(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
         before = piece
     if before is not None:
         yield before, True
-
-
-class Pending:
-    """The pending responses to one request: sent a few at a time, since one by one costs a system call each."""
-
-    def __init__(self, association: Association, message: Message, head: bytes) -> None:
-        self._association = association
-        self._message = message
-        self._head = head
-        self._waiting: list[bytes] = []
-        self._bytes = 0
-        self._sent_at = 0.0
-
-    def add(self, identifier: bytes) -> bool:
-        """Send it now, or with the next ones while those come fast; whether the peer has cancelled meanwhile."""
-        self._waiting.append(identifier)
-        self._bytes += len(identifier)
-        if self._bytes < _TOGETHER_BYTES and time.monotonic() - self._sent_at < _TOGETHER_SECONDS:
-            return False
-        return self.flush()
-
-    def flush(self) -> bool:
-        """Send what waits; whether the peer has cancelled."""
-        if self._waiting:
-            self._association.write_pending(self._message, self._head, self._waiting)
-            self._waiting, self._bytes = [], 0
-        self._sent_at = time.monotonic()
-        return self._association.cancelled(self._message)

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from pacs.dimse import Command, CommandField, Status
-from pacs.scp.association import Association, Message, Peer
+from pacs.scp.association import Association, Message, NoDataSet, Peer
 from pacs.scp.identifiers import LARGE, Encoder, Identifier, decode
 from pacs.scp.negotiation import Context
 from pacs.scp.provider import Provider
@@ -144,8 +144,11 @@ def n_status(error: BaseException) -> int:
 
 
 def read(association: Association, message: Message, limit: int) -> Identifier:
-    """The data set of a request or response; empty where it has none. Raises LimitExceeded, Truncated."""
+    """The data set of a request or response; empty where it has none and need not. Raises NoDataSet, LimitExceeded, Truncated."""
     if not message.data_pending:
+        if message.command["CommandField"] == CommandField.N_SET:
+            # Of all requests only this one's is mandatory in DIMSE itself (PS3.7 table 10.1-4).
+            raise NoDataSet("the N-SET came without a Modification List; send one")
         return Identifier({}, ())
     data = association.read_data(message, limit)
     if data is None:

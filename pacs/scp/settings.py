@@ -40,6 +40,8 @@ class DimseSettings:
     # Inside a message: time without a byte, and the least rate over such a time. Between messages: patience.
     message_idle_seconds: float = 30.0
     min_bytes_per_second: int = 256
+    # A small data set that a command announces, other than an instance: its first byte.
+    data_set_seconds: float = 3.0
     idle_seconds: float = 60.0
     # The answer to what we have asked: a C-STORE within a C-GET or C-MOVE, an N-EVENT-REPORT.
     answer_seconds: float = 60.0

@@ -14,7 +14,7 @@ import structlog
 
 from pacs.dimse import Status
 from pacs.scp import non_patient
-from pacs.scp.association import Association, Message
+from pacs.scp.association import Association, Message, NoDataSet
 from pacs.scp.identifiers import Encoder, Identifier, decode
 from pacs.scp.provider import Provider
 from pacs.scp.query import WrongLevel
@@ -24,7 +24,7 @@ from pacs.scp.sop_classes import SOP_CLASSES
 from pacs.scp.transport import Ended
 from pacs.scu.storing import Outcome, Result
 from storage.attributes import tag_of
-from storage.errors import BadRequest, LightboxError, LimitExceeded, Unavailable, statuses
+from storage.errors import LightboxError, LimitExceeded, Unavailable, statuses
 from storage.types import Located
 
 _log = structlog.get_logger(__name__)
@@ -236,9 +236,9 @@ def comment_of(text: str) -> str:
 
 
 def identifier_of(association: Association, message: Message, limit: int) -> Identifier:
-    """The identifier of a query or retrieve. Raises BadRequest where there is none, LimitExceeded, Truncated."""
+    """The identifier of a query or retrieve. Raises NoDataSet, LimitExceeded, Truncated."""
     if not message.data_pending:
-        raise BadRequest("the command came without an identifier; send one")
+        raise NoDataSet("the command came without an identifier; send one")
     data = association.read_data(message, limit)
     if data is None:
         raise LimitExceeded(f"the identifier is larger than {limit} bytes; ask in several requests")

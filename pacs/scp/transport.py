@@ -40,11 +40,17 @@ class Ended(Exception):
         self.how = how
 
 
+class Silent(Exception):
+    """The data set that a command has announced does not begin to come; the association goes on."""
+
+
 class Wait(Enum):
-    """What is waited for: a peer that owes nothing, the rest of a message, or the answer to what we have asked."""
+    """What is waited for: a peer that owes nothing, the rest of a message, the first of its data set, or the answer to what
+    we have asked."""
 
     REST = auto()
     MESSAGE = auto()
+    DATA_SET = auto()
     ANSWER = auto()
 
 
@@ -76,7 +82,8 @@ class Transport:
         for name, value in _KEEPALIVE:
             if hasattr(socket, name):
                 _set(sock, socket.IPPROTO_TCP, getattr(socket, name), value)
-        tick = min(TICK, settings.message_idle_seconds, settings.idle_seconds, settings.answer_seconds)
+        waits = (settings.message_idle_seconds, settings.data_set_seconds, settings.idle_seconds, settings.answer_seconds)
+        tick = min(TICK, *waits)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(tick))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(settings.message_idle_seconds))
 
@@ -98,7 +105,7 @@ class Transport:
         self._quiet_since = time.monotonic()
 
     def receive(self, space: memoryview, wait: Wait) -> int:
-        """Read what is there, at least a byte."""
+        """Read what is there, at least a byte. Raises Silent for a data set that does not begin."""
         begun = time.monotonic()
         while True:
             try:
@@ -112,7 +119,7 @@ class Transport:
             raise Ended("lost", "the peer closed the connection without release")
         if _QUICK_ACK is not None:
             _set(self._socket, socket.IPPROTO_TCP, _QUICK_ACK, 1)
-        if wait is Wait.MESSAGE:
+        if wait in (Wait.MESSAGE, Wait.DATA_SET):
             self._check_rate(time.monotonic() - begun, count)
         return count
 
@@ -190,6 +197,8 @@ class Transport:
         now = time.monotonic()
         if wait is Wait.MESSAGE and now - begun >= self._settings.message_idle_seconds:
             raise Ended("idle", "a message stopped in the middle")
+        if wait is Wait.DATA_SET and now - begun >= self._settings.data_set_seconds:
+            raise Silent
         if wait is Wait.ANSWER and now - begun >= self._settings.answer_seconds:
             raise Ended("idle", f"no answer came within {self._settings.answer_seconds:g} s")
         if wait is Wait.REST and now - self._quiet_since >= self._settings.idle_seconds:
