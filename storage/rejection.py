@@ -22,18 +22,22 @@ class Rejection:
 
     `leaves_no_note`: what has expired is gone as if it had never been here, and its note with it; the others are shown, for whoever
     has the images elsewhere must learn from the note that they are not to be used.
+
+    `may_be_used`: a site may leave what is rejected so in regular use, note and images (IHE RAD TF-3 4.66.4.1.3); the others are
+    hidden always.
     """
 
     code: str
     meaning: str
     final: bool
     leaves_no_note: bool = False
+    may_be_used: bool = False
 
 
 REJECTIONS: Final = {
     one.code: one
     for one in (
-        Rejection("113001", "Rejected for Quality Reasons", final=True),
+        Rejection("113001", "Rejected for Quality Reasons", final=True, may_be_used=True),
         Rejection("113037", "Rejected for Patient Safety Reasons", final=True),
         Rejection("113038", "Incorrect Modality Worklist Entry", final=True),
         Rejection("113039", "Data Retention Policy Expired", final=False, leaves_no_note=True),
