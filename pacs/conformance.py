@@ -141,7 +141,8 @@ Beyond the standard, and where it is read differently:
   other reason it is stored again.
 - **Rejection notes** (IHE Imaging Object Change Management, RAD-66: Key Object Selection documents titled 113001, 113037, 113038 or
   113039) delete so what they name of their own study in Current Requested Procedure Evidence Sequence, as far as it is stored, where the
-  sender has the right to `reject` (over DIMSE; unless `PACS_REJECTION_NOTES=keep`). The note itself stays, and is found, for
+  sender has the right to `reject` (over DIMSE; unless `PACS_REJECTION_NOTES=keep`; with `regular-use` what 113001 names stays in use, as
+  RAD-66 4.66.4.1.3 lets a site choose). The note itself stays, and is found, for
   whoever has the images elsewhere; but one titled 113039 (Data Retention Policy Expired) is deleted as well, an hour after
   it was applied, when its sender has asked for storage commitment, unless what it names is there again. Images that come only after a note
   are not rejected.

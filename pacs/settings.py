@@ -239,10 +239,11 @@ class Settings(BaseSettings):
         description="days after which workitems that are completed or canceled are removed, unless a subscriber has them locked",
     )
 
-    rejection_notes: Literal["apply", "keep"] = Field(
+    rejection_notes: Literal["apply", "regular-use", "keep"] = Field(
         default="apply",
         description="rejection notes (Key Object Selection documents of IHE Imaging Object Change Management): apply (the images that they"
-        " name are deleted, which can be undone, where the sender has the right to reject) or keep (they are stored as any other object)",
+        " name are deleted, which can be undone, where the sender has the right to reject), regular-use (the same, but what is rejected for"
+        " quality reasons, 113001, stays in use) or keep (they are stored as any other object)",
     )
     purge_days: Annotated[float, Field(gt=0)] | None = Field(
         default=None,

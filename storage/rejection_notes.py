@@ -81,14 +81,15 @@ def _referenced(dataset: Dataset) -> Iterator[tuple[str, tuple[str, str]]]:
                 yield str(study.get("StudyInstanceUID", "")), uids
 
 
-def act_upon(archive: Archive, uids: Uids, by: str) -> int:
+def act_upon(archive: Archive, uids: Uids, by: str, *, regular_use: bool = False) -> int:
     """Delete what the Key Object Selection document of these UIDs rejects, as far as it is here: how many instances.
 
     Each deletion can be undone (`storage.index.deletions`); a series that is rejected whole is one. To be called again it
-    does no harm. Nothing for a document that is no note, or is gone. Raises Held under a legal hold, Unreadable.
+    does no harm. Nothing for a document that is no note, or is gone; with `regular_use` nothing for one whose images may be used
+    none the less. Raises Held under a legal hold, Unreadable.
     """
     note = _read(archive, uids)
-    if note is None:
+    if note is None or (regular_use and REJECTIONS[note.code].may_be_used):
         return 0
     deletions, count = Deletions(archive.index), 0
     why = Why(note.code, f"rejection note {uids.instance}")

@@ -184,6 +184,18 @@ def test_the_setting_keeps_notes_as_any_other_object(archive: Archive) -> None:
     assert left(archive) == EVERYTHING
 
 
+@pytest.mark.parametrize("code", REJECTIONS)
+def test_only_what_is_rejected_for_quality_may_stay_in_regular_use(archive: Archive, code: str) -> None:
+    """IHE RAD TF-3 4.66.4.1.3: a site's choice; 4.66.4.2.3, 4.66.4.3.3 and 4.66.4.4.3 leave none."""
+    ingest(archive, document(WHOLE, code=code))
+    worked_off(archive, rejection_notes="regular-use")
+    in_use = code == "113001"
+    assert left(archive) == (EVERYTHING if in_use else EVERYTHING - set(WHOLE[FIRST]))
+    assert next(iter(archive.index.locate(Scope(STUDY, NOTES))), None), "the note is shown with them"
+    hidden_later = JobQueue(archive.index, clock=lambda: time.time() + HIDE_SECONDS + 1).claim("test", kinds=[HIDE_KIND])
+    assert bool(hidden_later) is not in_use
+
+
 def test_a_legal_hold_is_stronger_and_the_administrator_is_told(archive: Archive) -> None:
     Holds(archive.index).add(STUDY, "court", "test")
     ingest(archive, document(WHOLE))

@@ -28,7 +28,8 @@ def act(work: Work, payload: Mapping[str, Any]) -> None:
     if payload["source"] == "dimse" and not _may_reject(work, calling):
         _log.info("rejection note", action="kept", note=uids.instance, reason="no right to reject", calling_ae=calling)
         return
-    if act_upon(work.archive, uids, calling or payload["source"]):
+    regular_use = work.settings.rejection_notes == "regular-use"
+    if act_upon(work.archive, uids, calling or payload["source"], regular_use=regular_use):
         later = datetime.now(UTC) + timedelta(seconds=HIDE_SECONDS)
         JobQueue(work.archive.index).enqueue([Job(HIDE_KIND, payload)], not_before=later)
 
