@@ -252,9 +252,19 @@ def test_what_cannot_be_blended_says_why(client: TestClient, datasets: tuple[Dat
 
 
 def test_the_picture_is_another_when_another_image_comes(client: TestClient) -> None:
-    """Its ETag is that of all images in it."""
-    below, above = slice_of(flat(1024), BELOW), slice_of(flat(3072), ABOVE)
-    drawn(client, below, above, blending(below, above))
-    etag = client.get(f"{STATE}/rendered", headers={"Accept": "image/png"}).headers["etag"]
-    assert client.get(f"{STATE}/rendered", headers={"Accept": "image/png", "If-None-Match": etag}).status_code == 304
-    assert client.get(f"{STATE}/thumbnail", headers={"Accept": "image/png"}).status_code == 200
+    """Its ETag is that of all images in it: what lies nearer comes after the state has been looked at, and takes the place of what was there."""
+    below, far, near = slice_of(flat(1024), BELOW, z=5), slice_of(flat(0), ABOVE, z=6), slice_of(flat(3072), "1.2.3.5.2", z=5)
+    shown = blending(below, far)
+    del shown.BlendingSequence[1].ReferencedSeriesSequence[0].ReferencedImageSequence
+    png = {"Accept": "image/png"}
+    assert np.abs(drawn(client, below, far, shown) - 48).max() <= 1
+    paths = f"{STATE}/rendered", f"{STATE}/thumbnail"
+    etags = [client.get(path, headers=png).headers["etag"] for path in paths]
+    for path, etag in zip(paths, etags, strict=True):
+        assert client.get(path, headers={**png, "If-None-Match": etag}).status_code == 304
+    assert np.abs(drawn(client, near) - (96, 48, 48)).max() <= 1
+    for path, etag in zip(paths, etags, strict=True):
+        answer = client.get(path, headers={**png, "If-None-Match": etag})
+        assert (answer.status_code, answer.headers["etag"] != etag) == (200, True), path
+        colours = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB")).astype(int)
+        assert np.abs(colours[ROWS // 2, COLUMNS // 2] - (96, 48, 48)).max() <= 1, path
