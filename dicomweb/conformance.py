@@ -231,7 +231,7 @@ def _rendering() -> str:
         "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else the default preset for its"
         " modality and body part, else one made from its values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
         " (regions of interest by their outline). Without `iccprofile` colours are sent as they are stored, without a profile. Aspect ratio"
-        f" is kept. Presets that come with the archive, to which a site and users add their own: {names}. Those in SUV (by body weight) are calculated of PET images in BQML (Decay Correction START or ADMIN), GML of type BW, and CNTS with the factors of Philips, as QIBA has published; 400 says what is missing where that cannot be.\n\n{_MASKS}\n\n{_STATES}"
+        f" is kept. Presets that come with the archive, to which a site and users add their own: {names}. Those in SUV (by body weight) are calculated of PET images in BQML (Decay Correction START or ADMIN), GML of type BW, and CNTS with the factors of Philips, as QIBA has published; of Legacy Converted Enhanced PET images by the same of their Unassigned Converted Attributes; of Enhanced PET images by their Real World Value Mapping (0040,9096) to g/ml{{SUVbw}}, or to Bq/ml with the dose in MBq and Decay Correction DateTime (0018,9701). 400 says what is missing where that cannot be.\n\n{_MASKS}\n\n{_STATES}"
     )
 
 

@@ -466,7 +466,19 @@ def test_floats_that_are_not_numbers_are_no_error() -> None:
     dataset = data_set(values)
     del dataset["7FE00010"]
     dataset["7FE00008"] = {"vr": "OF", "BulkDataURI": "bulk:/pixels"}
-    assert picture(values, dataset)[0, 1:3].tolist() == [255, 0]
+    assert picture(values, dataset)[0, :3].tolist() == [0, 255, 0]
+
+
+@pytest.mark.parametrize(("kind", "element", "vr", "tags"), [(np.float32, "7FE00008", "OF", ("00280122", "00280124")), (np.float64, "7FE00009", "OD", ("00280123", "00280125"))])
+def test_padding_of_floats_is_black_and_does_not_stretch_the_window(kind: type[Any], element: str, vr: str, tags: tuple[str, str]) -> None:
+    """A map of differences, from -1 to 1, in a background that is far below, without a window of its own."""
+    values = np.concatenate([np.linspace(-1, 1, 9), [-1e30, -9e29]]).astype(kind)[None]
+    dataset = data_set(values)
+    del dataset["7FE00010"]
+    dataset |= {element: {"vr": vr, "BulkDataURI": "bulk:/pixels"}, tags[0]: {"vr": "FL", "Value": [-1e30]}, tags[1]: {"vr": "FL", "Value": [-8e29]}}
+    shown = picture(values, dataset)[0].tolist()
+    assert shown[:9] == pytest.approx([round(255 * step / 8) for step in range(9)], abs=6)
+    assert shown[9:] == [0, 0]
 
 
 def test_a_picture_of_one_value_is_a_picture() -> None:

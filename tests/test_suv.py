@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from dicomweb.rendering import Function, Window
 from dicomweb.rendering.presets import window_named
 from dicomweb.rendering.suv import Unknown, suv_factor
+from dicomweb.rendering.uptake import uptake
 from storage.archive import Archive
 from storage.index.presets import put_presets
 from storage.presets import Preset
@@ -162,6 +164,94 @@ def test_a_window_in_suv_is_one_in_the_images_units(name: str, top: float) -> No
     assert window.function is Function.LINEAR_EXACT
 
 
+SUV_CODE, ACTIVITY_CODE = "g/ml{SUVbw}", "Bq/ml"
+
+
+def group(**attributes: Any) -> Dataset:
+    made_of = Dataset()
+    for keyword, value in attributes.items():
+        setattr(made_of, keyword, value)
+    return made_of
+
+
+def mapped(code: str, slope: float, intercept: float = 0.0) -> Dataset:
+    units = [group(CodeValue=code, CodingSchemeDesignator="UCUM", CodeMeaning=code)]
+    return group(RealWorldValueSlope=slope, RealWorldValueIntercept=intercept, MeasurementUnitsCodeSequence=units)
+
+
+def enhanced(*mappings: Dataset, slope: float = 2.0, shared: dict[str, Any] | None = None, **changes: Any) -> Dataset:
+    """80 kg; 320 MBq, of which two half-lives later, at the time that decay is corrected to, 80 MBq are left: 0.001 g/Bq.
+
+    The mappings are of the frame, the rescale of all frames.
+    """
+    dataset = group(Modality="PT", PatientWeight=80, DecayCorrected="YES", AttenuationCorrected="YES", DecayCorrectionDateTime="20240102114000")
+    injected = group(RadiopharmaceuticalStartDateTime="20240102080000", RadionuclideTotalDose=320.0, RadionuclideHalfLife=HALF_LIFE)
+    dataset.RadiopharmaceuticalInformationSequence = [injected]
+    rescale = [group(RescaleSlope=slope, RescaleIntercept=10, RescaleType="US")]
+    dataset.SharedFunctionalGroupsSequence = [group(PixelValueTransformationSequence=rescale, **(shared or {}))]
+    dataset.PerFrameFunctionalGroupsSequence = [group(RealWorldValueMappingSequence=list(mappings))]
+    for name, value in changes.items():
+        setattr(injected if name == "RadionuclideTotalDose" else dataset, name, value)
+    return dataset
+
+
+def converted(**changes: Any) -> Dataset:
+    """Legacy converted: what the classic image said is among the unassigned attributes."""
+    classic = pet(SeriesTime="200000", FrameReferenceTime=598_425.0, ActualFrameDuration=600_000, AcquisitionTime="114500", **changes)
+    times = ("FrameReferenceTime", "ActualFrameDuration", "AcquisitionDate", "AcquisitionTime")
+    whole = group(Modality="PT", PatientWeight=80, SeriesDate="20240102", SeriesTime="200000")
+    whole.RadiopharmaceuticalInformationSequence = classic.RadiopharmaceuticalInformationSequence
+    rest = group(Units=classic.Units, DecayCorrection=classic.DecayCorrection, CorrectedImage=classic.CorrectedImage)
+    own = group(**{name: classic[name].value for name in times})
+    whole.SharedFunctionalGroupsSequence = [group(UnassignedSharedConvertedAttributesSequence=[rest])]
+    whole.PerFrameFunctionalGroupsSequence = [group(UnassignedPerFrameConvertedAttributesSequence=[own])]
+    return whole
+
+
+# An enhanced image, its factor and its offset by hand. Of slope 2 and intercept 10 an output p is of the stored value (p - 10) / 2.
+ENHANCED = (
+    (enhanced(mapped(SUV_CODE, 0.004)), 0.002, -0.02),
+    (enhanced(mapped("{SUVbw}g/ml", 0.004, 1)), 0.002, 0.98),
+    (enhanced(mapped(SUV_CODE, 0.004), DecayCorrected="NO"), 0.002, -0.02),
+    (enhanced(mapped("1", 3), mapped(ACTIVITY_CODE, 2, 10)), 0.001, 0),
+    (enhanced(mapped("kBq/ml", 0.002, 0.01)), 0.001, 0),
+    (enhanced(mapped(ACTIVITY_CODE, 6, 30)), 0.003, 0),
+    # Bq, as in classic images.
+    (enhanced(mapped(ACTIVITY_CODE, 2, 10), RadionuclideTotalDose=320e6), 0.001, 0),
+    # At the time of the injection nothing has decayed.
+    (enhanced(mapped(ACTIVITY_CODE, 2, 10), DecayCorrectionDateTime="20240102080000"), 0.00025, 0),
+    (enhanced(shared={"RealWorldValueMappingSequence": [mapped(SUV_CODE, 0.004)]}), 0.002, -0.02),
+    (converted(), 0.001, 0),
+    (pet(), 0.001, 0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("dataset", "factor", "offset"), ENHANCED)
+def test_enhanced_images_say_it_by_their_mappings(dataset: Dataset, factor: float, offset: float) -> None:
+    assert uptake(dataset.to_json_dict()) == pytest.approx((factor, offset), rel=1e-4, abs=1e-12)
+
+
+ENHANCED_UNKNOWN = (
+    (enhanced(), "neither to SUV"),
+    (enhanced(mapped("g/ml{SUVlbm}", 1)), "neither to SUV"),
+    (enhanced(mapped(ACTIVITY_CODE, 2), DecayCorrected="NO"), "decay correction"),
+    (enhanced(mapped(ACTIVITY_CODE, 2), PatientWeight=None), "weight"),
+    (enhanced(mapped(ACTIVITY_CODE, 2), RadionuclideTotalDose=None), "Dose"),
+    (enhanced(mapped(ACTIVITY_CODE, 2), RadiopharmaceuticalInformationSequence=[Dataset(), Dataset()]), "2 radiopharmaceuticals"),
+    (enhanced(mapped(ACTIVITY_CODE, 2), DecayCorrectionDateTime=""), "0018,9701"),
+    (enhanced(mapped(ACTIVITY_CODE, 2), DecayCorrectionDateTime="20240101"), "0018,9701"),
+    (enhanced(mapped(ACTIVITY_CODE, 2), DecayCorrectionDateTime="20240102070000"), "after the time"),
+    (enhanced(mapped(SUV_CODE, 1), Modality="NM"), "of PET"),
+    (converted(Units="PROPCPS"), "PROPCPS"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("dataset", "why"), ENHANCED_UNKNOWN)
+def test_enhanced_images_without_say_why(dataset: Dataset, why: str) -> None:
+    with pytest.raises(Unknown, match=why):
+        uptake(dataset.to_json_dict())
+
+
 def stored(dataset: Dataset, slope: float = 2) -> bytes:
     """A PET instance of 4 x 4: stored values 0, 250, … 3750, in Bq/ml twice as many."""
     values = np.arange(16, dtype="<u2") * 250
@@ -183,6 +273,18 @@ def test_pictures_by_name_are_in_suv(archive: Archive) -> None:
         assert levels(answer.content) == pytest.approx([min(255, round(25.5 * n)) for n in range(16)], abs=1)
         ten = client.get(PATH, params={"window": "pt-suv-10"}, headers=PNG)
         assert levels(ten.content) == pytest.approx([round(12.75 * n) for n in range(16)], abs=1)
+
+
+def test_a_frame_of_an_enhanced_image_by_name(archive: Archive) -> None:
+    """Stored values 0, 250, ...: of SUV 0.002 each every step is half an SUV, whatever the rescale makes of them."""
+    whole = dcmread(io.BytesIO(stored(enhanced(mapped(SUV_CODE, 0.002)))))
+    del whole.RescaleSlope, whole.RescaleIntercept
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.130")
+    whole.NumberOfFrames = 1
+    with web.client(archive) as client:
+        web.stow(client, [made.written(whole, EXPLICIT_LITTLE)])
+        answer = client.get(PATH.replace("rendered", "frames/1/rendered"), params={"window": "SUV 0 to 5"}, headers=PNG)
+        assert levels(answer.content) == pytest.approx([min(255, round(25.5 * n)) for n in range(16)], abs=1)
 
 
 def test_by_name_it_is_said_why_not_and_a_default_that_cannot_be_is_passed_over(archive: Archive) -> None:

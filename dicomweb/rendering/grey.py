@@ -106,7 +106,11 @@ def show(values: NDArray[Any], transform: GreyTransform) -> Grey:
     flat = values.reshape(-1)
     shown = np.empty(flat.size, np.uint8)
     for start in range(0, flat.size, CHUNK):
-        shown[start : start + CHUNK] = transform.levels(np.nan_to_num(flat[start : start + CHUNK]))
+        chunk = flat[start : start + CHUNK]
+        levels = transform.levels(np.nan_to_num(chunk))
+        # What is not a number is no part of the image, as padding is not.
+        levels[np.isnan(chunk)] = BLACK
+        shown[start : start + CHUNK] = levels
     return shown.reshape(values.shape)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dicomweb.rendering.request import Function, Window
-from dicomweb.rendering.suv import Unknown, suv_factor
+from dicomweb.rendering.suv import Unknown
+from dicomweb.rendering.uptake import uptake
 from dicomweb.rendering.values import text
 from storage.errors import BadRequest
 from storage.preset_file import built_in
@@ -30,7 +31,7 @@ def window_of(preset: Preset, dataset: Dataset | None = None) -> Window:
     if preset.units != SUV:
         return Window(preset.center, preset.width, function)
     try:
-        factor = suv_factor(dataset or {})
+        factor, offset = uptake(dataset or {})
     except Unknown as error:
         raise BadRequest(f"window {preset.name} is in {preset.units}, which cannot be calculated of this image: {error}") from error
-    return Window(preset.center / factor, preset.width / factor, function)
+    return Window((preset.center - offset) / factor, preset.width / abs(factor), function)

@@ -29,9 +29,9 @@ _GE_START: Final = ("0009", "GEMS_PETD_01", "0D")
 _PHILIPS_SUV: Final = ("7053", "Philips PET Private Group", "00")
 _PHILIPS_ACTIVITY: Final = ("7053", "Philips PET Private Group", "09")
 # Less is no dose for a picture: somebody wrote MBq, and everything would come out a million times too bright.
-_LEAST_DOSE: Final = 10_000.0
+LEAST_DOSE: Final = 10_000.0
 # After so many half-lives nothing is left to see; one of the times is wrong.
-_MOST_HALF_LIVES: Final = 10.0
+MOST_HALF_LIVES: Final = 10.0
 _DAY: Final = timedelta(days=1)
 
 
@@ -74,7 +74,7 @@ def _of_activity(dataset: Dataset) -> float:
     dose = number(injected, DOSE)
     if not dose or dose < 0:
         raise Unknown("Radionuclide Total Dose (0018,1074) is missing")
-    if dose < _LEAST_DOSE:
+    if dose < LEAST_DOSE:
         raise Unknown("Radionuclide Total Dose (0018,1074) is too small to be in Bq")
     left = dose if correction == "ADMIN" else dose * 2.0 ** -_half_lives(dataset, injected)
     return weight * 1000.0 / left
@@ -92,27 +92,27 @@ def _half_lives(dataset: Dataset, injected: Dataset) -> float:
     if not half_life or half_life < 0:
         raise Unknown("Radionuclide Half Life (0018,1075) is missing")
     scan = _scan_start(dataset, half_life)
-    start = _moment(text(injected, START))
+    start = moment_of(text(injected, START))
     if start is None:
         time = text(injected, START_TIME)
-        start = _moment(f"{scan:%Y%m%d}", time) if time else None
+        start = moment_of(f"{scan:%Y%m%d}", time) if time else None
         # Without a date it was before the scan, perhaps before midnight.
         if start is not None and start > scan:
             start -= _DAY
     if start is None:
         raise Unknown("when the injection was (0018,1072 or 0018,1078) is missing")
     passed = (scan - start).total_seconds() / half_life
-    if not 0 <= passed <= _MOST_HALF_LIVES:
+    if not 0 <= passed <= MOST_HALF_LIVES:
         raise Unknown("the injection is after the scan, or too long before it")
     return passed
 
 
 def _scan_start(dataset: Dataset, half_life: float) -> datetime:
     """When the scan began: the series, unless it was made later than it was acquired; then as GE says, or by the frame."""
-    series, acquired = (_moment(text(dataset, date), text(dataset, time)) for date, time in (SERIES, ACQUISITION))
+    series, acquired = (moment_of(text(dataset, date), text(dataset, time)) for date, time in (SERIES, ACQUISITION))
     if series is not None and (acquired is None or series <= acquired):
         return series
-    begun = _moment(_private(dataset, *_GE_START))
+    begun = moment_of(_private(dataset, *_GE_START))
     if begun is not None:
         return begun
     reference, duration = number(dataset, REFERENCE_TIME), number(dataset, FRAME_DURATION)
@@ -124,7 +124,7 @@ def _scan_start(dataset: Dataset, half_life: float) -> datetime:
     return acquired - timedelta(seconds=reference / 1000 - mean)
 
 
-def _moment(day: str, time: str | None = None) -> datetime | None:
+def moment_of(day: str, time: str | None = None) -> datetime | None:
     """A DT value, or those of DA and TM, without its time zone: all of them are of one scanner."""
     if time is None:
         whole = moment(re.split("[+-]", day)[0])

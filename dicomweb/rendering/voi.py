@@ -21,7 +21,8 @@ MODALITY, BODY_PART, PRESENTATION_SHAPE = "00080060", "00180015", "20500020"
 INTERCEPT, SLOPE = "00281052", "00281053"
 CENTER, WIDTH, FUNCTION = "00281050", "00281051", "00281056"
 MODALITY_LUT, VOI_LUT, DESCRIPTOR, LUT_DATA = "00283000", "00283010", "00283002", "00283006"
-PADDING, PADDING_LIMIT = "00280120", "00280121"
+# Pixel Padding Value and Range Limit, also of floating point pixels (PS3.3 C.7.5.1.1.2).
+_PADDING = {Number.INTEGER: ("00280120", "00280121"), Number.FLOAT: ("00280122", "00280124"), Number.DOUBLE: ("00280123", "00280125")}
 # Functional group macros (PS3.3 C.7.6.16.2.9 and C.7.6.16.2.10).
 PIXEL_VALUE_TRANSFORMATION, FRAME_VOI_LUT = "00289145", "00289132"
 MAXIMUM_FRACTION = "0062000E"
@@ -168,10 +169,12 @@ def _highest(stored: NDArray[Any]) -> float:
 
 def padding(dataset: Dataset, pixels: PixelDescription) -> tuple[float, float] | None:
     """Pixel Padding Value and Range Limit as stored values; writers mix up their sign (PS3.3 C.7.5.1.1.2)."""
-    value = number(dataset, PADDING)
-    if value is None or pixels.number is not Number.INTEGER or pixels.bits_allocated == 1:
+    named, limited = _PADDING[pixels.number]
+    value, limit = number(dataset, named), number(dataset, limited)
+    if value is None or pixels.bits_allocated == 1:
         return None
-    limit = number(dataset, PADDING_LIMIT)
+    if pixels.number is not Number.INTEGER:
+        return min(value, value if limit is None else limit), max(value, value if limit is None else limit)
     ends = [_signed_as_stored(int(end), pixels) for end in (value, value if limit is None else limit)]
     lowest = -(1 << (pixels.bits_stored - 1)) if pixels.signed else 0
     if min(ends) < lowest or max(ends) >= lowest + (1 << pixels.bits_stored):
