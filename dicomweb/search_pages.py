@@ -46,8 +46,9 @@ def page(index: Index, asked: Asked, most: int | None) -> Page:
     if limit is None:
         return replace(_beginning(index, query), total=total)
     found = _held(index, query, limit) if limit <= _HELD else _streamed(index, query, limit)
-    if found.more:
-        found = _counted(index, query, limit, found, total)
+    if found.more and total is not None and query.after is None:
+        # The total is known anyway, and says exactly how many follow.
+        found = replace(found, remaining=total - query.offset - limit, many=False)
     return replace(found, total=total)
 
 
@@ -92,31 +93,23 @@ def _chained(first: list[Dataset], rest: Iterable[Dataset]) -> Iterable[Dataset]
 
 
 def _held(index: Index, query: Query, limit: int) -> Page:
-    found = index.find(replace(query, limit=limit + 1))
+    found = index.find(replace(query, limit=limit + 1), beyond=_COUNTED)
     answers = list(islice(found, limit))
     last = found.key
     more = next(found, None) is not None
-    return Page(answers, empty=not answers, more=more, last=last)
+    remaining = None if found.beyond is None else found.beyond + 1
+    many = remaining is not None and remaining > _COUNTED
+    return Page(answers, not answers, more, None if many else remaining, many, last)
 
 
 def _streamed(index: Index, query: Query, limit: int) -> Page:
     """A page too large to hold. Its end is looked up first: headers go out before the body."""
-    end = index.find(replace(query, fields=frozenset(), offset=query.offset + limit - 1, limit=2))
-    full = next(end, None) is not None
-    last = end.key
-    more = full and next(end, None) is not None
-    return replace(_beginning(index, replace(query, limit=limit)), more=more, last=last)
-
-
-def _counted(index: Index, query: Query, limit: int, found: Page, total: int | None) -> Page:
-    """The page with how many follow: exactly where the total is known anyway, else as far as counting is quick."""
-    if total is not None and query.after is None:
-        return replace(found, remaining=total - query.offset - limit)
-    if found.last is None:
-        return found
-    remaining = index.count(replace(query, after=found.last, offset=0), _COUNTED + 1)
-    many = remaining is not None and remaining > _COUNTED
-    return replace(found, remaining=None if many else remaining, many=many)
+    found = index.find(replace(query, limit=limit))
+    begun = list(islice(found, _HELD))
+    if len(begun) < _HELD:
+        return Page(begun, empty=not begun)
+    end = _held(index, replace(query, fields=frozenset(), offset=query.offset + limit - 1), 1)
+    return replace(end, answers=_chained(begun, found), empty=False)
 
 
 def _fingerprint(call: Call, level: Level) -> str:

@@ -110,14 +110,14 @@ class Index(Reading):
                 )
             )
 
-    def find(self, query: Query) -> Found:
+    def find(self, query: Query, beyond: int = 0) -> Found:
         """The matches of a query, one data set of the DICOM JSON model each, newest study first.
 
         Each has `query.fields` as far as they are known, and always the unique keys of its level and above. Raises
         UnsupportedQuery at once for a condition that cannot be matched at this level; the database's errors come while
-        iterating. May be left at any point.
+        iterating. May be left at any point. `beyond` is how far matches behind the limit are counted (`Found.beyond`).
         """
-        return find(self._database, query, self.searchables.known(), self._anchors)
+        return find(self._database, query, self.searchables.known(), self._anchors, beyond)
 
     def state(self) -> int:
         """A number that grows with everything that is stored, replaced or deleted: what a search has found may be found

@@ -11,12 +11,14 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
 from storage.errors import BadRequest
 from storage.index.anchors import LEAST_OFFSET, Anchors
+from storage.index.answer_rows import from_tables, kind_of, rows_of
 from storage.index.answers import Answers, Projection
 from storage.index.database import Database
 from storage.index.frequency import Frequency, unlooked
 from storage.index.order import TABLE_OF, Order
 from storage.index.plan import NONE, Additional, Plan
-from storage.index.tables import counter, instance, instance_content, series, study
+from storage.index.prepared import Prepared
+from storage.index.tables import counter, study
 from storage.matching import matches_dataset
 from storage.types import Dataset, Level, Query
 
@@ -42,23 +44,39 @@ class Found(Iterator[Dataset]):
         """The row of the answer that was given last, for `Query.after`; None before the first."""
         return self._search.key
 
+    @property
+    def beyond(self) -> int | None:
+        """When all answers were given: how many more match behind them, at most as many as were asked about. None where
+        only looking at each candidate would tell."""
+        return self._search.beyond
+
     def close(self) -> None:
         """Look no further."""
         self._answers.close()
 
 
 def find(
-    database: Database, query: Query, searchable: Additional = NONE, anchors: Anchors | None = None
+    database: Database,
+    query: Query,
+    searchable: Additional = NONE,
+    anchors: Anchors | None = None,
+    beyond: int = 0,
 ) -> Found:
-    """The matches of a query in their order. Raises UnsupportedQuery at once; database errors come while iterating."""
-    return Found(_Search(database, query, _plan(database, query, searchable), anchors))
+    """The matches of a query in their order. Raises UnsupportedQuery at once; database errors come while iterating.
+
+    `beyond`: how many matches behind the query's limit are counted, for `Found.beyond`.
+    """
+    return Found(_Search(database, query, _plan(database, query, searchable), anchors, beyond))
+
+
+_STATE = Prepared(select(counter.c.value).where(counter.c.name == "change"))
 
 
 def state(database: Database) -> int:
     """A number that grows with everything that is stored, replaced or deleted: what a search has found may be found again
     while it stays."""
     with database.read() as connection:
-        return int(connection.scalars(select(counter.c.value).where(counter.c.name == "change")).one())
+        return int(_STATE.run(connection, {})[0].value)
 
 
 def count(
@@ -87,15 +105,21 @@ def _plan(database: Database, query: Query, searchable: Additional) -> Plan:
 class _Search:
     """One run of one query."""
 
-    def __init__(self, database: Database, query: Query, plan: Plan, anchors: Anchors | None = None) -> None:
+    def __init__(
+        self, database: Database, query: Query, plan: Plan, anchors: Anchors | None = None, beyond: int = 0
+    ) -> None:
         self._anchors = anchors
         self._database = database
         self._query = query
         self._plan = plan
         self._order = Order(query)
         self.key: int | None = None
+        # Only where the database alone decides is it known without looking at each.
+        self._beyond = beyond if plan.exact and query.level is not Level.PATIENT else 0
+        self.beyond: int | None = 0 if self._beyond else None
         looked_at = [path[0] for path, _ in plan.rest]
         self._answers = Answers(query.level, Projection(query.fields, query.level), looked_at)
+        self._kind = kind_of(query.level, self._answers, self._order.columns)
 
     def run(self) -> Generator[Dataset]:
         """The answers, with offset and limit left to the database where it alone decides what matches."""
@@ -142,7 +166,7 @@ class _Search:
         left = limit
         while left is None or left > 0:
             size = size if left is None else min(size, left)
-            rows = self._page(self._select(after, size, offset))
+            rows = self._page(after, size, offset, self._beyond if size == left else 0)
             yield from rows
             if len(rows) < size:
                 return
@@ -170,21 +194,15 @@ class _Search:
             raise BadRequest("where this page should go on has been removed for good; begin at the first page again")
         return [self._order.behind(tuple(row))]
 
-    def _page(self, query: Select[Any]) -> Sequence[Any]:
+    def _page(self, after: list[ColumnElement[bool]], size: int, offset: int, beyond: int) -> Sequence[Any]:
+        """Keys first: what may have to be sorted are they alone, and what is large is read for one page."""
         with self._database.read() as connection:
-            if not self._sorts:
-                return connection.execute(query).all()
-            keys = connection.scalars(query).all()
-            if not keys:
-                return ()
-            own = TABLE_OF[self._query.level].c.pk
-            rows = {row.key: row for row in connection.execute(self._joined().where(own.in_(keys)))}
-            return [rows[key] for key in keys]
-
-    @property
-    def _sorts(self) -> bool:
-        """Whether rows may have to be sorted: then only their keys are, and what is large is read for one page."""
-        return self._query.level is not Level.PATIENT and (self._plan.narrowed or bool(self._query.order))
+            if self._query.level is Level.PATIENT:
+                return connection.execute(self._select(after, size, offset)).all()
+            keys = connection.scalars(self._select(after, size + beyond, offset)).all()
+            if beyond:
+                self.beyond = max(len(keys) - size, 0)
+            return rows_of(connection, self._kind, keys[:size]) if keys else ()
 
     def _matches(self, row: Any, whole: Dataset) -> bool:
         fuzzy = self._query.fuzzy
@@ -199,56 +217,15 @@ class _Search:
         )
 
     def _select(self, after: list[ColumnElement[bool]], size: int, offset: int) -> Select[Any]:
+        """The keys of a page; of patients, which are few and have no table, the rows themselves."""
         if self._query.level is Level.PATIENT:
             return self._patients(after, size, offset)
-        query = self._keys() if self._sorts else self._joined().where(*self._plan.where)
-        query = query.where(*after).order_by(*self._order.by()).limit(size)
+        query = self._keys().where(*after).order_by(*self._order.by()).limit(size)
         return query.offset(offset) if offset else query
 
-    def _joined(self) -> Select[Any]:
-        level, answers = self._query.level, self._answers
-        columns: list[ColumnElement[Any]] = [
-            *self._order.places(),
-            TABLE_OF[level].c.pk.label("key"),
-            study.c.study_instance_uid,
-            study.c.pk.label("study_pk"),
-            study.c.modalities,
-            study.c.sop_classes,
-            study.c.number_of_series.label("study_series"),
-            study.c.number_of_instances.label("study_instances"),
-        ]
-        if answers.needs_study:
-            columns.append(study.c.attributes.label("study_attributes"))
-        if level is not Level.STUDY:
-            columns += [series.c.series_instance_uid, series.c.number_of_instances.label("series_instances")]
-        if answers.needs_series:
-            columns.append(series.c.attributes.label("series_attributes"))
-        if level is Level.IMAGE:
-            names = (
-                "sop_instance_uid",
-                "sop_class_uid",
-                "transfer_syntax_uid",
-                "instance_number",
-                "rows",
-                "columns",
-            )
-            columns += [instance.c[name] for name in (*names, "bits_allocated", "number_of_frames")]
-        if answers.needs_metadata:
-            columns.append(instance_content.c.json)
-        query = self._from_tables(select(*columns))
-        if answers.needs_metadata:
-            query = query.join(instance_content, instance_content.c.instance_pk == instance.c.pk)
-        return query
-
     def _keys(self) -> Select[Any]:
-        return self._from_tables(select(TABLE_OF[self._query.level].c.pk)).where(*self._plan.where)
-
-    def _from_tables(self, query: Select[Any]) -> Select[Any]:
         level = self._query.level
-        query = query.select_from(study)
-        if level in (Level.SERIES, Level.IMAGE):
-            query = query.join(series, series.c.study_pk == study.c.pk)
-        return query.join(instance, instance.c.series_pk == series.c.pk) if level is Level.IMAGE else query
+        return from_tables(level, select(TABLE_OF[level].c.pk)).where(*self._plan.where)
 
     def _patients(self, after: list[ColumnElement[bool]], size: int, offset: int) -> Select[Any]:
         """Patients are the studies that share Patient ID and its issuer; the study that came last describes them."""

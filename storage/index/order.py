@@ -85,7 +85,7 @@ class Order:
 
     def places(self) -> list[ColumnElement[Any]]:
         """What a row must have for `place`."""
-        return [column.label(f"place_{number}") for number, column in enumerate(self.columns)]
+        return places(self.columns)
 
     def place(self, row: Any) -> tuple[Any, ...]:
         """Where a row is in the order, as `behind` takes it."""
@@ -110,6 +110,11 @@ class Order:
             return alternatives[0]
         # Follows from the rest; said for itself it tells the engine where in the index to begin.
         return and_(bound, or_(*alternatives))
+
+
+def places(columns: tuple[Column[Any], ...]) -> list[ColumnElement[Any]]:
+    """The columns of an order as a row has them for `Order.place`."""
+    return [column.label(f"place_{number}") for number, column in enumerate(columns)]
 
 
 def sortable(level: Level) -> tuple[str, ...]:
