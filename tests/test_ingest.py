@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import RootTransaction
-from sqlalchemy.exc import OperationalError
 
 from storage.archive import Archive
 from storage.blobs.memory import MemoryBlobs
 from storage.errors import Conflict, IndexUnavailable, Mismatch, NotStorable, StoreFull, StoreUnavailable
+from storage.index import writer
 from storage.ingest import Ingest, object_key
 from storage.part10 import file_meta
 from storage.types import Job, Outcome, Scope, Source, Uids
@@ -220,13 +219,13 @@ def test_a_commit_that_fails_fails_once(
 ) -> None:
     """The usual way in which SQLite tells of a full disk: who leads has the turn then, and must give it back."""
 
-    def fail(_transaction: RootTransaction) -> None:
+    def fail(_driver: sqlite3.Connection) -> None:
         cause = sqlite3.OperationalError("planted")
         cause.sqlite_errorcode = number
-        raise OperationalError("COMMIT", {}, cause)
+        raise writer.CommitFailed from cause
 
     with monkeypatch.context() as patch:
-        patch.setattr(RootTransaction, "commit", fail)
+        patch.setattr(writer, "commit", fail)
         with pytest.raises(expected):
             ingest(archive, instances.instance(1))
     assert archive.index.counts().instances == 0

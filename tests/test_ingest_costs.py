@@ -216,6 +216,19 @@ def _attributes(number: int) -> dict[str, Any]:
     return {**alike, **dates, **numbers, "SliceLocation": str(number), "ContentTime": f"10{number:04d}"}
 
 
+def test_instructions_of_a_transaction(tmp_path: Path) -> None:
+    """Of Python's machine, for one instance of a series that is there."""
+    index: Index = open_index(f"sqlite:///{tmp_path / 'index.sqlite'}")
+    try:
+        for number in range(1, 4):
+            index.add([_ready(number)])
+        taken = _bytecodes(lambda: index.add([_ready(4)])) - _bytecodes(lambda: _ready(5))
+    finally:
+        index.close()
+    print(f"{taken} bytecodes")
+    assert taken < 6_500
+
+
 def test_instructions_of_the_scanner() -> None:
     contents = [made.instance(number, **_attributes(number)) for number in range(1, 60)]
     for content in contents[:-1]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +18,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from storage.errors import IndexUnavailable, StoreFull
-from storage.index.deadlines import Deadlines
+from storage.index.deadlines import Budget, Deadlines
 from storage.index.turns import Turns
+from storage.index.writer import KEPT, CommitFailed, Writer
 
 # How long a writer waits for another process's transaction, and a request for a connection, before it gives up.
 BUSY_SECONDS: Final = 10
@@ -77,6 +76,9 @@ class Database:
         self._lock = threading.Lock()
         self._deadlines = Deadlines()
         self._turns: Turns | None = None
+        self._writer = Writer()
+        # Of those that this process was forked from: never used, and never closed, because the parent still writes by them.
+        self._inherited: list[Writer] = []
         self._engine: Engine | None = None
         self._pid = 0
 
@@ -92,6 +94,8 @@ class Database:
                         self._deadlines = Deadlines()
                         # After a fork the old lock is the parent's: the child must not share what it holds.
                         self._turns = self._new_turns()
+                        self._inherited.append(self._writer)
+                        self._writer = Writer()
                     self._engine, self._pid = _engine(self.url, self._deadlines), os.getpid()
         return self._engine
 
@@ -101,7 +105,7 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent snapshot; nothing may be written."""
-        with translated(), self.engine.connect() as connection, self._in_time(connection):
+        with translated(), self.engine.connect() as connection, self._in_time(connection, _TRANSACTION_SECONDS):
             yield connection
 
     @contextlib.contextmanager
@@ -111,14 +115,16 @@ class Database:
         `patient`: it may take as long as it takes (migrations). Raises Rerun when it lost to another transaction,
         CommitUnknown when it may have been committed.
         """
-        with (
-            translated(),
-            # First the turn: who has it must not wait for a connection that one holds who waits for the turn.
-            self.turn(),
-            self.engine.connect() as connection,
-            self._in_time(connection, patient=patient),
-        ):
-            connection = connection.execution_options(lightbox_write=True)
+        # First the turn: who has it must not wait for a connection that one holds who waits for the turn.
+        with translated(), self.turn(), self._begun(None if patient else _TRANSACTION_SECONDS) as connection:
+            yield connection
+
+    def _begun(self, seconds: float | None) -> contextlib.AbstractContextManager[Connection]:
+        return self._writer.transaction(self.engine, seconds) if self.sqlite else self._begun_by_server(seconds)
+
+    @contextlib.contextmanager
+    def _begun_by_server(self, seconds: float | None) -> Iterator[Connection]:
+        with self.engine.connect() as connection, self._in_time(connection, seconds):
             transaction = connection.begin()
             try:
                 yield connection
@@ -129,7 +135,7 @@ class Database:
             try:
                 transaction.commit()
             except DBAPIError as error:
-                _uncommitted(error)
+                raise CommitFailed from error
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
         """The right to write, where only one can (SQLite); a thread that has it keeps it in the blocks inside."""
@@ -138,20 +144,17 @@ class Database:
         _ = self.engine  # a process that was just forked makes its own first
         return self._turns.take() if self._turns else contextlib.nullcontext()
 
-    def _in_time(
-        self, connection: Connection, *, patient: bool = False
-    ) -> contextlib.AbstractContextManager[None]:
+    def _in_time(self, connection: Connection, seconds: float | None) -> contextlib.AbstractContextManager[None]:
         if self.sqlite:
-            connection.info["budget"].begin(None if patient else _TRANSACTION_SECONDS)
+            connection.info["budget"].begin(seconds)
             return contextlib.nullcontext()
-        if patient:
+        if seconds is None:
             return contextlib.nullcontext()
-        return self._deadlines.within(
-            _descriptor(connection.connection.dbapi_connection), _TRANSACTION_SECONDS
-        )
+        return self._deadlines.within(_descriptor(connection.connection.dbapi_connection), seconds)
 
     def reconnect(self) -> None:
         """Open new connections from now on; what this thread holds of its turn it keeps."""
+        self._leave_writer()
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose(close=self._pid == os.getpid())
@@ -159,12 +162,17 @@ class Database:
 
     def close(self) -> None:
         """Close this process's connections. The next transaction opens new ones."""
+        self._leave_writer()
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose(close=self._pid == os.getpid())
                 self._engine = None
             if self._turns is not None:
                 self._turns.close()
+
+    def _leave_writer(self) -> None:
+        if self._pid == os.getpid():
+            self._writer.close()
 
 
 _watchers: Final[list[Callable[[BaseException], None]]] = []
@@ -181,6 +189,8 @@ def translated() -> Iterator[None]:
     """The one place where the database's errors become ours: SQLAlchemy's, and SQLite's own (see `prepared`)."""
     try:
         yield
+    except CommitFailed as failed:
+        raise _uncommitted(failed) from failed
     except PoolTimeout as error:
         _tell(error)
         raise IndexUnavailable("every connection to the database is in use; send again later") from error
@@ -233,13 +243,15 @@ def _sqlite_code(cause: BaseException | None) -> int:
     return getattr(cause, "sqlite_errorcode", 0) & 0xFF
 
 
-def _uncommitted(error: DBAPIError) -> None:
-    if isinstance(error.orig, psycopg.IntegrityError) or _lost(error.orig):
-        raise Rerun from error
-    _tell(error.orig or error)
+def _uncommitted(failed: CommitFailed) -> Exception:
+    error = failed.__cause__
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, psycopg.IntegrityError) or _lost(cause):
+        return Rerun()
+    _tell(cause or failed)
     unknown = CommitUnknown("the database failed in mid-commit; send again")
-    unknown.full = _is_full(error.orig)
-    raise unknown from error
+    unknown.full = _is_full(cause)
+    return unknown
 
 
 def _checked(url: str) -> URL:
@@ -281,19 +293,6 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-class _Budget:
-    """The time that a connection's present transaction may take: SQLite asks from time to time whether to go on."""
-
-    def __init__(self) -> None:
-        self._until = math.inf
-
-    def begin(self, seconds: float | None) -> None:
-        self._until = math.inf if seconds is None else time.monotonic() + seconds
-
-    def spent(self) -> bool:
-        return time.monotonic() > self._until
-
-
 def _sqlite_connected(connection: Any, record: Any) -> None:
     # Transactions are begun by `_sqlite_begin`; the driver must not begin any of its own.
     connection.isolation_level = None
@@ -301,14 +300,14 @@ def _sqlite_connected(connection: Any, record: Any) -> None:
     for pragma in _SQLITE_PRAGMAS:
         cursor.execute(pragma)
     cursor.close()
-    budget = record.info["budget"] = _Budget()
+    budget = record.info["budget"] = Budget()
     connection.set_progress_handler(budget.spent, _STEPS_BETWEEN_QUESTIONS)
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    """Writers take the lock at once: one that begins as a reader can find the file changed and must give up."""
-    writes = connection.get_execution_options().get("lightbox_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    """What is read is one snapshot; who writes begins otherwise (`storage.index.writer`)."""
+    if not connection.get_execution_options().get(KEPT):
+        connection.exec_driver_sql("BEGIN")
 
 
 def _postgresql_engine(url: URL, deadlines: Deadlines) -> Engine:

@@ -7,6 +7,7 @@ waiting for ever. Timeouts on the server's side do not help then.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -65,3 +66,18 @@ def _shut_down(descriptor: int) -> None:
     # A copy of the descriptor, so that closing it here leaves the driver's own alone.
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
         copy.shutdown(socket.SHUT_RDWR)
+
+
+class Budget:
+    """The time that a connection's present transaction may take: SQLite asks from time to time whether to go on."""
+
+    def __init__(self) -> None:
+        self._until = math.inf
+
+    def begin(self, seconds: float | None) -> None:
+        """From now on; None: as long as it takes."""
+        self._until = math.inf if seconds is None else time.monotonic() + seconds
+
+    def spent(self) -> bool:
+        """Whether it is over."""
+        return time.monotonic() > self._until
