@@ -30,6 +30,7 @@ def web(archive: Archive) -> TestClient:
     for title in ("WS1", "PACS2"):
         add_ae_title(archive.index, AeTitle(title, "127.0.0.1", 104))
     add_ae_title(archive.index, AeTitle("CT1", "", 0))
+    add_ae_title(archive.index, AeTitle("WEB", "", 0, url="https://pacs.example/dicom-web"))
     application = Starlette(routes=admin.routes(archive, calling="LIGHTBOX"))
     return TestClient(application, base_url="http://pacs.test", raise_server_exceptions=False)
 
@@ -70,6 +71,20 @@ def test_a_rule_that_is_none_is_refused(web: TestClient, path: str, body: dict[s
     answer = web.put(path, json=body)
     assert answer.status_code == 400
     assert text in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"node": "WEB"}, 200),
+        ({"kind": "retrieve", "node": "PACS2", "then_to": "WEB"}, 200),
+        # By STOW-RS it can only be sent to.
+        ({"kind": "retrieve", "node": "WEB"}, 404),
+    ],
+)
+def test_a_node_over_the_web_is_sent_to(web: TestClient, store: Callable[[bytes], object], body: dict[str, Any], status: int) -> None:
+    store(instance())
+    assert web.post("/api/transfers", json={"study": "1.2.3", **body}).status_code == status
 
 
 def test_a_transfer_lives(web: TestClient, archive: Archive, store: Callable[[bytes], object]) -> None:

@@ -1,4 +1,4 @@
-"""Routes to a node over the web, by STOW-RS: Orthanc's DICOMweb plug-in, this archive itself, and servers that refuse, each in its way."""
+"""Instances to a node over the web, by STOW-RS: Orthanc's DICOMweb plug-in, this archive itself, and servers that refuse, each in its way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from storage.transfers import Transfers
 from storage.types import Scope
 from tests.support import orthanc, web
 from tests.support.archive import Store, close_archive, open_archive
-from tests.support.dimse_server import wait_until
+from tests.support.commands import Pacs
+from tests.support.dimse_server import bare, wait_until
 from tests.support.made import instance, rle
 from tests.test_routing import come, shown, until, working
 
@@ -172,6 +173,55 @@ def test_a_node_that_is_away_is_said_to_be(archive: Archive, store: Store) -> No
         wait_until(lambda: wait_for in shown(archive)[0].error)
     (step,) = diagnosis.echo_node(known(archive), calling="LIGHTBOX", credentials=Credentials())
     assert (step.ok, wait_for in step.text) == (False, True)
+
+
+# pacs send
+
+
+def test_the_command_sends_files_and_studies(pacs: Pacs, tmp_path: Path) -> None:
+    """With the report that it has for nodes of DIMSE; what is only a data set goes as a file that has what a file must have."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(1, 6):
+        (folder / f"{number}.dcm").write_bytes(instance(number))
+    (folder / "6.dcm").write_bytes(bare(instance(6)))
+    (folder / "7.dcm").write_bytes(instance(7)[128:])
+    (folder / "notes.txt").write_text("no image")
+    (folder / "broken.dcm").write_bytes(bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0")
+    other = open_archive(tmp_path / "other")
+    with web.serving(other) as url:
+        pacs("ae", "add", "WEB", "--url", url)
+        sent: Any = pacs.json("send", "WEB", str(folder), "--parallel", "2", status=1)
+        assert (sent["completed"], sent["warning"], sent["failed"]) == (7, 0, 1)
+        assert [Path(one["instance"]).name for one in sent["failures"]] == ["broken.dcm"]
+        assert other.index.counts().instances == 7
+        pacs("import", str(folder / "1.dcm"), str(folder / "2.dcm"))
+        whole = {"completed": 2, "warning": 0, "failed": 0, "failures": []}
+        assert pacs.json("send", "WEB", "--study", "1.2.3", "--series", "1.2.3.4") == whole
+        (folder / "1.dcm").write_bytes(instance(1, PatientID="ELSE"))
+        sent = pacs.json("send", "WEB", str(folder / "1.dcm"), status=1)
+        assert sent["failures"] == [{"instance": "1.2.3.4.1", "reason": "WEB does not store it: 0111"}]
+    close_archive(other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("send", "WEB", "--study", "1.2", "--commit"), "leave --commit out"),
+        (("send", "WEB", "--study", "1.2"), "nothing is stored of study 1.2"),
+        (("find", "WEB", "PatientID=1"), "it can only be sent to"),
+        (("fetch", "WEB", "--study", "1.2"), "it can only be sent to"),
+    ],
+)
+def test_what_the_command_refuses(pacs: Pacs, arguments: tuple[str, ...], says: str) -> None:
+    pacs("ae", "add", "WEB", "--url", "http://127.0.0.1:9/dicom-web")
+    assert says in pacs(*arguments, status=1)
+
+
+def test_the_command_says_that_a_node_is_away(pacs: Pacs, tmp_path: Path) -> None:
+    (tmp_path / "1.dcm").write_bytes(instance())
+    pacs("ae", "add", "WEB", "--url", "http://127.0.0.1:9/dicom-web")
+    assert "1.2.3.4.1: WEB at http://127.0.0.1:9/dicom-web cannot be reached" in pacs("send", "WEB", str(tmp_path / "1.dcm"), status=1)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class SendingPages:
             "routes": rules(self.index, Route),
             "prefetch": rules(self.index, Prefetch),
             "implied": [node for node in known if node.destinations],
-            "nodes": [node for node in known if node.port],
+            "nodes": [node for node in known if node.port or node.url],
         }
 
     def transfers(self, asked: Asked) -> dict[str, Any]:

@@ -163,7 +163,9 @@ def begin(index: Index, said: NewTransfer, asked_by: str) -> int:
             raise BadRequest("give the study, and a series of it, by their UIDs")
     for title in filter(None, (said.node, said.then_to)):
         known = ae_title_of(index, title)
-        if known is None or not known.port:
+        # By STOW-RS it can only be sent to.
+        sent_to = said.kind == SEND or title == said.then_to
+        if known is None or not (known.port or (known.url and sent_to)):
             raise NotFound(f"there is no node {title!r} that can be called: pacs ae add {title} HOST PORT")
     scope = Scope(said.study, said.series or None)
     if said.kind == SEND:

@@ -1,4 +1,4 @@
-"""`pacs send`, `pacs find` and `pacs fetch`: images to other DICOM nodes, and what those have."""
+"""`pacs send`, `pacs find` and `pacs fetch`: images to other nodes, and what those have."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pacs.scu.associating import Destination
     from pacs.scu.sources import Source
     from pacs.scu.storing import Outcome
+    from pacs.scu.web import WebDestination
     from pacs.settings import Settings
     from storage.archive import Archive
 
@@ -43,21 +44,26 @@ def send(
     series: Annotated[
         list[str] | None, typer.Option(help="Only these series of the study, by their UID; may be repeated.")
     ] = None,
-    parallel: Annotated[int, typer.Option(help="Associations side by side.", min=1, max=16)] = 1,
+    parallel: Annotated[int, typer.Option(help="Associations, or connections, side by side.", min=1, max=16)] = 1,
     commit: Annotated[
         bool, typer.Option(help="Then ask the node for storage commitment, and wait for its report.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send files or stored studies to a node by C-STORE: as they are stored where it takes that, never made lossy."""
+    """Send files or stored studies to a node by C-STORE, as they are stored where it takes that, never made lossy; or as they
+    are by STOW-RS, to a node with a URL."""
     from pacs import compose
+    from pacs.scu.associating import Destination
     from pacs.scu.sources import Files, Stored
 
     if bool(paths) == bool(study):
         raise BadRequest("give either files or --study")
     settings = begin()
     with compose.opened(settings, migrate=True) as found, compose.journaled(found.archive) as journal:
-        archive, destination = found.archive, _destination(settings, found.archive, title, journal)
+        archive = found.archive
+        destination = _over_web(archive, title) or _destination(settings, archive, title, journal)
+        if commit and not isinstance(destination, Destination):
+            raise BadRequest(f"{title} is sent to by STOW-RS, and is not asked for storage commitment; leave --commit out")
         sent = _Sent(remember=commit)
         if paths:
             # Once to know what to ask for, and once to send.
@@ -68,7 +74,7 @@ def send(
             scopes = [Scope(uid, one) for uid in study or [] for one in within]
             stored = (one for scope in scopes for one in archive.index.locate(scope))
             _deliver(Stored(archive), destination, _stored(archive, scopes), stored, parallel, sent)
-        if commit:
+        if commit and isinstance(destination, Destination):
             _commit(archive, destination, sent)
     sent.tell(title, as_json=as_json)
     sys.exit(0 if sent.clean else 1)
@@ -204,20 +210,30 @@ def _destination(settings: Settings, archive: Archive, title: str, journal: Jour
         credentials=settings.tls_credentials,
         journal=journal,
     )
+    if found is None and _over_web(archive, title):
+        raise BadRequest(f"{title} has a URL, and no host and port: it can only be sent to")
     if found is None:
         raise NotFound(f"there is no node {title!r}: pacs ae add {title} HOST PORT")
     return found
 
 
+def _over_web(archive: Archive, title: str) -> WebDestination | None:
+    from pacs.scu.web import web_destination_of
+    from storage.index.ae import ae_title_of
+
+    return web_destination_of(ae_title_of(archive.index, title))
+
+
 def _deliver(
     source: Source,
-    destination: Destination,
+    destination: Destination | WebDestination,
     kinds: Counter[tuple[str, str]],
     instances: Iterable[Located],
     parallel: int,
     sent: _Sent,
 ) -> None:
     from pacs.scu.delivery import deliver
+    from pacs.scu.web import WebDestination, deliver_web
 
     with progress() as bar:
         task = bar.add_task(f"To {destination.title}", total=kinds.total())
@@ -226,7 +242,10 @@ def _deliver(
             sent.add(one, outcome)
             bar.advance(task)
 
-        deliver(source, destination, kinds, instances, parallel=parallel, watch=watch)
+        if isinstance(destination, WebDestination):
+            deliver_web(source, destination, instances, parallel=parallel, watch=watch)
+        else:
+            deliver(source, destination, kinds, instances, parallel=parallel, watch=watch)
 
 
 def _commit(archive: Archive, destination: Destination, sent: _Sent) -> None:

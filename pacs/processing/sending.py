@@ -140,13 +140,13 @@ class _Sending:
         _log.info("transfer.sent", transfer=number, to=self._shown.node, instances=self._sent, rule=self._shown.rule)
 
     def _deliver(self, waiting: list[Located]) -> None:
-        archive, how, to = self._work.archive, self._shown.sending, self._destination
+        source, how, to = Stored(self._work.archive), self._shown.sending, self._destination
         if isinstance(to, WebDestination):
-            deliver_web(archive, to, self._instances(waiting), parallel=how.parallel, watch=self._watch)
+            deliver_web(source, to, self._instances(waiting), parallel=how.parallel, watch=self._watch)
             return
         kinds = {(one.sop_class_uid, one.transfer_syntax_uid) for one in waiting}
         elements = {"Priority": how.priority.number}
-        deliver(Stored(archive), to, kinds, self._instances(waiting), parallel=how.parallel, watch=self._watch, elements=elements)
+        deliver(source, to, kinds, self._instances(waiting), parallel=how.parallel, watch=self._watch, elements=elements)
 
     def _commit(self) -> str:
         """A remark. What a node over the web has answered with success is all that it promises."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from storage.archive import Archive
 from storage.deriving import lossy_uid
 from storage.disk import unavailable
 from storage.errors import NotDicom, NotFound
 from storage.index import Layout
+from storage.part10 import PREAMBLE, PREFIX, file_meta
 from storage.pieces import streamed
 from storage.scanner import scan
 from storage.spool import through
@@ -20,6 +22,13 @@ from storage.transfer_syntaxes import lookup, lossy_targets
 from storage.types import Located
 
 _PIECE: Final = 1 << 20
+
+
+class Whole(NamedTuple):
+    """A Part 10 file: how many bytes, and they, in pieces."""
+
+    length: int
+    pieces: Iterator[bytes]
 
 
 class Source(Protocol):
@@ -36,6 +45,9 @@ class Source(Protocol):
 
     def data(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
         """Its data set in one of them, in pieces of at most about 1 MiB. Raises LightboxError."""
+
+    def whole(self, one: Located) -> Whole:
+        """All of it as a Part 10 file, as it lies (PS3.10 7). Raises LightboxError, also while it is read."""
 
 
 class Stored:
@@ -60,6 +72,9 @@ class Stored:
         if transfer_syntax_uid == one.transfer_syntax_uid:
             return self._archive.blobs.stream(one.object_key, one.dataset_offset)
         return self._transcoded(one, transfer_syntax_uid)
+
+    def whole(self, one: Located) -> Whole:
+        return Whole(one.size, self._archive.blobs.stream(one.object_key))
 
     def _transcoded(self, one: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
         layout, blobs = self._layout(one), self._archive.blobs
@@ -90,13 +105,25 @@ class Files:
         return one.uids.instance
 
     def data(self, one: Located, _transfer_syntax_uid: str) -> Iterator[bytes]:
-        try:
-            with Path(one.object_key).open("rb", buffering=0) as file:
-                file.seek(one.dataset_offset)
-                while piece := file.read(_PIECE):
-                    yield piece
-        except OSError as error:
-            raise unavailable(error, f"read {one.object_key}") from error
+        return _read(one, one.dataset_offset)
+
+    def whole(self, one: Located) -> Whole:
+        head = b"".join(islice(_read(one, 0), 1))[: len(PREAMBLE) + len(PREFIX)]
+        if head.endswith(PREFIX) and len(head) > len(PREAMBLE):
+            return Whole(one.size, _read(one, 0))
+        # A bare data set, or one with only some of what comes before it: what takes files wants all.
+        meta = file_meta(one.sop_class_uid, one.uids.instance, one.transfer_syntax_uid)
+        return Whole(len(meta) + one.size - one.dataset_offset, chain((meta,), _read(one, one.dataset_offset)))
+
+
+def _read(one: Located, offset: int) -> Iterator[bytes]:
+    try:
+        with Path(one.object_key).open("rb", buffering=0) as file:
+            file.seek(offset)
+            while piece := file.read(_PIECE):
+                yield piece
+    except OSError as error:
+        raise unavailable(error, f"read {one.object_key}") from error
 
 
 def located(path: Path) -> Located:

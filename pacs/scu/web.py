@@ -1,4 +1,4 @@
-"""Stored instances to a node by STOW-RS (PS3.18 10.5): each in a request of its own, as it is stored, streamed from the store.
+"""Instances to a node by STOW-RS (PS3.18 10.5): each in a request of its own, as it lies, streamed.
 
 What the node is let in by is never kept with it: its `login` names an environment variable of ours, LIGHTBOX_LOGIN_ and that name,
 which holds `Bearer TOKEN`, or `USER:PASSWORD` for basic authentication, and is read anew for each delivery.
@@ -11,8 +11,9 @@ import os
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import httpx
@@ -20,8 +21,8 @@ import structlog
 
 from pacs.dimse import Status
 from pacs.scu.delivery import side_by_side
+from pacs.scu.sources import Source
 from pacs.scu.storing import Outcome, Result
-from storage.archive import Archive
 from storage.attributes import tag_of
 from storage.errors import LightboxError
 from storage.index.ae import AeTitle
@@ -108,8 +109,8 @@ def explained(destination: WebDestination, status: int) -> str:
 class WebDelivery:
     """Sends instances to one node; used by one thread. Use as a context manager."""
 
-    def __init__(self, archive: Archive, destination: WebDestination) -> None:
-        self._archive = archive
+    def __init__(self, source: Source, destination: WebDestination) -> None:
+        self._source = source
         self._destination = destination
         self._client = destination.client()
         self._given_up = ""
@@ -138,20 +139,16 @@ class WebDelivery:
         return self._failed(one, Outcome(Status.PROCESSING_FAILURE, self._given_up))
 
     def _post(self, one: Located) -> httpx.Response:
+        length, pieces = self._source.whole(one)
         boundary = secrets.token_hex(16)
         before = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         after = f"\r\n--{boundary}--\r\n".encode()
         headers = {
             "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
-            "Content-Length": str(len(before) + one.size + len(after)),
+            "Content-Length": str(len(before) + length + len(after)),
         }
         url = f"{self._destination.url}/studies"
-        return self._client.post(url, content=self._body(one, before, after), headers=headers)
-
-    def _body(self, one: Located, before: bytes, after: bytes) -> Iterator[bytes]:
-        yield before
-        yield from self._archive.blobs.stream(one.object_key)
-        yield after
+        return self._client.post(url, content=chain((before,), pieces, (after,)), headers=headers)
 
     def _unreachable(self, error: httpx.TransportError, *, last: bool) -> None:
         _log.info("delivery.waiting", to=self._destination.title, reason=type(error).__name__)
@@ -175,7 +172,7 @@ class WebDelivery:
 
 
 def deliver_web(
-    archive: Archive,
+    source: Source,
     destination: WebDestination,
     instances: Iterable[Located],
     *,
@@ -186,7 +183,7 @@ def deliver_web(
 
     Raises LoginMissing.
     """
-    side_by_side(lambda: WebDelivery(archive, destination), instances, parallel, watch)
+    side_by_side(lambda: WebDelivery(source, destination), instances, parallel, watch)
 
 
 def _reason(answer: httpx.Response, sequence: str, reason: str) -> int:
