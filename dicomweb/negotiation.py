@@ -60,9 +60,15 @@ SEARCH = (*METADATA, Offer(CSV))
 STORE = (Offer(DICOM_JSON), Offer(JSON), Offer(DICOM_XML))
 # PS3.18 annex H.
 CAPABILITIES = (Offer(WADL), Offer(JSON))
-# PS3.18 8.7.4, table 8.7.4-1: what a picture can be rendered to; JPEG is the default. WebP, which is not in the table, takes
-# ten times as long as JPEG, and every browser names it: it is for who likes it better.
-PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"), Offer("image/webp", made=True))
+# PS3.18 8.7.4, table 8.7.4-1: what a picture can be rendered to; JPEG is the default. JPEG XL, and WebP, which is not in the
+# table, take ten times as long as JPEG, and browsers name them: they are for who likes them better.
+PICTURES = (
+    Offer("image/jpeg"),
+    Offer("image/png"),
+    Offer("image/gif"),
+    Offer("image/webp", made=True),
+    Offer("image/jxl", made=True),
+)
 # Cine, where there is an encoder; only for who names it.
 FILM = Offer(MP4, made=True)
 # The same table for documents: what reports, encapsulated documents and waveforms can be had as, beside pictures of their pages.

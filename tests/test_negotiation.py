@@ -137,6 +137,9 @@ def test_nothing_acceptable_lists_what_could_be_had(accept: str, offers: tuple[O
         ("image/webp,image/apng,image/*,*/*;q=0.8", negotiation.PICTURES, "image/jpeg"),
         ("image/webp", negotiation.PICTURES, "image/webp"),
         ("image/webp, image/jpeg;q=0.9", negotiation.PICTURES, "image/webp"),
+        ("image/jxl", negotiation.PICTURES, "image/jxl"),
+        ("image/jxl,image/avif,image/webp,image/apng,image/*,*/*;q=0.8", negotiation.PICTURES, "image/jpeg"),
+        ("image/jxl, image/jpeg;q=0.9", negotiation.PICTURES, "image/jxl"),
         ("image/png", negotiation.PICTURES, "image/png"),
         # PS3.18 8.7.3: Explicit VR Little Endian where no transfer syntax is named; anything where anything will do.
         ('multipart/related; type="application/dicom"', negotiation.instances(J2K, single=True), f'multipart/related; type="application/dicom"; transfer-syntax={ELE}'),

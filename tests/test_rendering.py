@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -825,9 +826,20 @@ def test_media_types(values: NDArray[np.uint8], media_type: str, name: str, near
     assert np.abs(difference).mean() < 15
 
 
-def test_quality_is_bytes() -> None:
+@pytest.mark.parametrize("values", [F, np.stack([F, F // 2, 255 - F], axis=-1)], ids=["grey", "colour"])
+def test_jpeg_xl(values: NDArray[np.uint8]) -> None:
+    """The library that opens the other pictures does not know it; libjxl decodes grey as grey."""
+    request = RenderRequest(media_type="image/jxl", quality=95)
+    made = render_frame(values.tobytes(), data_set(values), EXPLICIT_LITTLE, 1, request)
+    shown = imagecodecs.jpegxl_decode(made.body)
+    assert shown.shape == values.shape
+    assert np.abs(shown.astype(int) - values).mean() < 5
+
+
+@pytest.mark.parametrize("media_type", ["image/jpeg", "image/jxl"])
+def test_quality_is_bytes(media_type: str) -> None:
     sizes = [
-        len(render_frame(F.tobytes(), data_set(F), EXPLICIT_LITTLE, 1, RenderRequest(quality=q)).body)
+        len(render_frame(F.tobytes(), data_set(F), EXPLICIT_LITTLE, 1, RenderRequest(quality=q, media_type=media_type)).body)
         for q in (5, 60, 100)
     ]
     assert sizes == sorted(sizes)
