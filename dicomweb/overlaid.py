@@ -37,7 +37,7 @@ from storage.errors import CannotDecode, NotAcceptable
 MOST_SEGMENTS: Final = 256
 
 
-class _Overlaid(Shown):
+class Overlaid(Shown):
     """What is shown over the images that it was made on, which `sources` finds."""
 
     offers = PICTURES
@@ -49,7 +49,7 @@ class _Overlaid(Shown):
         self._sources = sources
 
 
-class SegmentationShown(_Overlaid):
+class SegmentationShown(Overlaid):
     """Picture 0 is all segments of the plane that has most of them; n is frame n alone."""
 
     @property
@@ -71,7 +71,7 @@ class SegmentationShown(_Overlaid):
             picture, plane, aspect = np.zeros((*shape, 3), np.uint8), None, pixel_aspect(self._instance.dataset, frames[0].number)
         else:
             image, frame = base
-            picture, plane, aspect = _shown(image, frame, request), plane_of(image.dataset, frame), pixel_aspect(image.dataset, frame)
+            picture, plane, aspect = below(image, frame, request), plane_of(image.dataset, frame), pixel_aspect(image.dataset, frame)
         for one in frames:
             for mask, colour in self._masks(one):
                 picture = laid_over(picture, self._placed(one, mask, plane, picture), colour)
@@ -133,7 +133,7 @@ class SegmentationShown(_Overlaid):
         return resampled(mask, own, plane, shape)
 
 
-class StructuresShown(_Overlaid):
+class StructuresShown(Overlaid):
     """Contours over images: picture n is that of the n-th image that has any; 0 the one with the most regions."""
 
     @property
@@ -147,7 +147,7 @@ class StructuresShown(_Overlaid):
         if not self._slices:
             raise NotAcceptable("none of the images that the contours were drawn on is in the archive, or there are no contours")
         image, frame, plane, lines = self._slice(number)
-        picture = drawn_on(_shown(image, frame, request), plane, lines)
+        picture = drawn_on(below(image, frame, request), plane, lines)
         return fitted(picture, request.viewport, pixel_aspect(image.dataset, frame))
 
     def _slice(self, number: int) -> tuple[Instance, int, Plane, list[Contour]]:
@@ -190,7 +190,7 @@ class StructuresShown(_Overlaid):
         return {}
 
 
-def _shown(image: Instance, frame: int, request: RenderRequest) -> Picture:
+def below(image: Instance, frame: int, request: RenderRequest) -> Picture:
     """A frame of the image below, in RGB, a pixel to a sample, in the window of the request or its own."""
     stored, bit_offset = image.frame_bits(frame)
     picture = frame_picture(

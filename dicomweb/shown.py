@@ -19,6 +19,7 @@ from dicomweb.bulkdata import (
     PIXEL_DATA,
     unpadded,
 )
+from dicomweb.dosed import DoseShown
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
 from dicomweb.media_types import HTML, PDF, SVG, TEXT, XML
@@ -30,6 +31,7 @@ from dicomweb.rendering.content import Reference, Report, is_report, report
 from dicomweb.rendering.content_html import as_html
 from dicomweb.rendering.content_text import as_text, text_lines
 from dicomweb.rendering.contours import is_structure_set
+from dicomweb.rendering.dose import is_dose
 from dicomweb.rendering.geometry import fitted
 from dicomweb.rendering.pages import page, paginated
 from dicomweb.rendering.segments import is_segmentation
@@ -188,6 +190,8 @@ def shown_of(instance: Instance, mount: str, archive: Archive, layouts: Layouts)
         return _document(instance, archive)
     if is_segmentation(instance.dataset) and instance.frames and is_image(instance.dataset, instance.syntax.uid):
         return SegmentationShown(instance, Sources(instance, archive, layouts))
+    if is_dose(instance.dataset) and instance.frames and is_image(instance.dataset, instance.syntax.uid):
+        return DoseShown(instance, Sources(instance, archive, layouts))
     if is_structure_set(instance.dataset):
         return StructuresShown(instance, Sources(instance, archive, layouts))
     if has_waveforms(instance.dataset):

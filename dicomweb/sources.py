@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,21 @@ REFERENCED_SERIES, OTHER_STUDIES, FRAMES_OF_REFERENCE, RT_STUDIES, RT_SERIES = (
     "00081115", "00081200", "30060010", "30060012", "30060014",
 )  # fmt: skip
 STUDY_UID, SERIES_UID, REFERENCED_INSTANCE = "0020000D", "0020000E", "00081155"
+FRAME_OF_REFERENCE, MODALITY = "00200052", "00080060"
+# What is laid over images, and what images it is laid over first.
+_LAID_OVER: Final = frozenset({"RTDOSE", "SEG"})
+_FIRST: Final = ("CT", "MR", "PT")
 # Of a series whose images are looked through for the nearest: so many, and how far off one may be, in mm.
 MOST_IMAGES: Final = 2000
 NEAR: Final = 1.0
+
+
+class Placed(NamedTuple):
+    """A frame of an image, and where it is in the patient."""
+
+    image: Instance
+    frame: int
+    plane: Plane
 
 
 class Sources:
@@ -49,6 +61,24 @@ class Sources:
             if abs(float(off[0])) < distance:
                 best, distance = (image, plane), abs(float(off[0]))
         return best
+
+    def in_frame_of_reference(self, uid: str) -> tuple[Placed, ...]:
+        """All frames of the one series of the study that is in a frame of reference: CT before MR before others, then the largest."""
+        series: dict[str, list[Uids]] = {}
+        for uids in self._known.values():
+            series.setdefault(uids.series, []).append(uids)
+        fitting = [(_rank(first.text(MODALITY)), -len(members), members) for members in series.values() if (first := self._like(members[0], uid))]
+        members = min(fitting, key=lambda one: one[:2])[2] if fitting else []
+        images = (image for uids in islice(members, MOST_IMAGES) if (image := self._like(uids, uid)) is not None)
+        placed = ((image, frame, plane_of(image.dataset, frame)) for image in images for frame in range(1, image.frames + 1))
+        return tuple(Placed(image, frame, plane) for image, frame, plane in islice(placed, MOST_IMAGES) if plane is not None)
+
+    def _like(self, uids: Uids, frame_of_reference: str) -> Instance | None:
+        """An image in a frame of reference, if it is one that others are laid over."""
+        image = self._opened(uids) if uids != self._instance.located.uids else None
+        if image is None or not frame_of_reference or image.text(FRAME_OF_REFERENCE) != frame_of_reference:
+            return None
+        return None if image.text(MODALITY) in _LAID_OVER or plane_of(image.dataset, 1) is None else image
 
     @cached_property
     def _known(self) -> dict[str, Uids]:
@@ -85,3 +115,7 @@ class Sources:
         for frame in items(dataset, FRAMES_OF_REFERENCE):
             for study in items(frame, RT_STUDIES):
                 yield from (text(item, SERIES_UID) for item in items(study, RT_SERIES))
+
+
+def _rank(modality: str) -> int:
+    return _FIRST.index(modality) if modality in _FIRST else len(_FIRST)
