@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy import Column as AnyColumn
-from sqlalchemy import ColumnElement, Table, and_, bindparam, or_, select, text, true
 from sqlalchemy import column as named
+from sqlalchemy import table as named_table
 
 from storage.attributes import BY_TAG, TABLE, Attribute
 from storage.index.columns import Key
@@ -29,11 +42,14 @@ from storage.matching import (
     Range,
     Universal,
 )
+from storage.matching.conditions import Wild
 from storage.matching.keys import DECIMAL, LOOSE, NO_NUMBER, NO_TEXT, WHOLE
 from storage.types import DEFAULT_PARTITION
 
 Clause: TypeAlias = ColumnElement[bool]
 Column: TypeAlias = AnyColumn[Any]
+# Values that are made of others, by their names: what makes each, and of what.
+Made: TypeAlias = dict[str, tuple[Callable[[tuple[Any, ...]], str], tuple[Any, ...]]]
 
 # Columns with a trigram index on SQLite (the table `study_text`); three letters are the least it can look for.
 _TRIGRAMS = frozenset({
@@ -69,12 +85,20 @@ class Clauses:
     """
 
     def __init__(
-        self, *, sqlite: bool, fuzzy: bool, partition: str = DEFAULT_PARTITION, common: Common = unlooked
+        self,
+        *,
+        sqlite: bool,
+        fuzzy: bool,
+        partition: str = DEFAULT_PARTITION,
+        common: Common = unlooked,
+        made: Made | None = None,
     ) -> None:
         self._sqlite = sqlite
         self._fuzzy = fuzzy
         self._partition = partition
         self._common = common
+        # Where conditions have names for their values: the values that are made of those.
+        self._made = {} if made is None else made
 
     def of(self, tag: str, condition: Condition) -> Clause | None:
         """The clause for a condition on a top-level attribute, or None when no column can answer it."""
@@ -173,18 +197,14 @@ class Clauses:
     def _like(self, columns: Sequence[Column], patterns: Sequence[Pattern]) -> Clause:
         """One of the columns fits one of the patterns."""
         fits = or_(*(self._pattern(column, pattern) for pattern in patterns for column in columns))
-        if any(isinstance(pattern[0], str) for pattern in patterns):
+        if any(not isinstance(pattern[0], Wild) for pattern in patterns):
             # Begins with a literal: the column's own index serves.
             return fits
-        longest = [
-            max((piece for piece in pattern if isinstance(piece, str)), key=len, default="")
-            for pattern in patterns
-        ]
-        return and_(fits, self._trigrams(columns, longest))
+        return and_(fits, self._trigrams(columns, [_longest(pattern) for pattern in patterns]))
 
     def _pattern(self, column: Column, pattern: Pattern) -> Clause:
         first = pattern[0]
-        if not isinstance(first, str):
+        if isinstance(first, Wild):
             return self._wild(column, pattern)
         if len(pattern) == 1:
             return column == first
@@ -200,25 +220,32 @@ class Clauses:
 
     def _wild(self, column: Column, pattern: Pattern) -> Clause:
         if self._sqlite:
-            return column.op("GLOB", is_comparison=True)(_written(pattern, "*", "?", _glob_literal))
-        return column.like(_written(pattern, "%", "_", _like_literal))
+            return column.op("GLOB", is_comparison=True)(self._text(_as_glob, pattern))
+        return column.like(self._text(_as_like, pattern))
+
+    def _text(self, make: Callable[[tuple[Any, ...]], str], of: tuple[Any, ...]) -> Any:
+        """The text that `make` makes of some pieces; a name for it where they have names themselves."""
+        if not any(isinstance(piece, BindParameter) for piece in of):
+            return make(of)
+        name = f"made_{len(self._made)}"
+        self._made[name] = (make, of)
+        return bindparam(name, type_=Text())
 
     def _trigrams(self, columns: Sequence[Column], literals: Iterable[str]) -> Clause:
         """Narrows to studies in which some literal occurs. Only narrows: letters are compared without their case."""
-        wanted = list(literals)
-        if not self._sqlite or not wanted or any(len(one) < _TRIGRAM for one in wanted):
+        wanted = tuple(literals)
+        # What has a name is long enough (`storage.index.shapes`).
+        if not self._sqlite or not wanted or any(isinstance(one, str) and len(one) < _TRIGRAM for one in wanted):
             return true()
         names = [column.name for column in columns]
         if columns[0].table is not study or not _TRIGRAMS.issuperset(names):
             return true()
-        phrases = " OR ".join(f'"{one.replace(chr(34), chr(34) * 2)}"' for one in wanted)
-        matched = text("SELECT rowid FROM study_text WHERE study_text MATCH :phrase").bindparams(
-            bindparam("phrase", f"{{{' '.join(names)}}} : ({phrases})", unique=True)
-        )
-        rowids = matched.columns(named("rowid", Key))
+        phrase = self._text(partial(_phrase, tuple(names)), wanted)
+        matches = literal_column("study_text").op("MATCH", is_comparison=True)(phrase)
+        rowids = select(named("rowid", Key)).select_from(named_table("study_text")).where(matches)
         if self._common(select(rowids.subquery("matched").c.rowid), False):
             return true()
-        return study.c.pk.in_(rowids.scalar_subquery())
+        return study.c.pk.in_(rowids)
 
     def _in_study(self, tag: str, condition: Condition) -> Clause | None:
         """ModalitiesInStudy and SOPClassesInStudy: several values, of which any may match."""
@@ -268,6 +295,25 @@ def _moments(table: Table, attribute: Attribute, condition: DateTimeRange) -> Cl
     if dates.high is not None and times.high is not None:
         clauses.append(or_(date < dates.high, time == NO_TEXT, time <= times.high))
     return and_(*clauses)
+
+
+def _longest(pattern: Pattern) -> str:
+    literals = [piece for piece in pattern if not isinstance(piece, Wild)]
+    return literals[0] if len(literals) == 1 else max(literals, key=len, default="")
+
+
+def _phrase(columns: tuple[str, ...], literals: tuple[str, ...]) -> str:
+    """For FTS5: one of the texts in one of the columns."""
+    phrases = " OR ".join(f'"{one.replace(chr(34), chr(34) * 2)}"' for one in literals)
+    return f"{{{' '.join(columns)}}} : ({phrases})"
+
+
+def _as_glob(pattern: Pattern) -> str:
+    return _written(pattern, "*", "?", _glob_literal)
+
+
+def _as_like(pattern: Pattern) -> str:
+    return _written(pattern, "%", "_", _like_literal)
 
 
 def _written(pattern: Pattern, star: str, one: str, literal: Callable[[str], str]) -> str:

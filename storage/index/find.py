@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
 
 from storage.errors import BadRequest
 from storage.index.anchors import LEAST_OFFSET, Anchors
@@ -18,7 +18,9 @@ from storage.index.frequency import Frequency, unlooked
 from storage.index.order import TABLE_OF, Order
 from storage.index.plan import NONE, Additional, Plan
 from storage.index.prepared import Prepared
+from storage.index.shapes import shape_of
 from storage.index.tables import counter, study
+from storage.index.ways import Values, Way, way
 from storage.matching import matches_dataset
 from storage.types import Dataset, Level, Query
 
@@ -66,7 +68,7 @@ def find(
 
     `beyond`: how many matches behind the query's limit are counted, for `Found.beyond`.
     """
-    return Found(_Search(database, query, _plan(database, query, searchable), anchors, beyond))
+    return Found(_search(database, query, searchable, anchors, beyond))
 
 
 _STATE = Prepared(select(counter.c.value).where(counter.c.name == "change"))
@@ -86,13 +88,24 @@ def count(
 
     None when only looking at every candidate would tell and `most` asks for a quick answer.
     """
-    plan = _plan(database, query, searchable)
-    if plan.exact and query.level is not Level.PATIENT:
-        return _Search(database, query, plan).count(most)
+    search = _search(database, query, searchable)
+    if search.exact and query.level is not Level.PATIENT:
+        return search.count(most)
     if most is not None:
         return None
     everything = replace(query, fields=frozenset(), limit=None, offset=0)
     return sum(1 for _ in find(database, everything, searchable))
+
+
+def _search(
+    database: Database, query: Query, searchable: Additional, anchors: Anchors | None = None, beyond: int = 0
+) -> _Search:
+    shape = shape_of(query, searchable)
+    if shape is not None:
+        found, values = way(database, *shape)
+        if found.plan.exact:
+            return _Search(database, query, found.plan, anchors, beyond, found, values)
+    return _Search(database, query, _plan(database, query, searchable), anchors, beyond)
 
 
 def _plan(database: Database, query: Query, searchable: Additional) -> Plan:
@@ -102,12 +115,24 @@ def _plan(database: Database, query: Query, searchable: Additional) -> Plan:
     return Plan(query, sqlite=database.sqlite, common=common, searchable=searchable)
 
 
+_NOTHING: Values = {}
+
+
 class _Search:
-    """One run of one query."""
+    """One run of one query. `values` are those that its plan has names for, `way` has statements of it that are made."""
 
     def __init__(
-        self, database: Database, query: Query, plan: Plan, anchors: Anchors | None = None, beyond: int = 0
+        self,
+        database: Database,
+        query: Query,
+        plan: Plan,
+        anchors: Anchors | None = None,
+        beyond: int = 0,
+        way: Way | None = None,
+        values: Values = _NOTHING,
     ) -> None:
+        self._way = way
+        self._values = values
         self._anchors = anchors
         self._database = database
         self._query = query
@@ -120,6 +145,11 @@ class _Search:
         looked_at = [path[0] for path, _ in plan.rest]
         self._answers = Answers(query.level, Projection(query.fields, query.level), looked_at)
         self._kind = kind_of(query.level, self._answers, self._order.columns)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the database alone says what matches."""
+        return self._plan.exact
 
     def run(self) -> Generator[Dataset]:
         """The answers, with offset and limit left to the database where it alone decides what matches."""
@@ -182,7 +212,7 @@ class _Search:
             rows = rows.where(study.c.study_date >= "")
         number = select(func.count()).select_from(rows.limit(most).subquery("found"))
         with self._database.read() as connection:
-            return int(connection.scalar(number) or 0)
+            return int(connection.scalar(number, self._values) or 0)
 
     def _beginning(self) -> list[ColumnElement[bool]]:
         """Where the query says to go on. Raises BadRequest when that row is gone."""
@@ -199,10 +229,17 @@ class _Search:
         with self._database.read() as connection:
             if self._query.level is Level.PATIENT:
                 return connection.execute(self._select(after, size, offset)).all()
-            keys = connection.scalars(self._select(after, size + beyond, offset)).all()
+            keys = self._found(connection, after, size + beyond, offset)
             if beyond:
                 self.beyond = max(len(keys) - size, 0)
             return rows_of(connection, self._kind, keys[:size]) if keys else ()
+
+    def _found(
+        self, connection: Connection, after: list[ColumnElement[bool]], size: int, offset: int
+    ) -> Sequence[int]:
+        if self._way is not None and not after:
+            return self._way.keys(connection, self._values, size, offset)
+        return connection.scalars(self._select(after, size, offset), self._values).all()
 
     def _matches(self, row: Any, whole: Dataset) -> bool:
         fuzzy = self._query.fuzzy

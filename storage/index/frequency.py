@@ -7,12 +7,13 @@ before a search, at the price of counting a few thousand entries of an index.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Connection, Select, func, select, text
 
 from storage.index.database import Database
+from storage.index.prepared import Prepared
 
 # Whether there are many of such rows; the second value is the answer where nobody looks.
 Common = Callable[[Select[Any], bool], bool]
@@ -40,7 +41,19 @@ class Frequency:
         answer of a page. The two cost the same where m is the root of n times the page.
         """
         with self._database.read() as connection:
-            studies = connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'study'")) or 0
-            most = max(_LEAST, math.isqrt(_PAGE * studies))
+            most = _most(connection)
             found = connection.scalar(select(func.count()).select_from(rows.limit(most).subquery()))
         return bool(found is not None and found >= most)
+
+    def counted(self, number: Prepared, values: Mapping[str, Any]) -> bool:
+        """The same of rows that a statement counts, up to `look_most` among its values."""
+        with self._database.read() as connection:
+            most = _most(connection)
+            return bool(number.run(connection, {**values, "look_most": most})[0].number >= most)
+
+
+_STUDIES = Prepared(text("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'study'), 0)"))
+
+
+def _most(connection: Connection) -> int:
+    return max(_LEAST, math.isqrt(_PAGE * int(_STUDIES.run(connection, {})[0][0])))

@@ -12,7 +12,7 @@ from sqlalchemy.sql.expression import false as never
 
 from storage.attributes import BY_TAG, TABLE, above, level_of, name_of
 from storage.errors import UnsupportedQuery
-from storage.index.clauses import Clause, Clauses
+from storage.index.clauses import Clause, Clauses, Made
 from storage.index.frequency import Common, unlooked
 from storage.index.searchable import Searchable, kept, visible
 from storage.index.tables import instance, series, study
@@ -43,10 +43,18 @@ class Plan:
     UnsupportedQuery for what can be neither.
     """
 
-    def __init__(self, query: Query, *, sqlite: bool, common: Common = unlooked, searchable: Additional = NONE) -> None:
+    def __init__(
+        self,
+        query: Query,
+        *,
+        sqlite: bool,
+        common: Common = unlooked,
+        searchable: Additional = NONE,
+        made: Made | None = None,
+    ) -> None:
         self._level = query.level
         self._clauses = Clauses(
-            sqlite=sqlite, fuzzy=query.fuzzy, partition=query.partition, common=common
+            sqlite=sqlite, fuzzy=query.fuzzy, partition=query.partition, common=common, made=made
         )
         self._searchable = searchable
         # Conditions in one sequence must be met by one and the same of its items, which no index knows.
