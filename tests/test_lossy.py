@@ -6,6 +6,7 @@ import io
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+from jpeg_ls import encode_buffer
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.sequence import Sequence
@@ -81,6 +83,15 @@ def test_what_is_lost_is_little(pixels: PixelDescription, target: str, error: fl
     assert stream == encode_here(native(values, pixels), pixels, target)
     if target == NEAR:
         assert int(np.abs(difference).max()) == 2
+
+
+@pytest.mark.parametrize("target", [target for target, encoder in {**ENCODERS, **LOSSY}.items() if encoder.colours])
+def test_colours_that_come_plane_by_plane_are_those_that_come_by_pixel(target: str) -> None:
+    """JPEG-LS without interleaving (T.87 C.2.3) is decoded to planes, which not every encoder reads as they lie."""
+    values = smooth(RGB)
+    planes = replace(RGB, transfer_syntax_uid="1.2.840.10008.1.2.4.80")
+    stream = bytes(encode_buffer(np.moveaxis(values, -1, 0).tobytes(), RGB.rows, RGB.columns, 3, 8, 0, 0))
+    assert encode_here(stream, planes, target) == encode_here(native(values, RGB), RGB, target)
 
 
 # What goes in, and into which targets it must not.

@@ -50,7 +50,8 @@ def encode_here(frame: bytes, pixels: PixelDescription, target: str, *, bit_offs
     encoder = _encoder(target)
     # What is lossy anyway takes what is shown: the stored bits, in RGB.
     source = pixels if isinstance(encoder, LossyEncoder) else for_keeping(pixels)
-    values = decode_here(frame, source, bit_offset=bit_offset)
+    # Of samples that came plane by plane decoders give a view, which not every library reads.
+    values = np.ascontiguousarray(decode_here(frame, source, bit_offset=bit_offset))
     try:
         return encoder.write(values, after)
     except Exception as error:
