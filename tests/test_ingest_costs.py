@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import httpx
@@ -32,6 +31,7 @@ from storage.scanner import scan
 from storage.types import Source
 from tests.support import made, web
 from tests.support.archive import ingest
+from tests.support.counting import bytecodes
 from tests.support.dimse_peer import Peer
 from tests.support.serving import Served, serving
 
@@ -188,26 +188,6 @@ def test_sql_of_a_transaction(instances: int, most: int, tmp_path: Path) -> None
     assert len(said) <= most, "\n".join(one[:100] for one in said)
 
 
-def _bytecodes(call: Callable[[], Any]) -> int:
-    """How many instructions of Python's own machine a call takes, the same on each run."""
-    count = 0
-
-    def trace(frame: FrameType, what: str, _argument: Any) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if what == "opcode":
-            count += 1
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 def _attributes(number: int) -> dict[str, Any]:
     """Some more, as a scanner writes them: all of a series alike but for a few."""
     alike = {f"{name}Description": f"{name} of all" for name in ("Study", "Series", "RequestedProcedure", "AdmittingDiagnoses")}
@@ -222,7 +202,7 @@ def test_instructions_of_a_transaction(tmp_path: Path) -> None:
     try:
         for number in range(1, 4):
             index.add([_ready(number)])
-        taken = _bytecodes(lambda: index.add([_ready(4)])) - _bytecodes(lambda: _ready(5))
+        taken = bytecodes(lambda: index.add([_ready(4)])) - bytecodes(lambda: _ready(5))
     finally:
         index.close()
     print(f"{taken} bytecodes")
@@ -233,7 +213,7 @@ def test_instructions_of_the_scanner() -> None:
     contents = [made.instance(number, **_attributes(number)) for number in range(1, 60)]
     for content in contents[:-1]:
         scan(content)
-    taken = _bytecodes(lambda: scan(contents[-1]))
+    taken = bytecodes(lambda: scan(contents[-1]))
     elements = len(scan(contents[-1]).dataset)
     print(f"{taken} bytecodes, {taken / elements:.0f} for each of {elements} elements")
     assert taken < 10_000
@@ -249,7 +229,7 @@ def test_instructions_of_the_multipart_reader() -> None:
     taken = []
     for side in (64, 512):
         body, _ = web.related([made.instance(1, side=side), made.instance(2, side=side)])
-        taken.append(_bytecodes(partial(_read, body)))
+        taken.append(bytecodes(partial(_read, body)))
     print(f"{taken} bytecodes for two parts")
     assert max(taken) < 2000
     assert taken[1] - taken[0] < 200
