@@ -298,6 +298,8 @@ _URI: dict[str, str] = {
     "region": "`xmin,ymin,xmax,ymax` in parts of the image",
     "windowCenter": "together with `windowWidth`",
     "windowWidth": "together with `windowCenter`",
+    "window": "extension: the name or id of a preset, as in the rendering parameters; not together with the two before",
+    "user": "extension: whose presets, as in the rendering parameters",
     "imageQuality": "from 1 to 100, for JPEG",
     "frameNumber": "from 1",
     "presentationUID": "the presentation state that the image is shown through; not together with a window or region",

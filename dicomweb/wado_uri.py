@@ -33,7 +33,9 @@ _OF_PICTURES: Final = frozenset(
 )
 _OF_FILES: Final = frozenset({"anonymize", "transferSyntax"})
 _PRESENTATION: Final = frozenset({"presentationUID", "presentationSeriesUID"})
-PARAMETERS: Final = frozenset({"requestType", "contentType", "charset", *_UIDS}) | _OF_PICTURES | _OF_FILES | _PRESENTATION
+# A preset by its name, and whose.
+_EXTENSIONS: Final = frozenset({"window", "user"})
+PARAMETERS: Final = frozenset({"requestType", "contentType", "charset", *_UIDS}) | _OF_PICTURES | _OF_FILES | _PRESENTATION | _EXTENSIONS
 _PICTURES: Final = tuple(offer.media_type for offer in PICTURES)
 
 
@@ -96,7 +98,7 @@ class WadoUri:
         if unfit := sorted(_OF_FILES & given.keys()):
             raise BadRequest(f"{unfit[0]} is for contentType={DICOM}; leave it out for a picture")
         query = [("accept", kind)]
-        names = {"annotation": "annotation", "imageQuality": "quality"}
+        names = {"annotation": "annotation", "imageQuality": "quality", "user": "user"}
         query += [(name, given[parameter]) for parameter, name in names.items() if parameter in given]
         query += [("window", window)] if (window := _window(given)) else []
         query += [("viewport", viewport)] if (viewport := _viewport(given, instance)) else []
@@ -112,7 +114,7 @@ def _check_presentation(given: Mapping[str, str]) -> None:
     """The two parameters belong together, and the state has the window and what part is shown (9.5.1.2)."""
     if not all(given.get(name) for name in _PRESENTATION):
         raise BadRequest("presentationUID and presentationSeriesUID belong together; give both")
-    if unfit := sorted({"windowCenter", "windowWidth", "region"} & given.keys()):
+    if unfit := sorted({"window", "windowCenter", "windowWidth", "region"} & given.keys()):
         raise BadRequest(f"{unfit[0]} is that of the presentation state; leave it out, or presentationUID")
 
 
@@ -177,9 +179,12 @@ def _first(wanted: MediaType, possible: tuple[str, ...]) -> str | None:
 
 
 def _window(given: Mapping[str, str]) -> str:
+    """Center and width, or, as an extension, what `window` of WADO-RS takes: a preset's name."""
     both = [given.get(name) for name in ("windowCenter", "windowWidth")]
     if both == [None, None]:
-        return ""
+        return given.get("window", "")
+    if "window" in given:
+        raise BadRequest("window names a preset; leave it out, or windowCenter and windowWidth")
     if None in both:
         raise BadRequest("windowCenter and windowWidth belong together; give both")
     return ",".join(str(one) for one in both)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote
 
 import orjson
 from anyio import to_thread
@@ -15,8 +16,9 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pacs.viewer_package import ViewerUnavailable, config_folder, fetch, find, pinned
+from storage.errors import BadRequest
 from storage.preset_file import built_in
-from storage.presets import LINEAR, LINEAR_EXACT, Preset, Presets
+from storage.presets import LINEAR, LINEAR_EXACT, Preset, Presets, checked_user
 
 __all__ = ["ViewerSettings", "ViewerUnavailable", "fetch", "find", "routes"]
 
@@ -68,6 +70,9 @@ _PAGES = frozenset(
 _HASHED = re.compile(r"(^|\.)[0-9a-f]{16,20}\.(js|css|wasm|woff2|png|svg)$")
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
+# Whose window presets a browser shows.
+_COOKIE = "lightbox-user"
+_YEAR = 31_536_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +96,18 @@ class _Asset:
 
 
 def routes(
-    viewer_folder: Path | None, settings: ViewerSettings | None = None, presets: Callable[[], Presets] = lambda: Presets(built_in())
+    viewer_folder: Path | None, settings: ViewerSettings | None = None, presets: Callable[[str], Presets] = lambda _user: Presets(built_in())
 ) -> list[BaseRoute]:
     """`/app-config.js`, the viewer's files and its pages; the last routes of an application, for they take any path.
 
     `viewer_folder` is what `find` gave; with None, `/` says how to add the viewer and nothing else is routed.
-    `presets` are those of the site, asked for at each load of a page.
+    `presets` are those that hold for a user, or for the site (an empty key), asked for at each load of a page. Whose a browser shows
+    is said once, by `?user=KEY` on any page of the viewer, and kept in its cookie; `?user=` is the site again. Nobody is asked who they are.
     """
     if viewer_folder is None:
         return [Route("/", _missing, name="viewer-missing")]
     settings = settings or ViewerSettings()
-    site = _Site(_assets(viewer_folder), lambda: app_config(settings, presets()), _ISOLATION if settings.isolated else {})
+    site = _Site(_assets(viewer_folder), lambda user: app_config(settings, presets(user)), _ISOLATION if settings.isolated else {})
     return [Route("/app-config.js", site.configuration), Route("/{path:path}", site.file, name="viewer")]
 
 
@@ -146,31 +152,46 @@ def _plain(value: float) -> float:
 class _Site:
     """The viewer's files by their address; a path that is not in the table does not exist, whatever the disk says."""
 
-    def __init__(self, assets: Mapping[str, _Asset], script: Callable[[], bytes], isolation: Mapping[str, str]) -> None:
+    def __init__(self, assets: Mapping[str, _Asset], script: Callable[[str], bytes], isolation: Mapping[str, str]) -> None:
         self._assets = assets
         self._script = script
         self._guards = {**_GUARDS, **isolation}
 
-    async def configuration(self, _request: Request) -> Response:
+    async def configuration(self, request: Request) -> Response:
         """GET /app-config.js"""
-        headers = {"Cache-Control": _ASK_AGAIN, **self._guards}
-        script = await to_thread.run_sync(self._script)
+        headers = {"Cache-Control": _ASK_AGAIN, "Vary": "Cookie", **self._guards}
+        script = await to_thread.run_sync(self._script, _user(unquote(request.cookies.get(_COOKIE, ""))))
         return Response(script, media_type=_MEDIA_TYPES[".js"], headers=headers)
 
     async def file(self, request: Request) -> Response:
         """GET /{path}: a file of the viewer, or its page where the path is one of its own addresses."""
         path = request.path_params["path"]
+        named = request.query_params.get("user") if _is_page(path) else None
         asset = self._assets.get("index.html" if _is_page(path) else path)
         if asset is None:
             raise HTTPException(404)
         headers = {"Cache-Control": asset.cache_control, "ETag": asset.etag, "Vary": "Accept-Encoding", **self._guards}
-        if request.headers.get("if-none-match") == asset.etag:
+        if named is not None:
+            headers["Set-Cookie"] = _cookie(_user(named))
+        elif request.headers.get("if-none-match") == asset.etag:
             return Response(status_code=304, headers=headers)
         served = asset.path
         if asset.compressed is not None and "gzip" in request.headers.get("accept-encoding", ""):
             served = asset.compressed
             headers["Content-Encoding"] = "gzip"
         return FileResponse(served, headers=headers, media_type=asset.media_type)
+
+
+def _user(key: str) -> str:
+    try:
+        return checked_user(key)
+    except BadRequest as error:
+        raise HTTPException(400, str(error)) from error
+
+
+def _cookie(user: str) -> str:
+    """Keeps a key of `/api/presets?user=` for a year, for this origin alone; an empty one is forgotten."""
+    return f"{_COOKIE}={quote(user, safe='')}; Path=/; Max-Age={_YEAR if user else 0}; SameSite=Lax; HttpOnly"
 
 
 def _is_page(path: str) -> bool:

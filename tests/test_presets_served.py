@@ -146,6 +146,16 @@ def test_pictures_have_a_preset_within_a_second_and_never_an_old_one(api: TestCl
     within_a_second(lambda: viewer.get(asked, headers=PNG).status_code == 400)
 
 
+def test_wado_uri_has_presets_by_name_too(api: TestClient, viewer: TestClient) -> None:
+    wado = "http://testserver/wado?requestType=WADO&studyUID=1.2.3&seriesUID=1.2.3.4&objectUID=1.2.3.4.1&contentType=image/png"
+    api.post("/api/presets?user=anna", json=NODULES)
+    within_a_second(lambda: viewer.get(f"{wado}&window=nodules&user=anna").status_code == 200)
+    assert is_shown(viewer.get(f"{wado}&window=Nodules&user=anna").content, -500, 1400)
+    assert is_shown(viewer.get(f"{wado}&window=ct-lung").content, -600, 1500)
+    for refused in ("window=nodules", "window=nodules&user=bert", "window=ct-lung&windowCenter=1&windowWidth=2", "window=ct-lung&presentationUID=1&presentationSeriesUID=2"):
+        assert viewer.get(f"{wado}&{refused}").status_code == 400, refused
+
+
 def test_images_without_a_window_have_the_sites_default(api: TestClient, viewer: TestClient) -> None:
     series = "studies/1.2.3/series/1.2.3.5/instances/1.2.3.5.1"
     windowed = "studies/1.2.3/series/1.2.3.6/instances/1.2.3.6.1"

@@ -271,6 +271,47 @@ def test_the_viewer_has_what_a_site_says_and_shows_the_same_by_its_own_formula()
     assert (exact["level"] - exact["window"] / 2, exact["level"] + exact["window"] / 2 - 1) == (0, 5)
 
 
+@pytest.fixture
+def for_users(tmp_path: Path) -> TestClient:
+    """A viewer whose CT presets are called after who they are for."""
+    (tmp_path / "index.html").write_text("<!doctype html><title>OHIF Viewer</title>")
+
+    def presets(user: str) -> Presets:
+        return Presets([Preset("ct-own", f"Of {user or 'the site'}", "CT", 40, 400)])
+
+    return TestClient(Starlette(routes=viewer.routes(tmp_path, presets=presets)))
+
+
+def names(client: TestClient) -> list[str]:
+    """What OHIF would call the presets for CT."""
+    answer = client.get("/app-config.js")
+    assert answer.headers["vary"] == "Cookie"
+    shown = configuration(answer.content)["customizationService"]["cornerstone.windowLevelPresets"]["$set"]
+    return [one["description"] for one in shown["CT"]]
+
+
+def test_a_browser_has_the_presets_of_the_user_that_a_page_once_named(for_users: TestClient) -> None:
+    assert names(for_users) == ["Of the site"]
+    page = for_users.get("/viewer?StudyInstanceUIDs=1.2.3&user=anna%20%C3%9F")
+    assert (page.status_code, "HttpOnly" in page.headers["set-cookie"], "SameSite=Lax" in page.headers["set-cookie"]) == (200, True, True)
+    again = for_users.get("/", headers={"if-none-match": page.headers["etag"]})
+    assert (again.status_code, "set-cookie" in again.headers) == (304, False)
+    assert names(for_users) == ["Of anna ß"]
+    # One that is kept does not keep the page from naming another.
+    assert for_users.get("/?user=bert", headers={"if-none-match": page.headers["etag"]}).status_code == 200
+    assert names(for_users) == ["Of bert"]
+    for_users.get("/?user=")
+    assert names(for_users) == ["Of the site"]
+
+
+@pytest.mark.parametrize("key", ["x" * 65, "a%0D%0ASet-Cookie:%20b", "%20anna"])
+def test_a_key_that_cannot_be_is_refused(for_users: TestClient, key: str) -> None:
+    answer = for_users.get(f"/?user={key}")
+    assert (answer.status_code, "set-cookie" in answer.headers) == (400, False)
+    for_users.cookies.set("lightbox-user", key)
+    assert for_users.get("/app-config.js").status_code == 400
+
+
 def test_upload_can_be_switched_off() -> None:
     read = configuration(viewer.app_config(viewer.ViewerSettings(dicomweb_root="/elsewhere", upload=False), Presets(built_in())))
     assert read["dataSources"][0]["configuration"]["dicomUploadEnabled"] is False

@@ -196,6 +196,18 @@ def test_a_preset_of_the_site_is_in_the_viewer_and_is_the_same_picture_as_on_the
     assert unlike(server, before, ohif.canvas_size) > 2.0, "this test could not tell"
 
 
+def test_a_users_preset_is_in_the_viewer_that_was_opened_for_the_user(ohif: Ohif, lightbox: Lightbox) -> None:
+    """`?user=` once on any page; from then on this browser has it, on studies that are opened without."""
+    preset = {"name": "Inserts of Anna", "modality": "CT", "center": 100, "width": 600}
+    assert httpx.post(f"{lightbox.url}/api/presets", params={"user": "anna"}, json=preset).status_code == 200
+    ohif.page.goto(f"{lightbox.url}/?user=anna")
+    ohif.open_study(study_of(CT.where))
+    ohif.scroll(20)
+    ohif.changes(lambda: ohif.choose_window_preset("Inserts of Anna"), "the preset Inserts of Anna")
+    server = rendered(lightbox, CT, ohif.place, window="Inserts of Anna", user="anna")
+    assert unlike(server, ohif.settled(), ohif.canvas_size) < 2.0
+
+
 def positrons(folder: Path) -> list[Path]:
     """A PET series in Bq/ml of 64 x 64: from 0 to 7.75 SUV from left to right, half of that in the lower half."""
     # Where the least and the most are whole numbers, OHIF keeps whole numbers of SUV alone; no scanner writes such an image.
