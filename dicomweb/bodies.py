@@ -15,6 +15,8 @@ from storage.types import Blobs
 
 # Bodies up to this size are read in the request's one thread hop; larger ones are streamed.
 EAGER = 2 << 20
+# Less is read: to open a file for the socket costs more than to copy this.
+IN_FILE = 64 << 10
 # Extents of one object this close together are read at once: one open file, or one request to S3.
 _GAP = 64 << 10
 
@@ -68,7 +70,7 @@ def respond(
         return Answer(status, {**headers, "Content-Length": str(body.length)}, iter(()))
     if body.length <= EAGER:
         return Answer(status, headers, read(blobs, body))
-    return Answer(status, {**headers, "Content-Length": str(body.length)}, settled(stream(blobs, body)))
+    return Answer(status, {**headers, "Content-Length": str(body.length)}, settled(sent(blobs, body)))
 
 
 def unchanged(call: Call, etag: str) -> bool:
@@ -90,6 +92,18 @@ def read(blobs: Blobs, body: Body) -> tuple[bytes, ...]:
 def stream(blobs: Blobs, body: Body) -> Iterator[bytes]:
     """The pieces one after the other, large extents in parts."""
     return streamed(blobs, body.pieces)
+
+
+def sent(blobs: Blobs, body: Body) -> Iterator[bytes | InFile]:
+    """The same, with what is long left in the files that it lies in. Raises ObjectMissing, CannotDecode."""
+    for piece in body.pieces:
+        descriptor = blobs.opened(piece.key) if isinstance(piece, Extent) and piece.length >= IN_FILE else None
+        if descriptor is None or not isinstance(piece, Extent):
+            yield from streamed(blobs, (piece,))
+            continue
+        file = InFile(descriptor, piece.offset, piece.length)
+        complete(max(0, min(file.available() - piece.offset, piece.length)), piece.length)
+        yield file
 
 
 def settled(pieces: Stream) -> tuple[bytes, ...] | Stream:

@@ -274,19 +274,19 @@ async def _passed_on(body: Stream, send: Send, idle: float) -> None:
 
 
 async def _pump(body: Stream, send: Send, idle: float) -> None:
-    more = True
+    more, pieces = True, in_hand(body)
     while more:
-        writes, more = await to_thread.run_sync(_pulled, body)
+        writes, more = await to_thread.run_sync(_pulled, pieces)
         more = await _write(writes, send, idle, more=more) and more
 
 
-def _pulled(body: Stream) -> tuple[list[bytes], bool]:
+def _pulled(body: Iterator[bytes]) -> tuple[list[bytes], bool]:
     """The next pieces as they are to be written, at least one, and whether there may be more."""
     pieces: list[bytes] = []
     size = 0
     for piece in body:
         size += len(piece)
-        pieces += in_hand((piece,))
+        pieces.append(piece)
         if size >= _PULL:
             return list(_writes(tuple(pieces))), True
     return list(_writes(tuple(pieces))) or [b""], False

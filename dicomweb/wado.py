@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,8 @@ from functools import partial
 from itertools import chain
 
 from dicomweb import negotiation
-from dicomweb.bodies import CACHE_CONTROL, Body, respond, settled, stream, unchanged
+from dicomweb.ahead import Ahead
+from dicomweb.bodies import CACHE_CONTROL, IN_FILE, Body, respond, settled, stream, unchanged
 from dicomweb.errors import note
 from dicomweb.exchange import Answer, Call, Stream
 from dicomweb.file_sets import file_name, zipped
@@ -30,8 +30,6 @@ from storage.types import Located, Scope
 
 # Transfer syntax, length and bytes.
 _Part = tuple[str, int, Stream]
-# Less is read: to open a file for the socket costs more than to copy this.
-_IN_FILE = 64 << 10
 
 
 class Instances:
@@ -121,9 +119,17 @@ class Instances:
     def _parts(
         self, scope: Scope, boundary: str, accepted: Sequence[MediaType], unread: _Unread
     ) -> Iterator[bytes | InFile]:
-        first, offers = True, _Offers(accepted)
-        for located in self._archive.index.locate(scope):
-            part = unread.without(partial(self._part, located, offers))
+        first, offers, heads = True, _Offers(accepted), _Heads()
+
+        def in_file(located: Located) -> bool:
+            return located.size - located.dataset_offset >= IN_FILE and offers.as_stored(located)
+
+        ahead = Ahead(self._archive.blobs, self._archive.index.locate(scope), in_file)
+        for located, file in ahead:
+            if file is not None:
+                part = unread.without(partial(_in_file, located, file, ahead, heads))
+            else:
+                part = unread.without(partial(self._part, located, offers))
             if part is None:
                 continue
             syntax, size, pieces = part
@@ -146,7 +152,7 @@ class Instances:
                 raise
             except LightboxError as error:
                 note(error, "retrieve")
-        return (located.transfer_syntax_uid, *self._in_file(located))
+        return (located.transfer_syntax_uid, *self._whole(located))
 
     def _remade(self, located: Located, syntax: str) -> _Part:
         body = Body(self._transcoded(located, syntax))
@@ -155,19 +161,6 @@ class Instances:
             # A frame that cannot be decoded must be known before the first byte goes out: that cannot be taken back.
             pieces = through(pieces, self._archive.spool())
         return syntax, body.length, chain((next(pieces),), pieces)
-
-    def _in_file(self, located: Located) -> tuple[int, Stream]:
-        """The same as `_whole`, with the most of it left in its file where there is one. Raises ObjectMissing."""
-        start = located.dataset_offset
-        if located.size - start < _IN_FILE:
-            return self._whole(located)
-        descriptor = self._archive.blobs.opened(located.object_key)
-        if descriptor is None:
-            return self._whole(located)
-        rest = InFile(descriptor, start, located.size - start)
-        complete(min(rest.available(), located.size), located.size)
-        head = _head(os.pread(descriptor, start, 0), located)
-        return len(head) + len(rest), iter((head, rest))
 
     def _whole(self, located: Located) -> tuple[int, Iterator[bytes]]:
         """Its length, and its bytes with the head as it may go out; the object is opened once. Raises ObjectMissing."""
@@ -255,9 +248,36 @@ class _Offers(dict[str, Offer]):
         super().__init__()
         self._accepted = accepted
 
+    def as_stored(self, located: Located) -> bool:
+        """Whether it goes out in the transfer syntax that it is stored in."""
+        return self[located.transfer_syntax_uid].transfer_syntax == located.transfer_syntax_uid
+
     def __missing__(self, stored: str) -> Offer:
         found = self[stored] = _offer(self._accepted, stored, single=False)
         return found
+
+
+class _Heads(set[tuple[bytes, bytes, str]]):
+    """The heads that go out as they are stored, but for the one UID in them: those of a series differ in nothing else."""
+
+    def of(self, stored: bytes, located: Located) -> bytes:
+        """What to send in place of `stored`."""
+        uid = located.uids.instance.encode("ascii", "replace")
+        before, found, after = stored.partition(uid)
+        known = (before, after, located.transfer_syntax_uid)
+        if found and known in self:
+            return stored
+        head = _head(stored, located)
+        if head == stored:
+            self.add(known)
+        return head
+
+
+def _in_file(located: Located, file: InFile, ahead: Ahead, heads: _Heads) -> _Part:
+    """An instance as it is stored, the most of it left in its file. Raises ObjectMissing, StoreUnavailable."""
+    complete(min(file.available(), located.size), located.size)
+    head = heads.of(ahead.head(file), located)
+    return located.transfer_syntax_uid, len(head) + len(file), iter((head, file))
 
 
 def _all(begun: tuple[bytes, ...], read: int, pieces: Iterator[bytes], size: int) -> Iterator[bytes]:

@@ -44,7 +44,7 @@ class OneObject:
         raise NotImplementedError
 
     def opened(self, key: str) -> int | None:
-        raise NotImplementedError
+        return None
 
     def delete(self, key: str) -> None:
         raise NotImplementedError

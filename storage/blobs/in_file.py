@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from storage.blobs.keys import PIECE
-from storage.blobs.reading import read_range
+from storage.blobs.reading import read_now, read_range
 from storage.disk import unavailable
 from storage.pieces import complete
 
@@ -31,6 +31,19 @@ class InFile:
     def available(self) -> int:
         """How many bytes the whole file has."""
         return os.fstat(self.descriptor).st_size
+
+    def before(self) -> tuple[bytes, bool]:
+        """The bytes of the file before these, and whether the system had to be waited for to have them. Raises StoreUnavailable."""
+        try:
+            there = read_now(self.descriptor, 0, self.offset)
+            return (read_range(self.descriptor, 0, self.offset), True) if there is None else (there, False)
+        except OSError as error:
+            raise unavailable(error, "read an object") from error
+
+    def wanted_soon(self) -> None:
+        """Have the system begin to read what it has not in memory."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, 0, self.offset + self._length, os.POSIX_FADV_WILLNEED)
 
     def passed(self, size: int) -> None:
         """The next `size` bytes have gone. Raises ObjectMissing when there are none though there should be."""

@@ -27,6 +27,20 @@ def read_range(descriptor: int, offset: int, length: int) -> bytes:
     return b"".join(pieces)
 
 
+def read_now(descriptor: int, offset: int, length: int) -> bytes | None:
+    """A few bytes where the system has them in memory, else None, also where it cannot say. Raises OSError."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    room = bytearray(length)
+    try:
+        got = os.preadv(descriptor, [room], offset, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
+            return None
+        raise
+    return bytes(room) if got == length else None
+
+
 def read_resident(descriptor: int, offset: int, length: int) -> bytes | None:
     """The same where the system has it in memory, else None.
 
