@@ -80,3 +80,27 @@ def test_an_answer_that_is_none_is_trouble(tmp_path: Path) -> None:
             clients.findscu(absent, [("PatientID=1",)])
         with pytest.raises(clients.Trouble):
             clients.wrk(absent, ["/studies"], 1, 1, {})
+
+
+def test_what_a_workload_tells_a_server_is_for_that_workload_alone(tmp_path: Path) -> None:
+    class Told(Lightbox):
+        told: tuple[dict[str, str], ...] = ()
+
+        def start(self) -> float:
+            self.told = (*self.told, {name: value for name, value in self._environment().items() if "THUMBNAIL" in name})
+            return 0.0
+
+    server = Told(tmp_path / "told")
+    (drawn,) = (one for one in WORKLOADS if one.what.endswith("drawn all the while"))
+    server.afresh(dict(drawn.settings))
+    server.afresh()
+    assert server.told == ({"PACS_THUMBNAIL_QUIET_SECONDS": "0"}, {})
+
+
+def test_thumbnails_that_were_drawn_are_counted(tmp_path: Path) -> None:
+    server = Lightbox(tmp_path)
+    assert server.thumbnails() == 0
+    kept = tmp_path / "objects" / "copies" / "thumbnail" / "ab"
+    kept.mkdir(parents=True)
+    (kept / "one").touch()
+    assert server.thumbnails() == 1

@@ -97,7 +97,7 @@ class Run:
 
     def _one(self, workload: Workload, server: Server) -> None:
         if workload.state is State.EMPTY:
-            server.afresh()
+            server.afresh(dict(workload.settings))
         settle()
         meter = Meter(server.pids)
         try:

@@ -30,6 +30,8 @@ class Server(ABC):
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        # What it is told beside what it always is, as names and values of its environment.
+        self.settings: Mapping[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,9 +63,10 @@ class Server(ABC):
             self._process.wait(60)
             self._process = None
 
-    def afresh(self) -> None:
-        """Stop it, forget everything it has, start it."""
+    def afresh(self, settings: Mapping[str, str] | None = None) -> None:
+        """Stop it, forget everything it has, start it, with these settings."""
         self.stop()
+        self.settings = settings or {}
         shutil.rmtree(self.home, ignore_errors=True)
         self.start()
 
@@ -91,7 +94,7 @@ class Server(ABC):
 
 
 class Lightbox(Server):
-    """`pacs serve` of this checkout, with its default settings."""
+    """`pacs serve` of this checkout, with its default settings, but for those of a workload."""
 
     name, title, http_port, dimse_port = "Lightbox", "LIGHTBOX", 24380, 24381
 
@@ -113,7 +116,12 @@ class Lightbox(Server):
             "PACS_DATA_DIR": str(self.home),
             "PACS_HTTP_PORT": str(self.http_port),
             "PACS_DIMSE_PORT": str(self.dimse_port),
+            **self.settings,
         }
+
+    def thumbnails(self) -> int:
+        """How many thumbnails it has drawn and kept."""
+        return sum(1 for one in self.home.rglob("copies/thumbnail/**/*") if one.is_file())
 
     def _prepare(self) -> None:
         command = [self._pacs(), "ae", "add", DESTINATION, "127.0.0.1", str(DESTINATION_PORT)]

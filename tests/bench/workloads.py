@@ -15,7 +15,7 @@ import httpx
 
 from tests.bench import clients
 from tests.bench.made import FAMILIES, GIVEN, Made, Tiny
-from tests.bench.servers import Server
+from tests.bench.servers import Lightbox, Server
 
 
 class State(Enum):
@@ -44,6 +44,8 @@ class Workload(NamedTuple):
     state: State
     ask: Callable[[Server, Bench], float]
     target: float | None
+    # What Lightbox is told for it, where its defaults are not what is measured.
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 # Sets that LOADED means.
@@ -71,6 +73,14 @@ def _storing(name: str, associations: int, *, nodelay: bool) -> Callable[[Server
         return len(bench.made[name])
 
     return ask
+
+
+def _storing_drawn(server: Server, bench: Bench) -> float:
+    """Thumbnails are drawn while others still come, which by default they are not: the most that they can cost."""
+    stored = _storing("incoming", 4, nodelay=True)(server, bench)
+    if isinstance(server, Lightbox) and not server.thumbnails():
+        raise clients.Trouble("no thumbnail was drawn meanwhile")
+    return stored
 
 
 def _posting(batch: int, posters: int) -> Callable[[Server, Bench], float]:
@@ -261,6 +271,13 @@ WORKLOADS: Final = (
     Workload("rendered", "again, JPEG 512, 6 connections", "pictures", State.LOADED, _pictures("series 200", 6), 8),
     Workload("rendered", "from JPEG-LS, 6 connections", "pictures", State.LOADED, _pictures("JPEG-LS", 6), 2),
     Workload("thumbnails", "of instances, 6 connections", "pictures", State.LOADED, _pictures("series 200", 6, "/rendered?viewport=128,128"), 10),
+    *(
+        Workload("thumbnails", f"C-STORE: 512 KiB, 4 association(s), {what}", "instances", State.EMPTY, ask, None, (setting,))
+        for what, ask, setting in (
+            ("none drawn", _storing("incoming", 4, nodelay=True), ("PACS_THUMBNAILS", "false")),
+            ("drawn all the while", _storing_drawn, ("PACS_THUMBNAIL_QUIET_SECONDS", "0")),
+        )
+    ),
     Workload("study", "1,000 instances as multipart, 1 client", "MB", State.LOADED, _download(1), 1.5),
     Workload("study", "1,000 instances as multipart, 2 clients", "MB", State.LOADED, _download(2), 1.5),
     Workload("C-GET", "series of 200, getscu to files", "instances", State.LOADED, _getting, 1.2),
