@@ -605,6 +605,26 @@ def test_a_codestream_with_other_components_is_refused(kind: str) -> None:
         decode_here(made.frame, replace(made.pixels, samples=4 - made.pixels.samples))
 
 
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9, 0.97])
+@pytest.mark.parametrize("pad", [b"", b"\0"])
+def test_a_codestream_that_is_cut_off_is_refused(kind: str, part: float, pad: bytes) -> None:
+    """Whatever its decoder would make up of the rest."""
+    made = stream(kind)
+    with pytest.raises(CannotDecode):
+        decode_here(made.frame[: int(len(made.frame) * part)] + pad, made.pixels)
+
+
+def test_the_end_of_a_picture_in_front_is_not_that_of_the_stream() -> None:
+    """A thumbnail in an application segment has an end of its own (JFIF 1.02, JFXX)."""
+    made = stream("jpeg")
+    thumbnail = b"\xff\xe0" + (2 + len(made.frame)).to_bytes(2, "big") + made.frame
+    whole = made.frame[:2] + thumbnail + made.frame[2:]
+    assert np.array_equal(decode_here(whole, made.pixels), decode_here(made.frame, made.pixels))
+    with pytest.raises(CannotDecode, match="cut off"):
+        decode_here(whole[:-40], made.pixels)
+
+
 def test_headers_are_read_as_they_are_written() -> None:
     assert jpeg_header(stream("jpeg lossless").frame)[:4] == (24, 40, 1, 16)
     assert jpeg_header(stream("jpeg JFIF").frame).colour == "YCBCR"

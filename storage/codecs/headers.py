@@ -21,16 +21,18 @@ class Header(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """One JPEG marker segment: its code (the byte after FF) and what follows its length."""
+    """One JPEG marker segment: its code (the byte after FF), what follows its length, and where that ends in the stream."""
 
     code: int
     body: bytes
+    end: int
 
 
 SOF_CODES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 SOF_LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 SOF_JPEG_LS = 0xF7
 SOS, APP0, APP14 = 0xDA, 0xE0, 0xEE
+EOI = b"\xff\xd9"
 STANDALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 
 
@@ -74,6 +76,18 @@ def jpeg_header(frame: bytes) -> Header:
     )
 
 
+def whole_jpeg_header(frame: bytes) -> Header:
+    """`jpeg_header` of a stream that has an end behind its first scan.
+
+    Raises CannotDecode where it has none: libjpeg makes up the rest of a picture that is cut off, and CharLS reads for seconds
+    past its end. Coded samples never look like an end, but what is in front of them can have a picture of its own.
+    """
+    header = jpeg_header(frame)
+    if frame.rfind(EOI, max(segment.end for segment in segments(frame))) < 0:
+        raise CannotDecode("the JPEG stream is cut off: its end is missing")
+    return header
+
+
 def segments(frame: bytes) -> Iterator[Segment]:
     """The marker segments before the first scan. Raises CannotDecode where there is no SOI or a segment is cut."""
     if frame[:2] != b"\xff\xd8":
@@ -94,7 +108,7 @@ def segments(frame: bytes) -> Iterator[Segment]:
         length = int.from_bytes(frame[at + 2 : at + 4], "big")
         if length < 2 or at + 2 + length > len(frame):
             break
-        yield Segment(code, frame[at + 4 : at + 2 + length])
+        yield Segment(code, frame[at + 4 : at + 2 + length], at + 2 + length)
         at += 2 + length
     raise CannotDecode("the JPEG stream ends before its first scan")
 

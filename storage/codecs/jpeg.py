@@ -6,14 +6,14 @@ from imagecodecs import jpeg8_decode
 
 from storage.codecs.colour import to_rgb
 from storage.codecs.foreign import guarded
-from storage.codecs.headers import Header, held_against, jpeg_header
+from storage.codecs.headers import Header, held_against, whole_jpeg_header
 from storage.codecs.pixels import PixelDescription
 from storage.codecs.samples import Array, from_codestream
 
 
 def decode_jpeg(frame: bytes, pixels: PixelDescription, bit_offset: int = 0) -> Array:
     """RGB or grey. Colour is converted once: inside the decoder for lossy streams, by us for lossless ones."""
-    header = held_against(jpeg_header(frame), pixels)
+    header = held_against(whole_jpeg_header(frame), pixels)
     if pixels.samples == 1:
         with guarded("JPEG"):
             values = jpeg8_decode(frame)
