@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, BindParameter, Select, bindparam, func, literal, select, tuple_
 
@@ -12,6 +12,7 @@ from storage.index import rows
 from storage.index.coercion_tables import original
 from storage.index.database import Database
 from storage.index.entries import Counts, Layout, ObjectRow, Quarantined
+from storage.index.prepared import Prepared
 from storage.index.tables import (
     change,
     instance,
@@ -52,9 +53,17 @@ class Reading:
 
     def locate(self, scope: Scope) -> Iterator[Located]:
         """The instances of a scope by series number, then instance number; none when there is no such scope."""
+        if scope.instance is not None and scope.series is not None:
+            yield from self._locate_one(scope)
+            return
         query = _joined(*LOCATED, instance.c.instance_number, instance.c.pk)
         for row in self._in_order(query, scope, _PAGE):
             yield rows.located(row)
+
+    def _locate_one(self, scope: Scope) -> list[Located]:
+        uids = {"the_study": scope.study, "the_series": scope.series, "the_instance": scope.instance}
+        with self._database.read() as connection:
+            return [rows.located(row) for row in _ONE.run(connection, {**uids, "in_partition": scope.partition})]
 
     def locate_deleted(self, scope: Scope) -> Located | None:
         """An instance that is deleted and not yet gone for good, by the UIDs of `scope`, which must name one."""
@@ -244,6 +253,19 @@ def _joined(*columns: Any) -> Select[Any]:
         .join(study, series.c.study_pk == study.c.pk)
         .where(instance.c.deleted_at.is_(None))
     )
+
+
+# What every retrieval of one instance begins with.
+_ONE: Final = Prepared(
+    _joined(*LOCATED).where(
+        study.c.partition == bindparam("in_partition"),
+        study.c.study_instance_uid == bindparam("the_study"),
+        study.c.deleted_at.is_(None),
+        series.c.series_instance_uid == bindparam("the_series"),
+        series.c.deleted_at.is_(None),
+        instance.c.sop_instance_uid == bindparam("the_instance"),
+    )
+)
 
 
 def _is_study(scope: Scope) -> tuple[Any, ...]:
