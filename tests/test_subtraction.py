@@ -132,6 +132,7 @@ ARITHMETIC: tuple[tuple[list[list[int]], Subtraction, list[float]], ...] = (
 def test_differences_are_those_worked_by_hand(rows: list[list[int]], wanted: Subtraction, expected: list[float]) -> None:
     stored = np.array(rows, np.uint16)[:, None, :]
     found = difference(wanted, lambda number: stored[number - 1], Scale(12))
+    assert found.ends == 4095
     assert found.values.dtype == np.int32
     assert np.abs(found.values).max() <= found.reach
     assert (found.values[0] * found.unit).tolist() == pytest.approx(expected)
@@ -220,11 +221,19 @@ def test_the_modality_lut_of_logarithms_is_for_linear_values_only(client: TestCl
     assert ends(pixels(get(client, f"{IMAGE}/frames/2/rendered"))) == (128, 64)
 
 
-def test_linear_values_lose_their_anatomy_too(client: TestClient) -> None:
+LINEAR: tuple[dict[str, Any], ...] = (
+    {"PixelIntensityRelationship": "LIN"},
+    # An enhanced image says it of its frames.
+    {"PixelIntensityRelationship": None, "SharedFunctionalGroupsSequence": [item(FramePixelDataPropertiesSequence=[item(PixelIntensityRelationship="LIN")])]},
+)
+
+
+@pytest.mark.parametrize("attributes", LINEAR)
+def test_linear_values_lose_their_anatomy_too(client: TestClient, attributes: dict[str, Any]) -> None:
     """A vessel that lets half of the beam through, behind which there is more or less bone."""
     mask = anatomy()
     half = np.where(vessel(), mask // 2, mask).astype("<u2")
-    store(client, run(averaged(1), values=np.stack([mask, half]), PixelIntensityRelationship="LIN", **NATIVE))
+    store(client, run(averaged(1), values=np.stack([mask, half]), **attributes, **NATIVE))
     shown = pixels(get(client, f"{IMAGE}/frames/2/rendered?window=0,1000,linear-exact"))
     assert np.unique(shown[~vessel()]).tolist() == [128]
     # log 2 of log 4096 is a twelfth of 4095: 341.25 of 1000 below the middle.

@@ -15,12 +15,12 @@ from dicomweb.rendering.grey import Grey, GreyTransform, Rescale, in_colours
 from dicomweb.rendering.luts import Lut
 from dicomweb.rendering.masks import Subtraction, own_mode, own_subtraction
 from dicomweb.rendering.request import Function, Window
-from dicomweb.rendering.values import Bulk, number, text
+from dicomweb.rendering.values import Bulk, macro, number, text
 from dicomweb.rendering.voi import CENTER, WIDTH, described, transform
 from storage.codecs.pixels import Number, PixelDescription
 from storage.types import Dataset
 
-INTENSITY, NUMBER_OF_FRAMES = "00281040", "00280008"
+INTENSITY, PIXEL_DATA_PROPERTIES, NUMBER_OF_FRAMES = "00281040", "00289443", "00280008"
 # Entries of the table on either side of zero: of more a difference is rounded.
 MOST_REACH: Final = 1 << 20
 # Of a mask that is moved by parts of a pixel a difference is kept to a quarter.
@@ -74,15 +74,20 @@ def can_subtract(pixels: PixelDescription) -> bool:
     return pixels.photometric_interpretation.startswith("MONOCHROME") and pixels.number is Number.INTEGER and 1 < pixels.bits_stored <= 16
 
 
-def own_scale(dataset: Dataset, pixels: PixelDescription, modality: Rescale | Lut) -> Scale:
+def own_scale(dataset: Dataset, frame: int, pixels: PixelDescription, modality: Rescale | Lut) -> Scale:
     """Where an image says how its values belong to the X-ray beam, they are subtracted as logarithms of that (PS3.4 N.2.1.2).
 
     LOG values are, as they are: its modality LUT makes them linear again (PS3.3 A.14.3). DISP says nothing, and is taken as it is.
     """
-    relationship = text(dataset, INTENSITY)
+    relationship = _relationship(dataset, frame)
     if relationship == "LIN" and not pixels.signed:
         return Scale(16, ((1 << pixels.bits_stored) - 1) / 0xFFFF, logarithms(pixels.bits_stored))
     return Scale(pixels.bits_stored) if relationship else scale(pixels, modality)
+
+
+def _relationship(dataset: Dataset, frame: int) -> str:
+    """Pixel Intensity Relationship: of the image, or of the frame in an enhanced one (PS3.3 C.8.19.6.4)."""
+    return text(macro(dataset, frame, PIXEL_DATA_PROPERTIES), INTENSITY)
 
 
 def scale(pixels: PixelDescription, modality: Rescale | Lut) -> Scale:
@@ -115,7 +120,7 @@ def difference(wanted: Subtraction, samples: Samples, how: Scale) -> Difference:
     coarser = max((highest * parts).bit_length() - MOST_REACH.bit_length() + 1, 0)
     if coarser:
         found = (found + (1 << (coarser - 1))) >> coarser
-    return Difference(found, (highest * parts >> coarser) + 1, how.unit / parts * (1 << coarser))
+    return Difference(found, (highest * parts >> coarser) + bool(coarser), how.unit / parts * (1 << coarser))
 
 
 def _sum(frames: tuple[int, ...], samples: Samples, how: Scale) -> NDArray[np.int32]:
@@ -151,8 +156,8 @@ def own_difference(
     A window of its own that has all differences below zero black is one of its stored values, and is passed over.
     """
     made = transform(stored, dataset, frame, pixels, window or Window(0, 1), bulk)
-    found = difference(wanted, lambda number: stored if number == frame else samples(number), own_scale(dataset, pixels, made.modality))
-    voi: Window | Lut | None = window or (None if text(dataset, INTENSITY) == "LIN" else _window_of_differences(dataset, frame, pixels, bulk))
+    found = difference(wanted, lambda number: stored if number == frame else samples(number), own_scale(dataset, frame, pixels, made.modality))
+    voi: Window | Lut | None = window or (None if _relationship(dataset, frame) == "LIN" else _window_of_differences(dataset, frame, pixels, bulk))
     return found, of_difference(found, made, voi or _automatic(found))
 
 
