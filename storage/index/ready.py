@@ -16,7 +16,7 @@ Values = dict[str, Any]
 
 
 class Part(NamedTuple):
-    """What a study or a series keeps of an instance, and how it would be stored."""
+    """What a study or a series keeps of an instance, and how it would be stored. Shared by instances, and so never changed."""
 
     attributes: dict[str, Mapping[str, Any]]
     encoded: bytes
@@ -52,8 +52,8 @@ def ready(entry: Entry) -> Ready:
             "frames": scan.frames.to_bytes(),
             "bulk": rows.bulk_bytes(scan.bulk),
         },
-        study=_part(scan.dataset, rows.STUDY_TAGS),
-        series=_part(scan.dataset, rows.SERIES_TAGS),
+        study=_STUDY.of(scan.dataset),
+        series=_SERIES.of(scan.dataset),
     )
 
 
@@ -76,6 +76,25 @@ def flags(entry: Entry, more: tuple[Flag, ...]) -> bytes | None:
     return orjson.dumps(everything) if everything else None
 
 
-def _part(dataset: Dataset, tags: Collection[str]) -> Part:
-    attributes = rows.subset(dataset, tags)
-    return Part(attributes, orjson.dumps(attributes))
+class _Parts:
+    """What one kind of parent keeps; of the instances of one parent it is nearly always the same, and then not made again."""
+
+    def __init__(self, tags: Collection[str]) -> None:
+        self._tags = sorted(tags)
+        # The elements, present or not, that the latest part was made of. Threads may each lose what another has left.
+        self._latest: tuple[list[Mapping[str, Any] | None], Part] | None = None
+
+    def of(self, dataset: Dataset) -> Part:
+        elements = list(map(dataset.get, self._tags))
+        latest = self._latest
+        # Quick, because the scanner gives recurring elements as the same objects.
+        if latest is not None and latest[0] == elements:
+            return latest[1]
+        attributes = {tag: element for tag, element in zip(self._tags, elements, strict=True) if element is not None}
+        part = Part(attributes, orjson.dumps(attributes))
+        self._latest = elements, part
+        return part
+
+
+_STUDY = _Parts(rows.STUDY_TAGS)
+_SERIES = _Parts(rows.SERIES_TAGS)
