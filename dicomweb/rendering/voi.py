@@ -13,7 +13,7 @@ from dicomweb.rendering.presets import window_of
 from dicomweb.rendering.request import Function, Window
 from dicomweb.rendering.values import Bulk, items, macro, number, numbers, text
 from storage.codecs.pixels import Number, PixelDescription
-from storage.errors import BadRequest
+from storage.errors import BadRequest, CannotDecode
 from storage.presets import Layer, default_for
 from storage.types import Dataset
 
@@ -26,6 +26,9 @@ _PADDING = {Number.INTEGER: ("00280120", "00280121"), Number.FLOAT: ("00280122",
 # Functional group macros (PS3.3 C.7.6.16.2.9 and C.7.6.16.2.10).
 PIXEL_VALUE_TRANSFORMATION, FRAME_VOI_LUT = "00289145", "00289132"
 MAXIMUM_FRACTION = "0062000E"
+
+# Photometric Interpretation of what has one sample to a pixel, and no palette (PS3.3 C.7.6.3.1.2).
+GREY = ("MONOCHROME1", "MONOCHROME2")
 
 # The automatic window leaves out this share of the sampled values at either end: specks, markers, metal.
 TAILS = (0.5, 99.5)
@@ -46,7 +49,13 @@ def transform(
     """The transform for frame `frame` (from 1) of samples `stored`; `window` is the request's, and wins.
 
     `defaults` are presets for images that bring no window of their own; None: as the archive comes.
+    Raises CannotDecode for pixels that are not known to be grey: one that is taken for white may be black.
     """
+    if pixels.photometric_interpretation not in GREY:
+        raise CannotDecode(
+            f"Photometric Interpretation (0028,0004) is {pixels.photometric_interpretation!r}, and one sample to a pixel can only be shown"
+            f" as {', '.join(GREY)} or PALETTE COLOR"
+        )
     modality = _modality(dataset, frame, pixels, bulk)
     hidden = padding(dataset, pixels)
     made = GreyTransform(
