@@ -218,7 +218,7 @@ _STATES = (
 
 _MASKS = (
     "Frames whose Recommended Viewing Mode is SUB (of the Mask module, or of the Frame Display Sequence) have their mask subtracted (PS3.3 C.7.6.10): AVG_SUB, TID, REV_TID,"
-    " Applicable Frame Range, Contrast Frame Averaging, and Mask Sub-pixel Shift (of the item, else of the frame by Subtraction Item ID), which moves the mask down and to the right."
+    " Applicable Frame Range, Contrast Frame Averaging, and Mask Sub-pixel Shift (of the item, else of the frame by Subtraction Item ID), which moves the mask down and to the left (PS3.3 C.7.6.10.1.2)."
     " All others, and masks themselves, are shown as they are stored. Differences are those of stored values with Pixel Intensity Relationship LOG or DISP,"
     " of 2^bits - 1 times log(1 + value) / log(2^bits) with LIN, and else of the modality LUT's output. `window` is one of differences; without it the image's own, unless that begins at zero or above or the values are"
     " LIN; else one that reaches equally far to both sides of zero. At most 64 frames are averaged."

@@ -72,7 +72,7 @@ WANTED: tuple[tuple[Dataset, int, Subtraction | None], ...] = (
     (run(averaged(1), mode="NAT"), 2, None),
     (run(averaged(1)), 2, Subtraction((2,), (1,))),
     (run(averaged(1)), 1, None),
-    (run(averaged(1, MaskSubPixelShift=[0, 1])), 1, Subtraction((1,), (1,), (0, 1))),
+    (run(averaged(1, MaskSubPixelShift=[0, 1])), 1, Subtraction((1,), (1,), (0, -1))),
     (run(averaged(1, 2)), 4, Subtraction((4,), (1, 2))),
     (run(averaged(1, 9)), 4, None),
     (run(averaged(1, **TWO)), 3, Subtraction((3,), (1,))),
@@ -88,7 +88,7 @@ WANTED: tuple[tuple[Dataset, int, Subtraction | None], ...] = (
     (run(tid(2, "REV_TID", ApplicableFrameRange=[4, 6])), 6, None),
     (run(tid(1, "REV_TID", ApplicableFrameRange=[4, 6])), 5, Subtraction((5,), (2,))),
     (run(tid(1, "NONE")), 5, None),
-    (run(averaged(1, SubtractionItemID=7), **BY_ID), 2, Subtraction((2,), (1,), (0.5, -1))),
+    (run(averaged(1, SubtractionItemID=7), **BY_ID), 2, Subtraction((2,), (1,), (0.5, 1))),
     (run(averaged(1, SubtractionItemID=8), **BY_ID), 2, Subtraction((2,), (1,))),
     (run(averaged(1), FrameDisplaySequence=[item(StartTrim=2, StopTrim=3, RecommendedViewingMode="NAT")]), 3, None),
     (run(averaged(1), mode="NAT", FrameDisplaySequence=[item(StartTrim=2, StopTrim=3, RecommendedViewingMode="SUB")]), 3, Subtraction((3,), (1,))),
@@ -204,6 +204,17 @@ def test_without_a_window_of_differences_zero_is_in_the_middle(client: TestClien
     """The vessel is more than a half percent of the image: black."""
     store(client, run(averaged(1), **attributes))
     assert ends(pixels(get(client, f"{IMAGE}/frames/3/rendered"))) == (128, 0)
+
+
+def test_a_shifted_mask_is_moved_down_and_to_the_left(client: TestClient) -> None:
+    """PS3.3 C.7.6.10.1.2. The patient has moved by two rows down and three columns to the left; the mask follows."""
+    mask = frames()[0]
+    mask[20:24, 30:36] = 3500
+    moved = np.roll(mask, (2, -3), axis=(0, 1))
+    store(client, run(averaged(1, MaskSubPixelShift=[2, 3]), values=np.stack([mask, moved]), **EXACT))
+    shown = pixels(get(client, f"{IMAGE}/frames/2/rendered"))
+    # But for the rim, and the step in the middle of the ramp that has gone round.
+    assert np.unique(shown[2:, :-3]).tolist() == [128]
 
 
 def test_natively_where_nothing_else_is_recommended(client: TestClient) -> None:

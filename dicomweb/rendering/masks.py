@@ -22,7 +22,7 @@ MOST_AVERAGED: Final = 64
 class Subtraction:
     """The mean of frames `mask` is taken from the mean of frames `contrast`, all by their numbers from 1.
 
-    `shift` is how far the mask is moved before that, in rows (down) and columns (to the right) (PS3.3 C.7.6.10.1.2).
+    `shift` is how far the mask is moved before that, in rows (down) and columns (to the right).
     """
 
     contrast: tuple[int, ...]
@@ -109,12 +109,15 @@ def _mask_frames(item: Dataset, frame: int) -> Iterator[int]:
 
 
 def _shift(item: Dataset, image: Dataset, frame: int) -> tuple[float, float]:
-    """Of the item, else of the frame's own pixel shifts the one of this item (PS3.3 C.7.6.16.2.14)."""
+    """Of the item, else of the frame's own pixel shifts the one of this item (PS3.3 C.7.6.16.2.14).
+
+    A positive row offset is towards the lower row, a positive column offset towards the column at the left (PS3.3 C.7.6.10.1.2).
+    """
     groups = items(image, PER_FRAME_GROUPS)[frame - 1 : frame] + items(image, SHARED_GROUPS)[:1]
     own = number(item, SUBTRACTION_ID)
     shifts = [one for group in groups for one in items(group, PIXEL_SHIFT) if own is not None and number(one, SUBTRACTION_ID) == own]
     for holder in (item, *shifts):
         pair = numbers(holder, SHIFT)
         if len(pair) == 2:
-            return pair[0], pair[1]
+            return pair[0], 0.0 - pair[1]
     return 0.0, 0.0
