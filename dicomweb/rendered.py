@@ -15,11 +15,13 @@ from dicomweb.exchange import Answer, Call
 from dicomweb.frames import frame_numbers, scope_of
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
+from dicomweb.loops import Loop
 from dicomweb.media_types import HTML, MP4, SVG, TEXT, XML
 from dicomweb.multipart import boundary_for
 from dicomweb.negotiation import Offer
 from dicomweb.picture_answers import PictureAnswers, at_most
 from dicomweb.presented import PresentedStates
+from dicomweb.rendering.animation import MOST_FRAMES
 from dicomweb.rendering.content_html import POLICY
 from dicomweb.rendering.references import is_state
 from dicomweb.shown import shown_of
@@ -27,7 +29,7 @@ from dicomweb.shown_kinds import Shown
 from dicomweb.videos import can_film, filmed
 from storage import thumbnails
 from storage.archive import Archive
-from storage.errors import CannotDecode, NotAcceptable, NotFound, ObjectMissing
+from storage.errors import BadRequest, CannotDecode, NotAcceptable, NotFound, ObjectMissing
 from storage.index import Layout
 from storage.index.presets import KnownPresets
 from storage.types import Scope
@@ -69,6 +71,8 @@ class Rendered:
             return self._shown(call, instance, shown)
         if not rendering.is_image(instance.dataset, instance.syntax.uid) or not instance.frames:
             raise NotAcceptable(f"{instance.syntax.name} without frames cannot be a picture; get …/metadata or the instance")
+        if "series" in call.path and "instance" not in call.path and (answer := self._loop(call, instance)) is not None:
+            return answer
         moves = "frames" not in call.path and instance.frames > 1
         offers = (*negotiation.PICTURES, negotiation.FILM) if moves and can_film() else negotiation.PICTURES
         return self._pictures(call, instance, _numbers(call, instance, 1), draw_one, offers)
@@ -101,6 +105,25 @@ class Rendered:
             middle = found[len(found) // 2]
             scope = Scope(middle.study, middle.series, middle.instance)
         return Instance(self._layouts.get(scope), self._archive.blobs)
+
+    def _loop(self, call: Call, middle: Instance) -> Answer | None:
+        """All images of a series, for who likes best what moves; None for who does not, or where it has but one."""
+        scope = scope_of(call)
+        found = [located for located in self._archive.index.locate(scope) if located.number_of_frames]
+        offers = (*negotiation.PICTURES, negotiation.FILM) if can_film() else negotiation.PICTURES
+        kind = negotiation.choose(call.accepted(), offers).media_type
+        if len(found) < 2 or not (kind in rendering.MOVING or kind == MP4):
+            return None
+        if sum(one.number_of_frames or 0 for one in found) > MOST_FRAMES:
+            raise BadRequest(f"the series has more than {MOST_FRAMES} frames, too many for a moving picture; ask for …/rendered of its instances")
+        opened = (Instance(self._layouts.get(replace(scope, instance=one.uids.instance)), self._archive.blobs) for one in found)
+        loop = Loop([one for one in opened if rendering.is_image(one.dataset, one.syntax.uid)], middle)
+        request = rendering.parse_request(call.query, kind, self._presets.now(call.parameter("user") or ""), middle.dataset)
+        known = ("loop", middle.located.sha256, *loop.known, repr(request))
+        if self._answers.unchanged(call, known):
+            return self._answers.same(known)
+        body = self._answers.once(known, lambda: loop.drawn(request, self._archive.spool_folder))
+        return self._answers.send(call, [body], Offer(kind), known, _warning(call, middle, 1, "", written=True, plain=True))
 
     def _shown(self, call: Call, instance: Instance, shown: Shown) -> Answer:
         """What is not an image: the whole of it in a media type of its own, or pictures of its pages."""

@@ -96,6 +96,65 @@ def test_an_instance_of_several_frames(client: TestClient, media_type: str) -> N
     assert [abs(level - wanted) <= 2 for (level, _), wanted in zip(moves(windowed.content), (64, 128, 191), strict=True)] == [True] * 3
 
 
+def level(number: int, value: int, **more: Any) -> bytes:
+    side = more.get("side", 16)
+    return made.instance(number, PixelData=np.full((side, side), value, "<u2").tobytes(), **{"side": 16, **more})
+
+
+@pytest.mark.parametrize("media_type", ["image/gif", "image/webp"])
+def test_a_series_of_several_images(client: TestClient, media_type: str) -> None:
+    """In the order of their instance numbers, in the window of the middle one or in their own; JPEG is the middle one as ever."""
+    window = {"WindowCenter": 200, "WindowWidth": 401}
+    store(client, level(3, 300, **window), level(1, 100, **window))
+    found = moves(get(client, f"{SERIES}/rendered", media_type).content)
+    assert [abs(value - wanted) <= 1 for (value, _), wanted in zip(found, (64, 192), strict=True)] == [True] * 2
+    etag = get(client, f"{SERIES}/rendered", media_type).headers["etag"]
+    assert get(client, f"{SERIES}/rendered", media_type, If_None_Match=etag).status_code == 304
+    store(client, level(2, 200, **window))
+    answer = get(client, f"{SERIES}/rendered", media_type, If_None_Match=etag)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+    assert [abs(value - wanted) <= 1 for (value, _), wanted in zip(moves(answer.content), (64, 128, 192), strict=True)] == [True] * 3
+    plain = get(client, f"{SERIES}/rendered", "image/jpeg")
+    assert [abs(value - 128) <= 1 for value, _ in moves(plain.content)] == [True]
+
+
+def test_images_of_a_series_without_windows_do_not_flicker(client: TestClient) -> None:
+    values = np.linspace(0, 1000, 256).astype("<u2").reshape(16, 16)
+    ramps = [made.instance(number, side=16, Modality="MR", PixelData=(values + number * 200).astype("<u2").tobytes()) for number in (1, 2, 3)]
+    store(client, *ramps)
+    levels = [value for value, _ in moves(get(client, f"{SERIES}/rendered", "image/gif").content)]
+    assert levels[0] + 30 < levels[1] < levels[2] - 30
+
+
+def test_an_image_of_another_size_is_fitted_into_the_first(client: TestClient) -> None:
+    window: dict[str, Any] = {"WindowCenter": 200, "WindowWidth": 401}
+    wide = made.instance(2, Rows=8, Columns=32, PixelData=np.full((8, 32), 300, "<u2").tobytes(), **window)
+    store(client, level(1, 100, **window), wide)
+    with Image.open(io.BytesIO(get(client, f"{SERIES}/rendered", "image/gif").content)) as picture:
+        assert (picture.size, getattr(picture, "n_frames", 1)) == ((16, 16), 2)
+        picture.seek(1)
+        shown = np.asarray(picture.convert("L"))
+    assert (shown[:6] == 0).all()
+    assert (shown[10:] == 0).all()
+    assert np.abs(shown[6:10].astype(int) - 192).max() <= 1
+
+
+def test_a_series_as_a_film(client: TestClient) -> None:
+    av = pytest.importorskip("av")
+    store(client, *(level(number, 100 * number, side=64) for number in (1, 2, 3)))
+    answer = get(client, f"{SERIES}/rendered", "video/mp4")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
+    with av.open(io.BytesIO(answer.content)) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 3
+
+
+def test_a_series_that_is_too_long_says_so(client: TestClient) -> None:
+    store(client, *(made.instance(number, frames=501, side=2) for number in (1, 2)))
+    answer = get(client, f"{SERIES}/rendered", "image/gif")
+    assert (answer.status_code, "1000 frames" in answer.text) == (400, True)
+    assert get(client, f"{SERIES}/rendered", "image/png").status_code == 200
+
+
 @pytest.mark.parametrize("path", [f"{ONE}/frames/2/rendered", f"{ONE}/thumbnail", f"{SERIES}/thumbnail"])
 def test_one_frame_and_thumbnails_stand_still(client: TestClient, path: str) -> None:
     store(client, made.instance(frames=3, side=16))

@@ -1,0 +1,93 @@
+"""The images of a series one after the other, in one picture that moves (PS3.18 8.7.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from dicomweb import rendering
+from dicomweb.instance import Instance
+from dicomweb.media_types import MP4
+from dicomweb.rendering.geometry import fitted
+from dicomweb.rendering.voi import describes_voi
+from dicomweb.videos import filmed
+
+# What shows a pixel in colour whatever its samples (PS3.3 C.7.6.3.1.2).
+_PALETTE: Final = "PALETTE COLOR"
+
+
+class Loop:
+    """The frames of several images in the order in which these are given; `middle` is one of them, and sets the pace.
+
+    Pictures have the size of the first: others are fitted into it, with black around them.
+    """
+
+    def __init__(self, images: Sequence[Instance], middle: Instance) -> None:
+        self._images = images
+        self._middle = middle
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """What the picture depends on beside the request."""
+        return tuple(one.located.sha256 for one in self._images)
+
+    def drawn(self, request: rendering.RenderRequest, folder: Path) -> bytes:
+        """A GIF, WebP or MP4. Raises BadRequest where it would be too long or too large, CannotDecode."""
+        times = rendering.frame_times(self._middle.dataset, sum(one.frames for one in self._images))
+        if request.media_type == MP4:
+            return filmed(self._pictures(request), times, request.quality, folder)
+        return rendering.animated(self._pictures(request), times, request.media_type, request.quality)
+
+    def _pictures(self, request: rendering.RenderRequest) -> Iterator[rendering.Picture]:
+        coloured = any(one.pixels.samples == 3 or one.pixels.photometric_interpretation == _PALETTE for one in self._images)
+        steady = request.window or self._steady(request)
+        shape: tuple[int, ...] = ()
+        for image in self._images:
+            for number in range(1, image.frames + 1):
+                window = request.window if describes_voi(image.dataset, number) else steady
+                picture = _placed(image, number, replace(request, window=window))
+                picture = np.repeat(picture[..., None], 3, axis=-1) if coloured and picture.ndim == 2 else picture
+                shape = shape or picture.shape
+                yield picture if picture.shape == shape else _within(picture, shape)
+
+    def _steady(self, request: rendering.RenderRequest) -> rendering.Window | None:
+        """One window for all images that have none of their own, so that they do not flicker."""
+        number = (self._middle.frames + 1) // 2
+        frame, bit_offset = self._middle.frame_bits(number)
+        return rendering.steady_window(
+            frame,
+            self._middle.dataset,
+            self._middle.syntax.uid,
+            number,
+            defaults=request.defaults,
+            bit_offset=bit_offset,
+            bulk=self._middle.little_endian_bulk,
+            frames=self._middle.frame_bits,
+        )
+
+
+def _placed(image: Instance, number: int, request: rendering.RenderRequest) -> rendering.Picture:
+    frame, bit_offset = image.frame_bits(number)
+    return rendering.placed(
+        frame,
+        image.dataset,
+        image.syntax.uid,
+        number,
+        request,
+        bit_offset=bit_offset,
+        bulk=image.little_endian_bulk,
+        frames=image.frame_bits,
+    )
+
+
+def _within(picture: rendering.Picture, shape: tuple[int, ...]) -> rendering.Picture:
+    """As large as it can be within `shape`, in its middle."""
+    small = fitted(picture, rendering.Viewport(shape[1], shape[0]), 1.0)
+    canvas = np.zeros(shape, np.uint8)
+    top, left = (shape[0] - small.shape[0]) // 2, (shape[1] - small.shape[1]) // 2
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return canvas
