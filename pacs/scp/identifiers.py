@@ -38,7 +38,10 @@ _NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": 
 # VRs whose explicit length has four bytes (PS3.5 7.1.2).
 _LONG: Final = frozenset(vr for vr, is_long in EXPLICIT_VRS.values() if is_long)
 _LONGEST_DS: Final = 16
+_FIRST_CODEC: Final = "ascii"
 _LAST_CODEC: Final = "utf-8"
+# VRs of text whose value, where it is one of text, goes out as it is.
+_ONE_TEXT: Final = frozenset({"AE", "AS", "CS", "DA", "DT", "IS", "LO", "LT", "SH", "ST", "TM", "UC", "UI", "UR", "UT"})
 _KATAKANA: Final = python_encoding["ISO_IR 13"]
 _TAG: Final = re.compile("[0-9A-Fa-f]{8}")
 # What Python raises for a value that is not as its VR says; base64's error is a ValueError, too deep a nesting is not.
@@ -123,6 +126,7 @@ class Encoder:
         self._short = struct.Struct(self._order + "H")
         # What stands before an element's length, and how that is written; the same for every answer of a query.
         self._heads: dict[tuple[str, str], tuple[bytes, struct.Struct, str]] = {}
+        self._last: dict[str, tuple[Mapping[str, Any], str, bytes]] = {}
         self._asked = asked
         # The tags of values that could not be written, in the answers so far.
         self.odd: set[str] = set()
@@ -133,7 +137,7 @@ class Encoder:
     def encode(self, dataset: Dataset) -> bytes:
         """One answer; `dataset` need not be in order and says nothing of (0008,0005)."""
         try:
-            return self._whole(dataset, "ascii", self._asked)
+            return self._whole(dataset, _FIRST_CODEC, self._asked)
         except UnicodeEncodeError:
             pass
         if self._codec:
@@ -152,9 +156,25 @@ class Encoder:
         return b"".join([self._element(tag, dataset[tag], codec) for tag in sorted(dataset)])
 
     def _element(self, tag: str, element: Mapping[str, Any], codec: str) -> bytes:
+        # What all answers have alike, such as the level, is the same object in each.
+        last = self._last.get(tag)
+        if last is not None and last[0] is element and last[1] == codec:
+            return last[2]
+        written = self._written(tag, element, codec)
+        self._last[tag] = element, codec, written
+        return written
+
+    def _written(self, tag: str, element: Mapping[str, Any], codec: str) -> bytes:
         try:
             stored = element["vr"]
             head, length, vr = self._heads.get((tag, stored)) or self._head(tag, stored)
+            values = element.get("Value")
+            if vr in _ONE_TEXT and codec == _FIRST_CODEC and values and len(values) == 1 and type(values[0]) is str:
+                # Most of what is answered: as `_text` writes it, and nothing else to look at.
+                raw = values[0].encode(codec, "strict" if vr in _IN_CHARACTER_SET else "replace")
+                if len(raw) % 2:
+                    raw += b"\0" if vr == "UI" else b" "
+                return head + length.pack(len(raw)) + raw
             value = self._value(vr, element, codec)
             return head + length.pack(len(value)) + value
         except _UNSAYABLE as error:

@@ -50,7 +50,7 @@ def kind_of(level: Level, answers: Answers, order: tuple[Column[Any], ...]) -> K
 
 
 def rows_of(connection: Connection, kind: Kind, keys: Sequence[int]) -> list[Any]:
-    """The rows with these keys, in their order; those that are gone meanwhile are left out."""
+    """The rows with these keys, in their order; what was deleted meanwhile is left out."""
     sqlite = connection.dialect.name == "sqlite"
     # However many there are, it is one statement: a list as one value.
     given = orjson.dumps(keys).decode() if sqlite else list(keys)
@@ -68,7 +68,7 @@ def _statement(kind: Kind, sqlite: bool) -> Prepared:
 
 
 def _rows(kind: Kind) -> Select[Any]:
-    query = from_tables(kind.level, select(*_columns(kind)))
+    query = from_tables(kind.level, select(*_columns(kind))).where(TABLE_OF[kind.level].c.deleted_at.is_(None))
     return query.join(instance_content, instance_content.c.instance_pk == instance.c.pk) if kind.metadata else query
 
 

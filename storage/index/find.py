@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
@@ -24,7 +24,9 @@ from storage.index.ways import Values, Way, way
 from storage.matching import matches_dataset
 from storage.types import Dataset, Level, Query
 
-# Rows of the first page, and how pages grow: a page is one query, and nothing is held between two of them.
+# Keys that are found at a time: to find them may take looking at all that matches, so there are few such pages.
+_FIRST_KEYS, _KEYS = 1000, 10_000
+# Rows that are read at first, and how their number grows; nothing is held between two readings.
 _FIRST, _GROWTH, _LARGEST = 200, 4, 1600
 # With an instance's whole metadata in each row.
 _LARGEST_WITH_METADATA = 200
@@ -118,6 +120,14 @@ def _plan(database: Database, query: Query, searchable: Additional) -> Plan:
 _NOTHING: Values = {}
 
 
+class _Page(NamedTuple):
+    """The first rows of a page, the keys of its others, and where the next one begins, if one is wanted and may be there."""
+
+    rows: Sequence[Any]
+    keys: Sequence[int]
+    place: tuple[Any, ...] | None
+
+
 class _Search:
     """One run of one query. `values` are those that its plan has names for, `way` has statements of it that are made."""
 
@@ -145,6 +155,9 @@ class _Search:
         looked_at = [path[0] for path, _ in plan.rest]
         self._answers = Answers(query.level, Projection(query.fields, query.level), looked_at)
         self._kind = kind_of(query.level, self._answers, self._order.columns)
+        self._largest = _LARGEST_WITH_METADATA if self._answers.needs_metadata else _LARGEST
+        few = query.limit is not None and query.limit <= self._largest
+        self._first = query.limit if query.limit and few else min(_FIRST, self._largest)
 
     @property
     def exact(self) -> bool:
@@ -191,18 +204,26 @@ class _Search:
                 self._anchors.keep(search, now, passed, self._order.place(row))
 
     def _rows(self, after: list[ColumnElement[bool]], offset: int, limit: int | None) -> Iterator[Any]:
-        largest = _LARGEST_WITH_METADATA if self._answers.needs_metadata else _LARGEST
-        size = min(_FIRST if limit is None or limit > largest else limit, largest)
-        left = limit
+        at_once, left = _FIRST_KEYS, limit
         while left is None or left > 0:
-            size = size if left is None else min(size, left)
-            rows = self._page(after, size, offset, self._beyond if size == left else 0)
-            yield from rows
-            if len(rows) < size:
+            size = at_once if left is None else min(at_once, left)
+            page = self._page(after, size, offset, more=left is None or left > size)
+            yield from page.rows
+            yield from self._read(page.keys)
+            if page.place is None:
                 return
             left = None if left is None else left - size
-            size = min(size * _GROWTH, largest)
-            after, offset = [self._order.behind(self._order.place(rows[-1]))], 0
+            at_once, after, offset = _KEYS, [self._order.behind(page.place)], 0
+
+    def _read(self, keys: Sequence[int]) -> Iterator[Any]:
+        """The rows of what is left of a page."""
+        size = self._first
+        while keys:
+            size = min(size * _GROWTH, self._largest)
+            with self._database.read() as connection:
+                rows = rows_of(connection, self._kind, keys[:size])
+            yield from rows
+            keys = keys[size:]
 
     def count(self, most: int | None) -> int:
         """How many rows match; at most `most`. For plans that are exact."""
@@ -224,15 +245,27 @@ class _Search:
             raise BadRequest("where this page should go on has been removed for good; begin at the first page again")
         return [self._order.behind(tuple(row))]
 
-    def _page(self, after: list[ColumnElement[bool]], size: int, offset: int, beyond: int) -> Sequence[Any]:
-        """Keys first: what may have to be sorted are they alone, and what is large is read for one page."""
+    def _page(self, after: list[ColumnElement[bool]], size: int, offset: int, *, more: bool) -> _Page:
+        """Keys first: what may have to be sorted are they alone, and what is large is read for a few. `more`: the page is
+        not the last one that is wanted."""
         with self._database.read() as connection:
             if self._query.level is Level.PATIENT:
-                return connection.execute(self._select(after, size, offset)).all()
-            keys = self._found(connection, after, size + beyond, offset)
-            if beyond:
+                rows = connection.execute(self._select(after, size, offset)).all()
+                return _Page(rows, (), self._order.place(rows[-1]) if more and len(rows) == size else None)
+            keys = self._found(connection, after, size + (0 if more else self._beyond), offset)
+            if self._beyond and not more:
                 self.beyond = max(len(keys) - size, 0)
-            return rows_of(connection, self._kind, keys[:size]) if keys else ()
+            place = self._place(connection, keys) if more and len(keys) == size else None
+            rows = rows_of(connection, self._kind, keys[: self._first]) if keys else ()
+            return _Page(rows, keys[self._first : size], place)
+
+    def _place(self, connection: Connection, keys: Sequence[int]) -> tuple[Any, ...] | None:
+        """That of the last key; of the one before it where it was removed for good just now."""
+        for key in reversed(keys):
+            row = connection.execute(self._order.place_of(key)).one_or_none()
+            if row is not None:
+                return tuple(row)
+        return None
 
     def _found(
         self, connection: Connection, after: list[ColumnElement[bool]], size: int, offset: int
