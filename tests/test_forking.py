@@ -94,3 +94,14 @@ def test_a_signal_never_reaches_a_pid_that_is_not_ours_any_more(monkeypatch: pyt
     process.returncode = 0
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
     process.kill()
+
+
+def test_what_processes_load_is_what_they_need() -> None:
+    """Loaded when they are used, and not for a start: libraries that a server with SQLite and no pictures asked for does without."""
+    program = (
+        "import os, sys, tempfile; os.environ['PROMETHEUS_MULTIPROC_DIR'] = tempfile.mkdtemp()\n"
+        "from pacs.serve import process; from pacs.serve.kinds import Kind; process.load(Kind)\n"
+        "print([name for name in ('pynetdicom', 'psycopg', 'boto3', 'av', 'pypdfium2', 'highdicom', 'alembic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

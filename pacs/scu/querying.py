@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from pynetdicom.presentation import StoragePresentationContexts
-
 from pacs.dimse import CommandField, Status
 from pacs.scp import sop_classes, store
 from pacs.scp.association import Message
@@ -164,6 +162,9 @@ def _storage_proposals(classes: list[str]) -> list[Proposal]:
 
 def _common() -> Iterable[str]:
     """The storage classes in use: 120 or so, which leaves room for the model's own context."""
+    # Not before it is needed: it is a tenth of what `pacs serve` would load.
+    from pynetdicom.presentation import StoragePresentationContexts
+
     return (str(one.abstract_syntax) for one in StoragePresentationContexts)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import resource
 import sys
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from types import ModuleType
 
 from pacs import logs, metrics_folder
@@ -43,7 +44,7 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
     listeners = {kind: _listeners(settings, kind) for kind in kinds}
     for kind in kinds:
         metrics_folder.forget(run_folder(settings), kind)
-    process = _loaded(run_folder(settings), kinds)
+    process = _loaded(settings, kinds)
     places = [(kind, listeners[kind]) for kind in kinds for _ in range(_number(kind, settings))]
     supervisor = Supervisor(places, process.run, environment(settings), run_folder(settings), settings.stop_seconds)
     try:
@@ -55,13 +56,18 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
     return 0 if clean else 1
 
 
-def _loaded(run_folder: Path, kinds: Collection[Kind]) -> ModuleType:
+def _loaded(settings: Settings, kinds: Collection[Kind]) -> ModuleType:
     """The module of the processes, with all that they need: each of them is a fork of this one."""
     # Read when the library behind is loaded; each process is told a folder of its own.
-    os.environ[metrics_folder.VARIABLE] = str(run_folder)
+    os.environ[metrics_folder.VARIABLE] = str(run_folder(settings))
+    # What is loaded stays: looking for garbage among it, again and again as it grows, would be a tenth of the time.
+    gc.disable()
     from pacs.serve import process
 
     process.load(kinds)
+    if settings.database_url.startswith("postgresql"):
+        importlib.import_module("psycopg")
+    gc.enable()
     return process
 
 

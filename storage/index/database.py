@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
@@ -210,12 +210,9 @@ def _ours(error: Exception, cause: BaseException | None, *, broken: bool = False
     _tell(cause or error)
     if _is_full(cause):
         return StoreFull(_FULL)
-    if isinstance(cause, psycopg.errors.QueryCanceled) or _sqlite_code(cause) == sqlite3.SQLITE_INTERRUPT:
+    if _is(cause, "QueryCanceled") or _sqlite_code(cause) == sqlite3.SQLITE_INTERRUPT:
         return IndexUnavailable("the database took too long over this; ask for less, or send again later")
-    if broken or isinstance(
-        cause,
-        sqlite3.DatabaseError | psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError,
-    ):
+    if broken or isinstance(cause, sqlite3.DatabaseError) or _is(cause, "OperationalError", "InterfaceError", "InternalError"):
         # Only the kind of failure: the driver's text may quote values.
         return IndexUnavailable(f"the database does not answer ({type(cause).__name__}); send again later")
     return error
@@ -231,11 +228,17 @@ def _lost(cause: BaseException | None) -> bool:
 
     Class 40 of its error codes; to psycopg these are kinds of OperationalError that have no ancestor of their own.
     """
-    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith("40")
+    return _is(cause, "Error") and (getattr(cause, "sqlstate", None) or "").startswith("40")
+
+
+def _is(cause: BaseException | None, *names: str) -> bool:
+    """Whether it is one of these errors of psycopg, which is loaded only where the database is PostgreSQL."""
+    driver = sys.modules.get("psycopg")
+    return driver is not None and isinstance(cause, tuple(getattr(driver.errors, name) for name in names))
 
 
 def _is_full(cause: BaseException | None) -> bool:
-    return isinstance(cause, psycopg.errors.DiskFull) or _sqlite_code(cause) == sqlite3.SQLITE_FULL
+    return _is(cause, "DiskFull") or _sqlite_code(cause) == sqlite3.SQLITE_FULL
 
 
 def _sqlite_code(cause: BaseException | None) -> int:
@@ -246,7 +249,7 @@ def _sqlite_code(cause: BaseException | None) -> int:
 def _uncommitted(failed: CommitFailed) -> Exception:
     error = failed.__cause__
     cause = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(cause, psycopg.IntegrityError) or _lost(cause):
+    if _is(cause, "IntegrityError") or _lost(cause):
         return Rerun()
     _tell(cause or failed)
     unknown = CommitUnknown("the database failed in mid-commit; send again")
@@ -311,6 +314,8 @@ def _sqlite_begin(connection: Connection) -> None:
 
 
 def _postgresql_engine(url: URL, deadlines: Deadlines) -> Engine:
+    import psycopg
+
     engine = create_engine(
         url,
         pool_size=8,
