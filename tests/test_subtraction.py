@@ -225,7 +225,7 @@ def test_natively_where_nothing_else_is_recommended(client: TestClient) -> None:
 
 
 def test_the_modality_lut_of_logarithms_is_for_linear_values_only(client: TestClient) -> None:
-    """PS3.3 A.14.3: it undoes the logarithm; with it differences would not be those of the vessel alone."""
+    """PS3.3 C.8.7.1.1.2: it undoes the logarithm; with it differences would not be those of the vessel alone."""
     table = item(LUTDescriptor=[4096, 0, 16], LUTData=(np.arange(4096, dtype="<u2") ** 2 // 256).tobytes(), ModalityLUTType="US")
     table["LUTData"].VR = "OW"
     store(client, run(averaged(1), ModalityLUTSequence=[table], **EXACT))

@@ -77,7 +77,7 @@ def can_subtract(pixels: PixelDescription) -> bool:
 def own_scale(dataset: Dataset, frame: int, pixels: PixelDescription, modality: Rescale | Lut) -> Scale:
     """Where an image says how its values belong to the X-ray beam, they are subtracted as logarithms of that (PS3.4 N.2.1.2).
 
-    LOG values are, as they are: its modality LUT makes them linear again (PS3.3 A.14.3). DISP says nothing, and is taken as it is.
+    LOG values are, as they are: its modality LUT makes them linear again (PS3.3 C.8.7.1.1.2). DISP says nothing, and is taken as it is.
     """
     relationship = _relationship(dataset, frame)
     if relationship == "LIN" and not pixels.signed:
