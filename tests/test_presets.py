@@ -47,6 +47,9 @@ EXPECTED = {
     "ct-bone": (400, 1800),
     "ct-angio": (300, 600),
     "ct-soft-tissue": (40, 400),
+    # Presentation values of 12 and 14 bits, from the lowest to the highest (PS3.3 C.8.11.7).
+    "mg-12-bits": (2048, 4096),
+    "mg-14-bits": (8192, 16384),
 }
 
 
