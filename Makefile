@@ -51,6 +51,7 @@ clean: ## remove what was made here: the environment, the viewer, caches (never 
 .venv/.installed: pyproject.toml .venv/.created
 	@echo "Installing Lightbox and what it is built on (a minute or two, the first time)"
 	@$(PIP) install --editable .
+	@$(PY) -m compileall -q storage pacs dicomweb # half of a start, where whoever serves cannot write here
 	@touch .venv/.installed
 
 .venv/.installed-demo: pyproject.toml .venv/.installed

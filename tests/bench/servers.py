@@ -110,7 +110,10 @@ class Lightbox(Server):
         return str(Path(sys.executable).parent / "pacs")
 
     def _environment(self) -> Mapping[str, str]:
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("PACS_TEST")}
+        # With compiled modules, as on a machine of a user's: to compile them anew takes as long as all else of a start.
+        outside = {
+            name: value for name, value in os.environ.items() if not name.startswith("PACS_TEST") and name != "PYTHONDONTWRITEBYTECODE"
+        }
         return {
             **outside,
             "PACS_DATA_DIR": str(self.home),
