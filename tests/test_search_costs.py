@@ -16,14 +16,16 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as STUDY_ROOT  # type: ignore[attr-defined]
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from dicomweb.exchange import Call
 from dicomweb.qido import Search
 from pacs.scp.transport import Transport
 from storage.archive import Archive
 from storage.index import Index, open_index
-from storage.types import Level
+from storage.index.find import _Search
+from storage.index.plan import Plan
+from storage.types import Level, Query
 from tests.support.counting import bytecodes
 from tests.support.dimse_server import serving
 from tests.support.entries import entry
@@ -193,3 +195,24 @@ def test_costs_of_a_c_find(studies: int, archive: Archive, monkeypatch: pytest.M
     assert len(searching) <= 2, "\n".join(one[:200] for one in said)
     # The first at once, those that came meanwhile together, and the last word; the release is answered apart.
     assert len(sent) <= 6
+
+
+@pytest.mark.postgres
+def test_a_page_far_behind_is_counted_off_in_the_index(index: Index) -> None:
+    """No row of the studies before it is read, however many they are."""
+    if index.database.sqlite:
+        pytest.skip("every index of SQLite has the keys of its rows")
+    _fill(index, range(600))
+    autocommit = index.database.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        # What the server does by itself after a while: it knows which pages everybody sees whole.
+        connection.execute(text("VACUUM ANALYZE study"))
+    query = Query(Level.STUDY, offset=580, limit=10)
+    keys = _Search(index.database, query, Plan(query, sqlite=False))._select([], 10, 580)
+    with index.database.read() as connection:
+        # With six hundred studies it hardly matters which way; there are two to choose from.
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        connection.execute(text("SET LOCAL enable_sort = off"))
+        said = keys.compile(connection.engine, compile_kwargs={"literal_binds": True})
+        plan = "\n".join(connection.scalars(text(f"EXPLAIN {said}")))
+    assert "Index Only Scan Backward using ix_study_order" in plan, plan
