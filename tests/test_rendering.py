@@ -36,6 +36,7 @@ from dicomweb.rendering.geometry import fitted, pixel_aspect
 from dicomweb.rendering.grey import GreyTransform, Rescale, display_table, show
 from dicomweb.rendering.icons import BY_MODALITY, BY_SOP_CLASS, kind
 from dicomweb.rendering.luts import Lut, lut
+from dicomweb.rendering.values import macro
 from dicomweb.rendering.voi import transform
 from storage.codecs import PixelDescription, decode_here
 from storage.errors import BadRequest, CannotDecode, NotAcceptable
@@ -354,6 +355,21 @@ def test_monochrome1_is_inverted_once_whatever_the_presentation_lut_says() -> No
     assert np.array_equal(inverted, 255 - plain)
     assert np.array_equal(both, inverted)
     assert np.array_equal(shape, inverted)
+
+
+class Untouched(list[Any]):
+    """Items that nobody goes through one by one."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError
+
+
+def test_of_the_functional_groups_only_those_of_the_frame_are_looked_at() -> None:
+    """A slide has those of a hundred thousand tiles; and what is no item does not make another frame's of the next."""
+    groups = [{"00280030": {"vr": "SQ", "Value": [{"00080104": {"vr": "LO", "Value": [number]}}]}} for number in range(5)]
+    dataset: Json = {"52009230": {"vr": "SQ", "Value": Untouched([None, *groups[1:]])}}
+    assert macro(dataset, 3, "00280030")["00080104"]["Value"] == [2]
+    assert macro(dataset, 1, "00280030") is dataset
 
 
 @pytest.mark.parametrize("changes", [{"t00280004": ["MONOCHROME3"]}, {"t00280004": ["RGB"]}, {"t00280004": [""]}, {"t00280004": []}])

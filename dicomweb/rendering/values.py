@@ -51,9 +51,10 @@ def macro(dataset: Dataset, frame: int, tag: str) -> Dataset:
     PS3.3 C.7.6.16: a macro is in the Per-Frame or in the Shared Functional Groups Sequence; images that have
     neither carry the same attributes at the top.
     """
-    groups = items(dataset, PER_FRAME_GROUPS)[frame - 1 : frame] + items(dataset, SHARED_GROUPS)[:1]
+    # A slide has an item to each of a hundred thousand tiles, of which only one is looked at.
+    groups = (*values(dataset, PER_FRAME_GROUPS)[frame - 1 : frame], *items(dataset, SHARED_GROUPS)[:1])
     for group in groups:
-        found = items(group, tag)
+        found = items(group, tag) if isinstance(group, Mapping) else []
         if found:
             return found[0]
     return dataset
