@@ -101,7 +101,7 @@ def test_what_processes_load_is_what_they_need() -> None:
     program = (
         "import os, sys, tempfile; os.environ['PROMETHEUS_MULTIPROC_DIR'] = tempfile.mkdtemp()\n"
         "from pacs.serve import process; from pacs.serve.kinds import Kind; process.load(Kind)\n"
-        "print([name for name in ('pynetdicom', 'psycopg', 'boto3', 'av', 'pypdfium2', 'highdicom', 'alembic') if name in sys.modules])"
+        "print([name for name in ('pynetdicom', 'psycopg', 'httpx', 'boto3', 'av', 'pypdfium2', 'highdicom', 'alembic') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

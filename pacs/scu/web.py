@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 import structlog
 
 from pacs.dimse import Status
@@ -27,6 +26,10 @@ from storage.attributes import tag_of
 from storage.errors import LightboxError
 from storage.index.ae import AeTitle
 from storage.types import Located
+
+if TYPE_CHECKING:
+    # It brings much with it, and is loaded only where something is sent over the web.
+    import httpx
 
 _log = structlog.get_logger(__name__)
 LOGIN_PREFIX: Final = "LIGHTBOX_LOGIN_"
@@ -71,6 +74,8 @@ class WebDestination:
 
     def client(self) -> httpx.Client:
         """Connections to it. Raises LoginMissing."""
+        import httpx
+
         verify: ssl.SSLContext | bool = ssl.create_default_context(cadata=self.certificate) if self.certificate else True
         timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
         return httpx.Client(headers={"Accept": _JSON, **self.headers}, verify=verify, timeout=timeout)
@@ -83,6 +88,8 @@ def web_destination_of(node: AeTitle | None) -> WebDestination | None:
 
 def asked(destination: WebDestination) -> tuple[bool, str]:
     """Whether the node answers a search (PS3.18 10.6) and lets us in, and what it says, for people."""
+    import httpx
+
     try:
         with destination.client() as client:
             answer = client.get(f"{destination.url}/studies", params={"limit": "1"})
@@ -123,6 +130,8 @@ class WebDelivery:
 
     def send(self, one: Located) -> Outcome:
         """Store one instance there; never raises for what the node does."""
+        import httpx
+
         for pause in (*_PAUSES, None):
             if self._given_up:
                 return self._failed(one, Outcome(Status.PROCESSING_FAILURE, self._given_up))
