@@ -60,3 +60,22 @@ def test_what_is_common_is_what_there_is_more_of_than_pays(
         Plan(Query(Level.STUDY, conditions({"PatientName": name})), sqlite=True, common=common)
     index.close()
     assert looked == [True, False]
+
+
+def test_of_all_answers_more_are_looked_up_than_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LEAST", 2)
+    monkeypatch.setattr(module, "_PAGE", 1)
+    monkeypatch.setattr(module, "_PART", 2)
+    index = open_index(f"sqlite:///{tmp_path / 'index.db'}")
+    index.add([entry(f"1.{n}", PatientName="Doe" if n < 5 else "Poe") for n in range(12)])
+    asked = Query(Level.STUDY, conditions({"PatientName": "doe*"}))
+    looked: list[bool] = []
+
+    def common(rows: Any, otherwise: bool) -> bool:
+        looked.extend(Frequency(index.database, whole=whole).common(rows, otherwise) for whole in (False, True))
+        return False
+
+    Plan(asked, sqlite=True, common=common)
+    index.close()
+    # Five of twelve: more than the root of the studies, less than a half of them.
+    assert looked[:2] == [True, False]

@@ -110,11 +110,22 @@ def stored(identifier: Identifier, association: Association, message: Message, p
     if about:
         among = non_patient.understand(identifier, about, provider.archive.index)
         return Asked(non_patient.LEVEL, among.some_unsupported, among.answers)
-    found = queries.understand(identifier, message.context, lambda query: _refuses(provider, query))
-    return Asked(found.query.level, found.some_unsupported, _matches(found, association.own_ae, provider))
+    begun: dict[Query, Iterator[Dataset]] = {}
+
+    def refuses(query: Query) -> bool:
+        """The index looks at a query when it is asked, and at the database only when answers are taken."""
+        try:
+            begun[query] = provider.archive.index.find(query)
+        except UnsupportedQuery:
+            return True
+        return False
+
+    found = queries.understand(identifier, message.context, refuses)
+    matches = begun.get(found.query) or provider.archive.index.find(found.query)
+    return Asked(found.query.level, found.some_unsupported, _answers(found, association.own_ae, matches))
 
 
-def _matches(found: Find, own_ae: str, provider: Provider) -> Iterator[dict[str, Any]]:
+def _answers(found: Find, own_ae: str, matches: Iterator[Dataset]) -> Iterator[dict[str, Any]]:
     """Each match as it goes out: what was asked for, and what the standard adds (PS3.4 C.4.1.1.3.2)."""
     added: dict[str, Any] = {
         QUERY_LEVEL: {"vr": "CS", "Value": [found.query.level.value]},
@@ -122,14 +133,6 @@ def _matches(found: Find, own_ae: str, provider: Provider) -> Iterator[dict[str,
     }
     if found.query.level is not Level.PATIENT:
         added[AVAILABILITY] = {"vr": "CS", "Value": ["ONLINE"]}
-    for match in provider.archive.index.find(found.query):
+    for match in matches:
         yield {**found.complete(match), **added}
 
-
-def _refuses(provider: Provider, query: Query) -> bool:
-    """The index looks at a query when it is asked, and at the database only when answers are taken."""
-    try:
-        provider.archive.index.find(query)
-    except UnsupportedQuery:
-        return True
-    return False

@@ -113,7 +113,7 @@ def _search(
 def _plan(database: Database, query: Query, searchable: Additional) -> Plan:
     # In an order of its own nothing can be walked: there all that matches is sorted, and should be as little as can be.
     looks = database.sqlite and not query.order and query.level is not Level.PATIENT
-    common = Frequency(database).common if looks else unlooked
+    common = Frequency(database, whole=query.limit is None).common if looks else unlooked
     return Plan(query, sqlite=database.sqlite, common=common, searchable=searchable)
 
 

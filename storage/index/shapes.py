@@ -44,6 +44,8 @@ class Shape(NamedTuple):
     conditions: Conditions
     partition: str
     order: tuple[tuple[str, bool], ...]
+    # Whether all answers are wanted, and not a page of them.
+    whole: bool
 
 
 def shape_of(query: Query, additional: Mapping[tuple[str, ...], Any]) -> tuple[Shape, dict[str, Any]] | None:
@@ -62,7 +64,7 @@ def shape_of(query: Query, additional: Mapping[tuple[str, ...], Any]) -> tuple[S
         if len(path) > 1 or path in additional or not _by_column(path[0]) or not _is_simple(condition):
             return None
         conditions.append((path, with_values(condition, named)))
-    return Shape(query.level, tuple(conditions), query.partition, query.order), values
+    return Shape(query.level, tuple(conditions), query.partition, query.order, query.limit is None), values
 
 
 def with_values(condition: Condition, take: Take) -> Condition:

@@ -64,7 +64,7 @@ def way(database: Database, shape: Shape, values: Values) -> tuple[Way, Values]:
         every = {**values, **_made(node.made, values)}
         if isinstance(node, Way):
             return node, every
-        answers += (Frequency(database).counted(node.rows, every),)
+        answers += (Frequency(database, whole=shape.whole).counted(node.rows, every),)
 
 
 @lru_cache(_NODES)
