@@ -34,15 +34,15 @@ def create(folder: Folder, name: str) -> int:
 def write(descriptor: int, view: memoryview) -> None:
     """Write, flush and close. After an error the file is not to be used: the kernel reports a lost write only once."""
     try:
-        _flushed(descriptor, view)
+        _write_all(descriptor, view)
+        flush(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _flushed(descriptor: int, view: memoryview) -> None:
+def _write_all(descriptor: int, view: memoryview) -> None:
     while view:
         view = view[os.write(descriptor, view) :]
-    flush(descriptor)
 
 
 def _directly(descriptor: int, view: memoryview) -> memoryview:
@@ -68,10 +68,12 @@ class NoUnnamedFiles(Exception):
 
 
 def write_named_last(folder: Folder, own: str, view: memoryview) -> None:
-    """Write and flush a file that has no name, and only then call it `own` in `folder`, never over what is there.
+    """Write a file that has no name, call it `own` in `folder`, never over what is there, and flush it; the name is the caller's to flush.
 
-    That is a file's whole way in one step of the folder instead of three, and a crash leaves nothing behind. Raises
-    FileExistsError, FileNotFoundError when the folder is gone, NoUnnamedFiles.
+    That is a file's whole way in one step of the folder instead of three, and a crash before the name leaves nothing behind.
+    Named before it is flushed, it goes through the file system's journal once, with its name. Who finds it meanwhile flushes
+    it too, and reads it from the medium, before relying on it (`reading.is_sound`). Raises FileExistsError, FileNotFoundError
+    when the folder is gone, NoUnnamedFiles.
     """
     if _UNNAMED is None:
         raise NoUnnamedFiles
@@ -86,12 +88,14 @@ def write_named_last(folder: Folder, own: str, view: memoryview) -> None:
         raise
     try:
         rest = _directly(descriptor, view)
-        _flushed(descriptor, rest)
+        _write_all(descriptor, rest)
+        # Following the link is what names the file itself (linkat(2)); so a destination folder must be given.
+        os.link(f"{_OPEN_FILES}/{descriptor}", own, dst_dir_fd=folder.descriptor, follow_symlinks=True)
+        # What fails now keeps its name: another sender may have found it sound already.
+        flush(descriptor)
         if len(rest) < len(view):
             # The whole file is in the page cache or none of it: `reading.read_resident` goes by that.
             os.posix_fadvise(descriptor, len(view) - len(rest), 0, os.POSIX_FADV_DONTNEED)
-        # Following the link is what names the file itself (linkat(2)); so a destination folder must be given.
-        os.link(f"{_OPEN_FILES}/{descriptor}", own, dst_dir_fd=folder.descriptor, follow_symlinks=True)
     except OSError as error:
         if error.errno in _NO_LINKS or error.errno == errno.EXDEV:
             raise NoUnnamedFiles from error
