@@ -1,8 +1,8 @@
 """Objects as files: `ab/{key}` for a key that begins with `ab`, and `tmp/` for what is being written.
 
 The first two characters of a key make a level of folders above it, so that no folder holds more than a 256th of the
-studies. Everything is readable by its owner alone. An object appears under its name only when its bytes are durable,
-and is acknowledged only when its name is.
+studies. Everything is readable by its owner alone. An object is acknowledged only when its bytes and its name are durable.
+What lies under a name is nobody's word that it is sound: who finds it there looks at the medium before relying on it.
 """
 
 from __future__ import annotations
