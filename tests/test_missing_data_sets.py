@@ -83,6 +83,37 @@ def test_each_request(server: Serving, sop_class: str, command: Callable[[int], 
         client.release()
 
 
+# Refused, or answered, without a look at the data set: what is sent in which context, and its status.
+UNREAD: dict[str, tuple[str, bytes, int]] = {
+    "a query where instances are sent": (CT, raw.find_rq(FIND, data_set=ANNOUNCED), 0x0122),
+    "an N-ACTION where queries are sent": (FIND, normalized(0x0130, COMMITMENT, WELL_KNOWN, action=1)(ANNOUNCED), 0x0122),
+    "an operation that nobody serves": (STEP, normalized(0x0150, STEP, "1.2.3")(ANNOUNCED), 0x0211),
+    "C-ECHO": (raw.VERIFICATION, composite(0x0030, raw.VERIFICATION)(ANNOUNCED), 0x0212),
+}
+
+
+@pytest.mark.parametrize(("sop_class", "command", "expected"), [pytest.param(*row, id=name) for name, row in UNREAD.items()])
+def test_a_data_set_that_nobody_reads_is_not_waited_for_either(server: Serving, sop_class: str, command: bytes, expected: int) -> None:
+    with Peer(server.port) as client:
+        client.associate([(1, raw.VERIFICATION, (IMPLICIT,)), (3, sop_class, (IMPLICIT,))])
+        status, _, seconds = asked(client, command)
+        assert status == expected
+        assert SECONDS <= seconds < SECONDS + 5
+        client.send(raw.p_data(raw.pdv(3, 2, b"late")))
+        assert client.echo() == 0, "the association goes on, and what comes too late is passed over"
+        client.release()
+
+
+def test_a_cancel_of_nothing_that_announces_a_data_set(server: Serving) -> None:
+    cancel = raw.command({0x100: 0x0FFF, 0x120: 1, 0x800: ANNOUNCED})
+    with Peer(server.port) as client:
+        client.associate([(1, raw.VERIFICATION, (IMPLICIT,)), (3, FIND, (IMPLICIT,))])
+        client.send(raw.message(3, cancel))
+        # What comes before it is given up would interrupt its data set.
+        time.sleep(3 * SECONDS)
+        assert client.echo() == 0
+
+
 @pytest.mark.parametrize("after", [b"", raw.element(0x00080052, "STUDY")], ids=["empty", "filled"])
 def test_what_comes_too_late_is_passed_over(server: Serving, after: bytes) -> None:
     """Its request has been refused: it is neither taken for another's nor a violation."""
@@ -154,3 +185,14 @@ def test_an_instance_that_is_announced_has_the_time_of_a_message(archive: Archiv
         assert client.pdu()[0] == 7
         assert time.monotonic() - since >= 1.0
         server.told.wait("ended", "idle")
+
+
+def test_so_has_an_instance_that_is_refused(archive: Archive) -> None:
+    """Its command alone is refused, and its data set read to its end, however late it begins."""
+    with serving(archive, data_set_seconds=0.2, message_idle_seconds=5.0) as server, Peer(server.port) as client:
+        client.associate([(1, raw.VERIFICATION, (IMPLICIT,)), (3, FIND, (IMPLICIT,))])
+        client.send(raw.message(3, raw.store_rq(CT, "1.2.3")))
+        time.sleep(0.8)
+        client.send(raw.p_data(raw.pdv(3, 2, b"late")))
+        assert raw.status_of(client.answer()[0]) == 0x0122
+        assert client.echo() == 0

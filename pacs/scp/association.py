@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -180,22 +181,31 @@ class Association:
         Raises NoDataSet where a request has announced one that does not come: some senders say so of an empty one, and
         wait for our answer. Which it is must not be guessed, for it may only be late.
         """
-        whole = bytearray()
+        whole, over = bytearray(), False
         try:
-            for piece in self.data(message, Wait.MESSAGE if message.is_response else Wait.DATA_SET):
-                if len(whole) + len(piece) > limit:
-                    self.drain(message)
-                    return None
-                whole += piece
+            for piece in self._begun_in_time(message):
+                over = over or len(whole) + len(piece) > limit
+                if not over:
+                    whole += piece
         except Silent as silent:
-            message.data_pending, self._given_up = False, message.context.id
             raise NoDataSet("a data set is announced and none came; (0000,0800) 0101H is none") from silent
-        return bytes(whole)
+        return None if over else bytes(whole)
 
     def drain(self, message: Message) -> None:
-        """Pass over what is left of the data set, so that the next thing to come is a command."""
-        for _ in self.data(message):
-            pass
+        """Pass over what is left of the data set, so that the next thing to come is a command; one that is announced and does
+        not come is not waited for any longer than `read_data` waits."""
+        with suppress(Silent):
+            for _ in self._begun_in_time(message):
+                pass
+
+    def _begun_in_time(self, message: Message) -> Iterator[memoryview]:
+        """`data`, given up with Silent where a request's does not begin; that of a C-STORE may have begun before."""
+        patient = message.is_response or message.command["CommandField"] == CommandField.C_STORE
+        try:
+            yield from self.data(message, Wait.MESSAGE if patient else Wait.DATA_SET)
+        except Silent:
+            message.data_pending, self._given_up = False, message.context.id
+            raise
 
     # Responses
 
