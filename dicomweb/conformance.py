@@ -230,7 +230,10 @@ def _rendering() -> str:
     return (
         "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else the default preset for its"
         " modality and body part, else one made from its values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
-        " (regions of interest by their outline). Without `iccprofile` colours are sent as they are stored, without a profile. Aspect ratio"
+        " (regions of interest by their outline). Grey frames whose Pixel Presentation (0008,9205) is COLOR (their own of the frame type macro, else the image's) show stored values from the"
+        " second value of the Palette Color Lookup Table Descriptor on in the colours of the supplemental palette (PS3.3 C.7.6.19), which neither a window nor a greyscale or"
+        " blending presentation state changes; values below in grey, of which alone an automatic window is made. COLOR_RANGE and COLOR_REF are shown in grey."
+        " Without `iccprofile` colours are sent as they are stored, without a profile. Aspect ratio"
         f" is kept. Presets that come with the archive, to which a site and users add their own: {names}. Those in SUV (by body weight) are calculated of PET images in BQML (Decay Correction START or ADMIN), GML of type BW, and CNTS with the factors of Philips, as QIBA has published; of Legacy Converted Enhanced PET images by the same of their Unassigned Converted Attributes; of Enhanced PET images by their Real World Value Mapping (0040,9096) to g/ml{{SUVbw}}, or to Bq/ml with the dose in MBq and Decay Correction DateTime (0018,9701). 400 says what is missing where that cannot be.\n\n{_MASKS}\n\n{_STATES}"
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -13,11 +12,9 @@ from dicomweb import rendering
 from dicomweb.instance import Instance
 from dicomweb.media_types import MP4
 from dicomweb.rendering.geometry import fitted
+from dicomweb.rendering.profiles import is_colour
 from dicomweb.rendering.voi import describes_voi
 from dicomweb.videos import filmed
-
-# What shows a pixel in colour whatever its samples (PS3.3 C.7.6.3.1.2).
-_PALETTE: Final = "PALETTE COLOR"
 
 
 class Loop:
@@ -43,7 +40,7 @@ class Loop:
         return rendering.animated(self._pictures(request), times, request.media_type, request.quality)
 
     def _pictures(self, request: rendering.RenderRequest) -> Iterator[rendering.Picture]:
-        coloured = any(one.pixels.samples == 3 or one.pixels.photometric_interpretation == _PALETTE for one in self._images)
+        coloured = any(is_colour(one.dataset, number) for one in self._images for number in range(1, one.frames + 1))
         steady = request.window or self._steady(request)
         shape: tuple[int, ...] = ()
         for image in self._images:

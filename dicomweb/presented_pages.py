@@ -136,7 +136,7 @@ class Presentation:
 
     def colour(self, page: Page) -> bool:
         """Whether a picture is in colours that an ICC profile is for."""
-        return sop_class(self.state.dataset) in IN_COLOUR or is_colour(page.image.dataset)
+        return sop_class(self.state.dataset) in IN_COLOUR or is_colour(page.image.dataset, page.frame)
 
     def profile(self, page: Page) -> bytes:
         """That of the state, else of the image (PS3.4 N.2.2.1)."""

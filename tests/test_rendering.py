@@ -164,6 +164,16 @@ NOT_LIKE_DCMTK = {
     "radiotherapy/rtdose_expb.dcm": "DCMTK swaps 32-bit samples wrongly; its little endian sibling agrees",
     "radiotherapy/rtdose_expb_1frame.dcm": "DCMTK swaps 32-bit samples wrongly; its little endian sibling agrees",
     "ultrasound/gdcm-US-ALOKA-16.dcm": "DCMTK does not find the palette",
+    **{
+        f"encapsulation/ct0012/CT0012.{how}.dcm": "DCMTK knows no supplemental palette: it shows perfusion in grey"
+        for how in (
+            "explicit_little_endian",
+            "fragmented_no_bot_jpeg_lossless.57",
+            "fragmented_no_bot_jpeg_lossless.70",
+            "not_fragmented_bot_rle",
+            "not_fragmented_no_bot_rle",
+        )
+    },
 }
 
 

@@ -71,7 +71,7 @@ def not_applied(
     """
     given = dict(query)
     wanted = given.get("iccprofile", "no")
-    coloured = is_colour(dataset) if colour is None else colour
+    coloured = is_colour(dataset, frame) if colour is None else colour
     own = own_profile(dataset, frame, bulk) if wanted == "yes" and coloured else b""
     missing = {"annotation": bool(given.get("annotation")) and not written, "iccprofile": lacks(own, wanted, media_type, colour=coloured)}
     return tuple(name for name, missed in missing.items() if missed)

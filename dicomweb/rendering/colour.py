@@ -38,12 +38,12 @@ def palette_colour(
     """(rows, columns, 3) through the Palette Color LUTs; values outside take the first or last entry."""
     if pixels.number is not Number.INTEGER or pixels.samples != 1 or values.dtype.itemsize > 2:
         raise CannotDecode("a palette needs one integer sample of at most 16 bits to a pixel")
-    table = _palette_table(palette(dataset, bulk, signed=pixels.signed), values.dtype)
+    table = palette_table(palette(dataset, bulk, signed=pixels.signed), values.dtype)
     return np.take(table, values.view(f"u{values.dtype.itemsize}"), axis=0)
 
 
 @functools.lru_cache(maxsize=32)
-def _palette_table(luts: tuple[Lut, Lut, Lut], dtype: np.dtype[Any]) -> Rgb:
+def palette_table(luts: tuple[Lut, Lut, Lut], dtype: np.dtype[Any]) -> Rgb:
     """RGB indexed by the bits of a sample of `dtype`; 192 KiB at most, read-only."""
     stored = np.arange(1 << (dtype.itemsize * 8)).astype(f"u{dtype.itemsize}").view(dtype)
     table = np.stack([_bytes(lut, stored) for lut in luts], axis=-1)

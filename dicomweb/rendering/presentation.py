@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dicomweb.rendering import supplemental
 from dicomweb.rendering.colour import palette_colour, true_colour
 from dicomweb.rendering.display import Display, display
 from dicomweb.rendering.drawing import Canvas
@@ -120,9 +121,19 @@ def transformed(state: Dataset, shown: Shown) -> Picture:
             found, made = _subtracted(taken, values, made, dataset, shown, pixels)
             picture = show_difference(found, made, colours)
         else:
-            picture = show(values, made) if colours is None else coloured(values, made, colours)
+            picture = _shown(values, made, colours, shown, pixels)
     picture = shuttered(picture, dataset)
     return _under_overlay(picture, state)
+
+
+def _shown(
+    values: np.ndarray[Any, Any], made: GreyTransform, colours: tuple[Lut, Lut, Lut] | None, shown: Shown, pixels: PixelDescription
+) -> Picture:
+    """The state's grey, or pseudo-colour of all values; without that the image's own colours stay as they are (PS3.4 N.1)."""
+    if colours is not None:
+        return coloured(values, made, colours)
+    own = supplemental.colours(shown.image, shown.frame, pixels, shown.bulk)
+    return show(values, made) if own is None else supplemental.show_both(values, made, own)
 
 
 def _grey(values: np.ndarray[Any, Any], state: Dataset, dataset: Dataset, shown: Shown, pixels: PixelDescription) -> GreyTransform:

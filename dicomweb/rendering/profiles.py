@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.spaces import SPACES, profile
+from dicomweb.rendering.supplemental import has_colours
 from dicomweb.rendering.values import Bulk, items, macro, number, text, words
 from storage.errors import CannotDecode
 from storage.types import Dataset
@@ -23,9 +24,9 @@ _JPEG_CHUNK = 65_519
 Convert = Callable[[Picture, bytes, bytes], Picture]
 
 
-def is_colour(dataset: Dataset) -> bool:
-    """Whether frames are shown in colour: greyscale is not managed by profiles (PS3.4 N.2.2.1)."""
-    return number(dataset, SAMPLES) == 3 or text(dataset, PHOTOMETRIC) == "PALETTE COLOR"
+def is_colour(dataset: Dataset, frame: int) -> bool:
+    """Whether frame `frame` (from 1) is shown in colour: greyscale is not managed by profiles (PS3.4 N.2.2.1)."""
+    return number(dataset, SAMPLES) == 3 or text(dataset, PHOTOMETRIC) == "PALETTE COLOR" or has_colours(dataset, frame)
 
 
 def own_profile(dataset: Dataset, frame: int, bulk: Bulk | None) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from dicomweb.rendering import supplemental
 from dicomweb.rendering.annotations import annotated
 from dicomweb.rendering.colour import palette_colour, true_colour
 from dicomweb.rendering.encode import encode
@@ -65,7 +66,7 @@ def render_frame(
         frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, frames=frames, decode=decode
     )
     body = encode(shown, request.media_type, request.quality)
-    if request.icc_profile != "no" and is_colour(dataset):
+    if request.icc_profile != "no" and is_colour(dataset, number):
         body = carrying(body, own_profile(dataset, number, bulk), request.icc_profile, request.media_type)
     return Rendered(request.media_type, body)
 
@@ -87,7 +88,7 @@ def placed(
         frame, dataset, transfer_syntax_uid, number, request, bit_offset=bit_offset, bulk=bulk, frames=frames, decode=decode
     )
     shown = fitted(picture, request.viewport, pixel_aspect(dataset, number))
-    if request.icc_profile != "no" and is_colour(dataset):
+    if request.icc_profile != "no" and is_colour(dataset, number):
         shown = converted(shown, own_profile(dataset, number, bulk), request.icc_profile, codecs.convert)
     # The window that is in the data set is not always that of a difference.
     unknown = bool(request.annotation) and request.window is None and is_subtracted(dataset, transfer_syntax_uid, number)
@@ -124,7 +125,8 @@ def steady_window(
     dataset = dataset if frames is None else as_stored(dataset, number, pixels, bulk)
     if not pixels.photometric_interpretation.startswith("MONOCHROME") or describes_voi(dataset, number):
         return None
-    voi = transform(decode(frame, pixels, bit_offset=bit_offset), dataset, number, pixels, None, bulk, defaults).voi
+    stored = supplemental.in_grey(decode(frame, pixels, bit_offset=bit_offset), supplemental.colours(dataset, number, pixels, bulk))
+    voi = transform(stored, dataset, number, pixels, None, bulk, defaults).voi
     return voi if isinstance(voi, Window) else None
 
 
@@ -179,7 +181,9 @@ def _shown(
         return true_colour(values, pixels)
     if pixels.photometric_interpretation == "PALETTE COLOR":
         return palette_colour(values, dataset, pixels, bulk)
-    return show(values, transform(values, dataset, number, pixels, request.window, bulk, request.defaults))
+    colours = supplemental.colours(dataset, number, pixels, bulk)
+    made = transform(supplemental.in_grey(values, colours), dataset, number, pixels, request.window, bulk, request.defaults)
+    return show(values, made) if colours is None else supplemental.show_both(values, made, colours)
 
 
 def thumbnail(
