@@ -84,7 +84,7 @@ _RENDERING: dict[str, str] = {
     "annotation": "8.3.5.1.1: of images, patient writes name (in ideographs too), ID, date of birth and sex at the top left, technique modality, part of the body, kVp, mA, mAs, TR, TE, slice thickness, place and window at the bottom left, white with a black edge; not on pages of what is no image, which a Warning 299 says",
     "quality": f"8.3.5.1.2: from 1 to 100, for JPEG; otherwise {QUALITY}",
     "viewport": f"8.3.5.1.3: `vw,vh` or `vw,vh,sx,sy,sw,sh`, negative `sw` or `sh` flip; at most {MAX_SIDE} a side",
-    "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name or id of a preset, the image's modality's where several have it (extension)",
+    "window": "8.3.5.1.4: `center,width`, with `linear`, `linear-exact` or `sigmoid` as a third; or the name or id of a preset, the image's modality's where several have it, or of one of the image's own windows or VOI LUTs by its Window Center & Width Explanation (0028,1055) or LUT Explanation (0028,3003), which is after presets of its modality and before those of others; 400 lists the names that the image has (extension)",
     "user": "extension: whose presets and defaults hold before the site's, a key that the caller gives (`/api/presets?user=`); nobody is asked who it is",
     "iccprofile": "8.3.5.1.5, with `displayp3` of later editions: `yes` embeds the profile of the presentation state, of the image or of the frame's optical path, or that of its Color Space (0028,2002), sRGB where it has neither, in JPEG, PNG and WebP; `srgb`, `adobergb`, `rommrgb` and `displayp3` convert the colours from there (perceptual intent) and embed theirs. 406 where the profile to convert from is damaged; greyscale, pages of what is no image, and what cannot carry a profile have none, which a Warning 299 says",
 }
@@ -228,7 +228,7 @@ _MASKS = (
 def _rendering() -> str:
     names = ", ".join(f"`{preset.id}`" for preset in built_in())
     return (
-        "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's, else the default preset for its"
+        "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's first possible one, else the default preset for its"
         " modality and body part, else one made from its values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
         " (regions of interest by their outline). Grey frames whose Pixel Presentation (0008,9205) is COLOR (their own of the frame type macro, else the image's) show stored values from the"
         " second value of the Palette Color Lookup Table Descriptor on in the colours of the supplemental palette (PS3.3 C.7.6.19), which neither a window nor a greyscale or"

@@ -69,7 +69,7 @@ class DoseShown(Overlaid):
 
     def _alone(self, frame: int, request: RenderRequest) -> Picture:
         """In grey, whose window is one of doses: without one from nothing to the highest dose, the same for all frames."""
-        window = request.window or Window(self._most.dose / 2, self._most.dose or 1.0, Function.LINEAR_EXACT)
+        window = request.window if isinstance(request.window, Window) else Window(self._most.dose / 2, self._most.dose or 1.0, Function.LINEAR_EXACT)
         stored, bit_offset = self._instance.frame_bits(frame)
         dataset = as_image(self._instance.dataset)
         picture = frame_picture(stored, dataset, self._instance.syntax.uid, frame, replace(request, window=window), bit_offset=bit_offset)

@@ -76,7 +76,7 @@ PURE = (
 )
 # In a pure package, but not pure: fonts, a table that lies in a file for administrators to change (both read once), and the one
 # function that has frames decoded in worker processes before the rest begins.
-EXCEPTIONS = frozenset({"dicomweb.rendering.fonts", "dicomweb.rendering.presets", "dicomweb.rendering.render"})
+EXCEPTIONS = frozenset({"dicomweb.rendering.fonts", "dicomweb.rendering.named_windows", "dicomweb.rendering.render"})
 # Third-party code from values to values; what takes HL7 messages apart, and the picture libraries for encoding what was rendered, and only there.
 PURE_LIBRARIES = frozenset({"pydicom", "numpy", "orjson"})
 MESSAGE_LIBRARIES = frozenset({"hl7"})

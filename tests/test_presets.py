@@ -14,7 +14,8 @@ import orjson
 import pytest
 
 from dicomweb.rendering import Function, RenderRequest, Window, frame_picture, parse_request
-from dicomweb.rendering.presets import window_named, window_of
+from dicomweb.rendering.named_windows import window_named
+from dicomweb.rendering.presets import window_of
 from dicomweb.rendering.voi import CT_WINDOW
 from storage.errors import BadRequest, IndexUnavailable, NotFound, Settled
 from storage.index import Index

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicomweb.rendering import Function, Window
-from dicomweb.rendering.presets import window_named
+from dicomweb.rendering.named_windows import window_named
 from dicomweb.rendering.suv import Unknown, suv_factor
 from dicomweb.rendering.uptake import uptake
 from storage.archive import Archive
@@ -159,7 +159,7 @@ def test_what_cannot_be_calculated_says_why(dataset: Dataset, why: str | None) -
 @pytest.mark.parametrize(("name", "top"), [("SUV 0 to 5", 5), ("pt-suv-7", 7), ("suv 0 TO 10", 10), ("SUV 0 to 15", 15)])
 def test_a_window_in_suv_is_one_in_the_images_units(name: str, top: float) -> None:
     window = window_named(name, dataset=pet().to_json_dict())
-    assert window is not None
+    assert isinstance(window, Window)
     assert [window.center, window.width] == pytest.approx([top / 2 / 0.001, top / 0.001])
     assert window.function is Function.LINEAR_EXACT
 

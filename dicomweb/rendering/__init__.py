@@ -10,7 +10,7 @@ from dicomweb.rendering.animation import animated, frame_times
 from dicomweb.rendering.encode import encode
 from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.icons import icon
-from dicomweb.rendering.presets import window_named
+from dicomweb.rendering.named_windows import window_named
 from dicomweb.rendering.profiles import is_colour, lacks, own_profile
 from dicomweb.rendering.render import (
     Rendered,

@@ -8,6 +8,7 @@ from typing import Any, Final
 from dicomweb.rendering.drawing import Canvas
 from dicomweb.rendering.geometry import PIXEL_MEASURES, Picture
 from dicomweb.rendering.lettering import SMALLEST, line, readable
+from dicomweb.rendering.luts import Lut
 from dicomweb.rendering.request import PATIENT, TECHNIQUE, RenderRequest, Window
 from dicomweb.rendering.values import macro, number, numbers, text, values
 from dicomweb.rendering.voi import CENTER, FRAME_VOI_LUT, WIDTH
@@ -27,11 +28,11 @@ _MARGIN: Final = 0.4
 
 
 def annotated(
-    picture: Picture, dataset: Dataset, frame: int, request: RenderRequest, *, windowed: bool = True
+    picture: Picture, dataset: Dataset, frame: int, request: RenderRequest, window: Window | Lut | None = None, *, windowed: bool = True
 ) -> Picture:
     """`picture` with what the request wants written into it; without it, itself.
 
-    The patient is at the top left, the technique at the bottom left. `windowed`: the window is the request's, or else the
+    The patient is at the top left, the technique at the bottom left. `windowed`: the window is `window`, or else the
     image's, and is part of the technique.
     """
     if not request.annotation:
@@ -40,7 +41,7 @@ def annotated(
     if PATIENT in request.annotation:
         _write(canvas, picture, patient(dataset), below=False)
     if TECHNIQUE in request.annotation:
-        _write(canvas, picture, technique(dataset, frame, request.window, windowed=windowed), below=True)
+        _write(canvas, picture, technique(dataset, frame, window, windowed=windowed), below=True)
     return canvas.picture
 
 
@@ -51,7 +52,7 @@ def patient(dataset: Dataset) -> list[str]:
     return [one for one in (_name(dataset), text(dataset, PATIENT_ID), " ".join(filter(None, (date, text(dataset, SEX))))) if one]
 
 
-def technique(dataset: Dataset, frame: int, window: Window | None, *, windowed: bool = True) -> list[str]:
+def technique(dataset: Dataset, frame: int, window: Window | Lut | None, *, windowed: bool = True) -> list[str]:
     """Modality and part of the body, what the image was made with, and its window."""
     lines = [" ".join(filter(None, (text(dataset, tag) for tag in (MODALITY, BODY_PART, LATERALITY, VIEW))))]
     for parts in _TECHNIQUE:
@@ -64,13 +65,13 @@ def technique(dataset: Dataset, frame: int, window: Window | None, *, windowed: 
     return [one for one in (*lines, _window(dataset, frame, window) if windowed else "") if one]
 
 
-def _window(dataset: Dataset, frame: int, window: Window | None) -> str:
-    """The window that was asked for, else the image's first; one that was made from its values has no words."""
+def _window(dataset: Dataset, frame: int, window: Window | Lut | None) -> str:
+    """The window that was asked for, else the image's first; one that was made from its values, and a VOI LUT, has no words."""
     if window is None:
         group = macro(dataset, frame, FRAME_VOI_LUT)
         pairs = list(zip(numbers(group, CENTER), numbers(group, WIDTH), strict=False))
         return f"W {pairs[0][1]:g}  C {pairs[0][0]:g}" if pairs else ""
-    return f"W {window.width:g}  C {window.center:g}"
+    return f"W {window.width:g}  C {window.center:g}" if isinstance(window, Window) else ""
 
 
 def _name(dataset: Dataset) -> str:

@@ -13,9 +13,11 @@ from dicomweb.rendering.encode import encode
 from dicomweb.rendering.geometry import Picture, fitted, pixel_aspect
 from dicomweb.rendering.grey import show
 from dicomweb.rendering.icons import DAMAGED, icon, kind
+from dicomweb.rendering.luts import Lut
+from dicomweb.rendering.named_windows import own_window
 from dicomweb.rendering.overlays import drawn, embedded, of_bit, overlays
 from dicomweb.rendering.profiles import carrying, converted, is_colour, own_profile
-from dicomweb.rendering.request import THUMBNAIL_SIDE, RenderRequest, Viewport, Window
+from dicomweb.rendering.request import THUMBNAIL_SIDE, OwnWindow, RenderRequest, Viewport, Window
 from dicomweb.rendering.shutters import shuttered
 from dicomweb.rendering.subtraction import as_stored, own_difference, show_difference, subtracted
 from dicomweb.rendering.values import Bulk
@@ -92,7 +94,15 @@ def placed(
         shown = converted(shown, own_profile(dataset, number, bulk), request.icc_profile, codecs.convert)
     # The window that is in the data set is not always that of a difference.
     unknown = bool(request.annotation) and request.window is None and is_subtracted(dataset, transfer_syntax_uid, number)
-    return annotated(shown, dataset, number, request, windowed=not unknown)
+    window = chosen(request, dataset, transfer_syntax_uid, number, bulk) if request.annotation else None
+    return annotated(shown, dataset, number, request, window, windowed=not unknown)
+
+
+def chosen(request: RenderRequest, dataset: Dataset, transfer_syntax_uid: str, number: int, bulk: Bulk | None) -> Window | Lut | None:
+    """What the request wants frame `number` to be shown in. Raises BadRequest where the frame has no window of the name."""
+    if not isinstance(request.window, OwnWindow):
+        return request.window
+    return own_window(request.window, dataset, number, PixelDescription.from_dataset(dataset, transfer_syntax_uid), bulk)
 
 
 def is_subtracted(dataset: Dataset, transfer_syntax_uid: str, number: int) -> bool:
@@ -147,6 +157,7 @@ def frame_picture(
     Shutters cover it, and overlays are drawn on it (PS3.4 N.2).
     """
     pixels = PixelDescription.from_dataset(dataset, transfer_syntax_uid)
+    window = chosen(request, dataset, transfer_syntax_uid, number, bulk)
     inside = embedded(dataset, pixels)
     values = decode(frame, with_every_bit(pixels) if inside else pixels, bit_offset=bit_offset)
     drawings = [of_bit(values, position) for position in inside]
@@ -154,10 +165,10 @@ def frame_picture(
     wanted = subtracted(dataset, number, pixels) if frames is not None else None
     if wanted is not None and frames is not None:
         samples = partial(_samples, frames, pixels, decode)
-        picture: Picture = show_difference(*own_difference(wanted, values, dataset, number, pixels, request.window, bulk, samples))
+        picture: Picture = show_difference(*own_difference(wanted, values, dataset, number, pixels, window, bulk, samples))
     else:
         plain = dataset if frames is None else as_stored(dataset, number, pixels, bulk)
-        picture = _shown(values, plain, number, pixels, request, bulk)
+        picture = _shown(values, plain, number, pixels, window, request.defaults, bulk)
     picture = shuttered(picture, dataset)
     for overlay in (*drawings, *overlays(dataset, number, bulk)):
         picture = drawn(picture, overlay)
@@ -174,7 +185,8 @@ def _shown(
     dataset: Dataset,
     number: int,
     pixels: PixelDescription,
-    request: RenderRequest,
+    window: Window | Lut | None,
+    defaults: Layer | None,
     bulk: Bulk | None,
 ) -> Picture:
     if pixels.samples == 3:
@@ -182,7 +194,7 @@ def _shown(
     if pixels.photometric_interpretation == "PALETTE COLOR":
         return palette_colour(values, dataset, pixels, bulk)
     colours = supplemental.colours(dataset, number, pixels, bulk)
-    made = transform(supplemental.in_grey(values, colours), dataset, number, pixels, request.window, bulk, request.defaults)
+    made = transform(supplemental.in_grey(values, colours), dataset, number, pixels, window, bulk, defaults)
     return show(values, made) if colours is None else supplemental.show_both(values, made, colours)
 
 

@@ -46,6 +46,13 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnWindow:
+    """A window or VOI LUT that the image brings itself, by its name: as `storage.presets.key_of` writes it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Viewport:
     """The size to fit the picture in, and the part of the image to show: None is the image's own edge.
 
@@ -66,7 +73,7 @@ class Viewport:
 class RenderRequest:
     """Everything that changes the picture, so that it can also be the key under which the picture is cached."""
 
-    window: Window | None = None
+    window: Window | OwnWindow | None = None
     viewport: Viewport | None = None
     quality: int = QUALITY
     media_type: str = "image/jpeg"
@@ -78,8 +85,8 @@ class RenderRequest:
     defaults: tuple[Preset, ...] | None = None
 
 
-# A preset's name to its window, or None where there is no such preset.
-Presets = Callable[[str], Window | None]
+# A name to the window of the preset or the image that is called so, or None where there is none.
+Presets = Callable[[str], Window | OwnWindow | None]
 
 
 def parse(
@@ -113,8 +120,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _FUNCTIONS = {"linear": Function.LINEAR, "linear-exact": Function.LINEAR_EXACT, "sigmoid": Function.SIGMOID}
 
 
-def _window(text: str, presets: Presets) -> Window:
-    """`center,width[,function]` (PS3.18 8.3.5.1.4), or, as an extension, a preset's name."""
+def _window(text: str, presets: Presets) -> Window | OwnWindow:
+    """`center,width[,function]` (PS3.18 8.3.5.1.4), or, as an extension, the name of a preset or of a window of the image's own."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1:
         preset = presets(parts[0])

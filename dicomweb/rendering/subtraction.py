@@ -149,7 +149,7 @@ def _between_pixels(values: NDArray[np.float64], down: float, right: float) -> N
 
 
 def own_difference(
-    wanted: Subtraction, stored: Integers, dataset: Dataset, frame: int, pixels: PixelDescription, window: Window | None, bulk: Bulk | None, samples: Samples
+    wanted: Subtraction, stored: Integers, dataset: Dataset, frame: int, pixels: PixelDescription, window: Window | Lut | None, bulk: Bulk | None, samples: Samples
 ) -> tuple[Difference, GreyTransform]:
     """An image's own subtraction, and how it is shown: in the window of the request, else in its own, else about a zero of middle grey.
 

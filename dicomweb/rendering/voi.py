@@ -42,7 +42,7 @@ def transform(
     dataset: Dataset,
     frame: int,
     pixels: PixelDescription,
-    window: Window | None,
+    window: Window | Lut | None,
     bulk: Bulk | None,
     defaults: Layer | None = None,
 ) -> GreyTransform:
@@ -56,7 +56,7 @@ def transform(
             f"Photometric Interpretation (0028,0004) is {pixels.photometric_interpretation!r}, and one sample to a pixel can only be shown"
             f" as {', '.join(GREY)} or PALETTE COLOR"
         )
-    modality = _modality(dataset, frame, pixels, bulk)
+    modality = modality_of(dataset, frame, pixels, bulk)
     hidden = padding(dataset, pixels)
     made = GreyTransform(
         bits=pixels.bits_stored,
@@ -70,7 +70,7 @@ def transform(
     )
     voi = (
         window
-        or described(dataset, frame, pixels, bulk, signed=_gives_negatives(modality, pixels))
+        or described(dataset, frame, pixels, bulk, signed=gives_negatives(modality, pixels))
         or _automatic(stored, dataset, pixels, made, defaults)
     )
     return GreyTransform(made.bits, made.signed, modality, voi, made.inverted, hidden)
@@ -81,7 +81,7 @@ def describes_voi(dataset: Dataset, frame: int) -> bool:
     return bool(items(dataset, VOI_LUT)) or bool(numbers(macro(dataset, frame, FRAME_VOI_LUT), WIDTH))
 
 
-def _modality(dataset: Dataset, frame: int, pixels: PixelDescription, bulk: Bulk | None) -> Rescale | Lut:
+def modality_of(dataset: Dataset, frame: int, pixels: PixelDescription, bulk: Bulk | None) -> Rescale | Lut:
     """A modality LUT, or slope and intercept of this frame, or nothing done (PS3.3 C.11.1)."""
     tables = items(dataset, MODALITY_LUT)
     if tables and pixels.number is Number.INTEGER and pixels.bits_stored <= 16:
@@ -97,17 +97,23 @@ def described(dataset: Dataset, frame: int, pixels: PixelDescription, bulk: Bulk
     if tables:
         return lut(tables[0], DESCRIPTOR, LUT_DATA, bulk, signed=signed)
     group = macro(dataset, frame, FRAME_VOI_LUT)
-    name = text(group, FUNCTION)
-    function = Function[name] if name in Function.__members__ else Function.LINEAR
-    if function is Function.LINEAR and pixels.number is not Number.INTEGER:
-        # LINEAR's half unit is for whole numbers; on a parametric map from 0 to 1 it would leave black and white.
-        function = Function.LINEAR_EXACT
+    function = function_of(dataset, frame, pixels)
     pairs = zip(numbers(group, CENTER), numbers(group, WIDTH), strict=False)
     windows = (Window(center, width, function) for center, width in pairs)
     return next((window for window in windows if window.possible), None)
 
 
-def _gives_negatives(modality: Rescale | Lut, pixels: PixelDescription) -> bool:
+def function_of(dataset: Dataset, frame: int, pixels: PixelDescription) -> Function:
+    """VOI LUT Function (0028,1056) of a frame's own windows."""
+    name = text(macro(dataset, frame, FRAME_VOI_LUT), FUNCTION)
+    function = Function[name] if name in Function.__members__ else Function.LINEAR
+    if function is Function.LINEAR and pixels.number is not Number.INTEGER:
+        # LINEAR's half unit is for whole numbers; on a parametric map from 0 to 1 it would leave black and white.
+        return Function.LINEAR_EXACT
+    return function
+
+
+def gives_negatives(modality: Rescale | Lut, pixels: PixelDescription) -> bool:
     """Whether the modality LUT's output, the VOI LUT's input, can be negative (PS3.3 C.11.2.1.1)."""
     if isinstance(modality, Lut):
         return False
