@@ -228,11 +228,13 @@ _MASKS = (
 def _rendering() -> str:
     names = ", ".join(f"`{preset.id}`" for preset in built_in())
     return (
-        "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's first possible one, else the default preset for its"
+        "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's first possible one: where none is, its Window Width below 1, a Warning 299 says so, else the default preset for its"
         " modality and body part, else one made from its values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
         " (regions of interest by their outline). Grey frames whose Pixel Presentation (0008,9205) is COLOR (their own of the frame type macro, else the image's) show stored values from the"
         " second value of the Palette Color Lookup Table Descriptor on in the colours of the supplemental palette (PS3.3 C.7.6.19), which neither a window nor a greyscale or"
         " blending presentation state changes; values below in grey, of which alone an automatic window is made. COLOR_RANGE and COLOR_REF are shown in grey."
+        " JPEG frames that are cut off are refused; damage inside a scan is not seen, because the decoder (libjpeg-turbo) makes up what it cannot read and its warnings do not come"
+        " through imagecodecs: digests of the stored files (`pacs verify`) tell what has changed here, not what came so. A decoder that reports them finds about half of such damage."
         " Without `iccprofile` colours are sent as they are stored, without a profile. Aspect ratio"
         f" is kept. Presets that come with the archive, to which a site and users add their own: {names}. Those in SUV (by body weight) are calculated of PET images in BQML (Decay Correction START or ADMIN), GML of type BW, and CNTS with the factors of Philips, as QIBA has published; of Legacy Converted Enhanced PET images by the same of their Unassigned Converted Attributes; of Enhanced PET images by their Real World Value Mapping (0040,9096) to g/ml{{SUVbw}}, or to Bq/ml with the dose in MBq and Decay Correction DateTime (0018,9701). 400 says what is missing where that cannot be.\n\n{_MASKS}\n\n{_STATES}"
     )

@@ -24,6 +24,7 @@ from dicomweb.presented import PresentedStates
 from dicomweb.rendering.animation import MOST_FRAMES
 from dicomweb.rendering.content_html import POLICY
 from dicomweb.rendering.references import is_state
+from dicomweb.rendering.voi import impossible_width
 from dicomweb.shown import shown_of
 from dicomweb.shown_kinds import Shown
 from dicomweb.videos import can_film, filmed
@@ -234,7 +235,10 @@ def _warning(call: Call, instance: Instance, number: int, kind: str, *, written:
         bulk=instance.little_endian_bulk,
         colour=None if plain else False,
     )
-    return {"Warning": f"299 {call.root}: not applied to the picture: {', '.join(missing)}"} if missing else {}
+    said = [f"not applied to the picture: {', '.join(missing)}"] if missing else []
+    if plain and "window" not in dict(call.query) and (width := impossible_width(instance.dataset, number, instance.pixels)) is not None:
+        said.append(f"Window Width (0028,1051) of the image is {width:g}, which cannot be: the picture is in an automatic window")
+    return {"Warning": ", ".join(f"299 {call.root}: {one}" for one in said)} if said else {}
 
 
 def draw_one(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:

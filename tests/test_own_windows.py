@@ -109,3 +109,21 @@ def test_what_cannot_be_had_is_refused_with_the_names_there_are(client: TestClie
     stored(client, made(**(NAMED | changes)))
     answer = client.get(f"{PATH}/rendered", params={"window": window})
     assert (answer.status_code, says in answer.text) == (400, True), answer.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "query", "warned"),
+    [
+        ({"WindowWidth": [0, -1]}, "", True),
+        ({"WindowWidth": [0, 2000]}, "", False),
+        ({"WindowWidth": [0, 0]}, "?window=500,1000", False),
+        ({"WindowWidth": [0.5, 0.5]}, "", False),
+        ({"WindowWidth": [0.5, 0.5], "VOILUTFunction": "LINEAR"}, "", True),
+    ],
+)
+@pytest.mark.parametrize("path", ["rendered", "frames/1/rendered", "thumbnail"])
+def test_a_picture_whose_own_window_cannot_be_says_so(client: TestClient, path: str, changes: dict[str, Any], query: str, warned: bool) -> None:
+    stored(client, made(**(NAMED | changes)))
+    answer = client.get(f"{PATH}/{path}{query}")
+    assert answer.status_code == 200
+    assert ("Window Width (0028,1051) of the image is" in answer.headers.get("Warning", "")) is warned

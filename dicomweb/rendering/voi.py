@@ -81,6 +81,15 @@ def describes_voi(dataset: Dataset, frame: int) -> bool:
     return bool(items(dataset, VOI_LUT)) or bool(numbers(macro(dataset, frame, FRAME_VOI_LUT), WIDTH))
 
 
+def impossible_width(dataset: Dataset, frame: int, pixels: PixelDescription) -> float | None:
+    """The first width of a grey frame's own windows where none of them can be, so that it is shown in another; else None."""
+    widths = numbers(macro(dataset, frame, FRAME_VOI_LUT), WIDTH)
+    if pixels.photometric_interpretation not in GREY or not widths or items(dataset, VOI_LUT):
+        return None
+    function = function_of(dataset, frame, pixels)
+    return None if any(Window(0, width, function).possible for width in widths) else widths[0]
+
+
 def modality_of(dataset: Dataset, frame: int, pixels: PixelDescription, bulk: Bulk | None) -> Rescale | Lut:
     """A modality LUT, or slope and intercept of this frame, or nothing done (PS3.3 C.11.1)."""
     tables = items(dataset, MODALITY_LUT)
