@@ -638,6 +638,44 @@ def test_why_nobody_takes_it_is_told(archive: Archive) -> None:
     assert entry.reason.startswith("MR1 does not take CT Image Storage: turn that on there")
 
 
+@pytest.mark.parametrize("archive", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (0x0111, "it has that UID already"),
+        (0x0122, "it does not serve this SOP class: turn that on there"),
+        (0x0124, "give our AE title the right there"),
+        (0xA701, "it is out of resources: is its disk full?"),
+        (0xA900, "does not fit the SOP class"),
+        (0xB007, "done with a warning"),
+        (0xC123, "it cannot understand"),
+        (0x0110, "it failed"),
+    ],
+)
+def test_what_a_destination_refuses_is_told_in_words(archive: Archive, status: int, says: str) -> None:
+    for number in (1, 2):
+        ingest(archive, instance(number))
+    with storage_scp.node(title="WS1") as node:
+        node.behave = lambda _event, _number: status
+        entry = asked(archive, "WS1", node.port)
+    # What may pass is tried again.
+    assert list(entry.operations) == [f"sent C-STORE {status:04X}"]
+    assert entry.reason.startswith(f"sent C-STORE {status:04X}: ")
+    assert says in entry.reason
+    assert entry.reason.endswith(f"; its own log says more ({entry.operations[f'sent C-STORE {status:04X}']} times)")
+
+
+def test_an_operation_is_called_by_its_name_in_the_standard(server: Serving, archive: Archive) -> None:
+    """Which of its hyphens is none."""
+    add_ae_title(archive.index, AeTitle("CT1", "", 0))
+    with Peer(server.port) as client:
+        client.associate([(1, VERIFICATION, (EXPLICIT,))], calling="CT1")
+        client.send(peer.message(1, peer.command({0x002: VERIFICATION, 0x100: 0x0100, 0x110: 1, 0x800: 0x0101, 0x1002: 1})))
+        assert peer.status_of(client.answer()[0]) != 0
+        client.release()
+    assert [name[:-5] for name in logged(archive, Wanted(ae="CT1")).operations] == ["N-EVENT-REPORT"]
+
+
 def test_a_destination_that_hangs_up_is_told_with_what_was_done(archive: Archive) -> None:
     for number in (1, 2):
         ingest(archive, instance(number))

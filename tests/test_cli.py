@@ -20,7 +20,7 @@ from pacs.scp.settings import DimseSettings
 from storage.archive import Archive
 from storage.index import open_index
 from storage.index.ae import Right, fingerprint_of
-from storage.index.associations import Entry, Outcome, write
+from storage.index.associations import Direction, Entry, Outcome, write
 from tests.support.certificates import Authority
 from tests.support.commands import RUNNER, Pacs
 from tests.support.secure import Papers, secured
@@ -308,10 +308,12 @@ def test_callers_and_the_log(pacs: Pacs) -> None:
         entry = Entry(f"a{number}", Outcome.REFUSED, address, "CT1", "LIGHTBOX", "unknown", asks=True, rights=rights, at=1e9 + number)
         write(index, [entry])
     write(index, [Entry("b", Outcome.ACCEPTED, "10.0.0.7", "WS", "LIGHTBOX", "", "released", operations={"C-ECHO 0000": 1})])
+    write(index, [Entry("c", Outcome.ACCEPTED, "10.0.0.9", "LIGHTBOX", "WS", "", "released", direction=Direction.OUT)])
     assert [line[21:] for line in pacs("ae", "log").splitlines()] == [
         "refused   CT1 -> LIGHTBOX from 10.0.0.5  unknown",
         "refused   CT1 -> LIGHTBOX from 10.0.0.6  unknown",
         "accepted  WS -> LIGHTBOX from 10.0.0.7  released  1 x C-ECHO 0000",
+        "accepted  LIGHTBOX -> WS at 10.0.0.9  released",
     ]
     assert len(pacs("ae", "log", "--outcome", "refused", "--ae", "ct", "--limit", "1").splitlines()) == 1
     assert "one of accepted, refused, dropped" in pacs("ae", "log", "--outcome", "lost", status=1)

@@ -139,7 +139,11 @@ def show_log(
 
 
 def _line(one: Entry) -> str:
-    who = f"{escaped(one.calling_ae) or '-'} -> {escaped(one.called_ae) or '-'} from {one.address or 'several addresses'}"
+    from storage.index.associations import Direction
+
+    other = one.address or "several addresses"
+    where = f"from {other}" if one.direction is Direction.IN else f"at {other}"
+    who = f"{escaped(one.calling_ae) or '-'} -> {escaped(one.called_ae) or '-'} {where}"
     state = one.how or ("open" if one.outcome == "accepted" else "")
     what = ", ".join(f"{number} x {name}" for name, number in one.operations.items())
     times = f"{one.times} times" if one.times > 1 else ""

@@ -13,6 +13,7 @@ import structlog
 
 from pacs import dimse
 from pacs.dimse import Command, CommandField
+from pacs.scp import reasons
 from pacs.scp.negotiation import Context
 from pacs.scp.pending import Pending
 from pacs.scp.settings import DimseSettings
@@ -128,7 +129,7 @@ class Association:
         self.coercion: Coercion | None = None
         # How many responses of which command and status: ours, and (sent …) those to requests of ours.
         self.operations: dict[str, int] = {}
-        # What was refused, in the words of the Error Comments before they are cut, and how often.
+        # What was refused, and how often: by us in the words of the Error Comments before they are cut, by the peer in ours.
         self.remarks: dict[str, int] = {}
 
     def next_message(self, wait: Wait = Wait.REST) -> Message:
@@ -226,7 +227,9 @@ class Association:
             self._outbox += self._pdus(message, data, command=False)
 
     def _remark(self, field: int, status: int, comment: str) -> None:
-        remark = f"{_operation(field, status)}: {comment}"
+        self._note(f"{_operation(field, status)}: {comment}")
+
+    def _note(self, remark: str) -> None:
         if remark in self.remarks or len(self.remarks) < _MOST_REMARKS:
             self.remarks[remark] = self.remarks.get(remark, 0) + 1
 
@@ -312,7 +315,10 @@ class Association:
             if not message.is_response:
                 self._meanwhile(message)
             elif message.command["MessageIDBeingRespondedTo"] == message_id:
-                self._count(message.command["CommandField"], message.status, "sent ")
+                field, status = message.command["CommandField"], message.status
+                self._count(field, status, "sent ")
+                if status != dimse.Status.SUCCESS and status not in _PENDING:
+                    self._note(f"sent {_operation(field, status)}: {reasons.answered(status)}")
                 return message
             else:
                 raise self.aborted("violation", "a response to nothing that was asked")
@@ -469,7 +475,7 @@ class Association:
 @functools.lru_cache(1024)
 def _operation(field: int, status: int) -> str:
     try:
-        name = CommandField(field & ~dimse.RESPONSE_BIT).name.replace("_", "-", 1)
+        name = CommandField(field & ~dimse.RESPONSE_BIT).name.replace("_", "-")
     except ValueError:
         name = f"{field:04X}H"
     return f"{name} {status:04X}"

@@ -68,6 +68,25 @@ _ENDS: Final[dict[str, str]] = {
     "stopped": "this server was stopped",
 }
 
+# What an answer to a request of ours means and what to do, whatever was asked (PS3.7 annex C, PS3.4 B.2.3 and C.4): bits of the
+# status that count, their value, words. The peer's own Error Comment may name a patient, and is not for logs.
+_ANSWERS: Final[tuple[tuple[int, int, str], ...]] = (
+    (0xFFFF, 0x0111, "it has that UID already, with other bytes perhaps: look there which of the two is wanted"),
+    (0xFFFF, 0x0112, "it has no such instance"),
+    (0xFFFF, 0x0122, "it does not serve this SOP class: turn that on there"),
+    (0xFFFF, 0x0124, "it does not allow us that: give our AE title the right there"),
+    (0xFFFF, 0x0210, "it has a request of that Message ID going on"),
+    (0xFFFF, 0x0211, "it does not know this operation"),
+    (0xFFFF, 0x0213, "it is out of resources: is its disk full?"),
+    (0xFFFF, 0xA801, "it does not know the destination: register that AE title there"),
+    (0xFF00, 0xA700, "it is out of resources: is its disk full?"),
+    (0xFF00, 0xA900, "what was sent does not fit the SOP class, it says"),
+    (0xFFFF, 0xFE00, "it was cancelled"),
+    (0xF000, 0xB000, "done with a warning: part of it failed, was changed or left out"),
+    (0xF000, 0xC000, "it cannot understand, or process, what was sent"),
+    (0x0000, 0x0000, "it failed"),
+)
+
 
 def violation(text: str) -> str:
     """What broke the protocol, with the byte where, and what that mostly means."""
@@ -84,6 +103,11 @@ def end(how: str, text: str) -> str:
 def remarks(said: Mapping[str, int]) -> str:
     """What was answered with other than success, each with how often; empty without."""
     return "; ".join(f"{text} ({times} times)" if times > 1 else text for text, times in said.items())
+
+
+def answered(status: int) -> str:
+    """What an answer other than success to a request of ours means."""
+    return next(f"{words}; its own log says more" for bits, value, words in _ANSWERS if status & bits == value)
 
 
 def name_of(uid: str) -> str:

@@ -135,7 +135,7 @@ class Requested(Association):
         journal, entry = self._told
         self._told = None
         entry.received, entry.sent, entry.operations = self.received, self.sent, self.operations
-        journal.ended(entry, how, reason)
+        journal.ended(entry, how, "; ".join(part for part in (reasons.remarks(self.remarks), reason) if part))
 
     def wait_for_answers(self, seconds: float) -> None:
         """From now on have no more patience than that with a peer that owes us something."""
