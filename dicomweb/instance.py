@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import orjson
 
 from dicomweb.bodies import Body, read
 from dicomweb.negotiation import DECODE_FIRST
@@ -53,8 +52,7 @@ class Instance:
     @cached_property
     def dataset(self) -> dict[str, Any]:
         """The data set in the DICOM JSON model."""
-        found: dict[str, Any] = orjson.loads(self.layout.json)
-        return found
+        return self.layout.dataset()
 
     @cached_property
     def pixels(self) -> PixelDescription:

@@ -122,7 +122,7 @@ class Layouts:
 
     def _keep(self, scope: Scope, layout: Layout, tag: str) -> None:
         self._drop(scope)
-        size = len(layout.json) + len(layout.frames.to_bytes()) + _ROUGHLY
+        size = layout.size + _ROUGHLY
         if size <= self._max_bytes // 4:
             self._kept[scope] = _Kept(tag, size, layout)
             self._bytes += size

@@ -139,7 +139,7 @@ def _rewritten(layout: Layout, blobs: Blobs, wanted: str, spool: Callable[[], Sp
 
 
 def _described(layout: Layout) -> PixelDescription:
-    return PixelDescription.from_dataset(orjson.loads(layout.json), layout.located.transfer_syntax_uid)
+    return PixelDescription.from_dataset(layout.dataset(), layout.located.transfer_syntax_uid)
 
 
 def encoded_frames(layout: Layout, blobs: Blobs, wanted: str) -> Iterator[bytes]:

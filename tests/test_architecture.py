@@ -39,6 +39,7 @@ PURE = (
     "storage.named_uids",
     "storage.non_patient",
     "storage.part10",
+    "storage.per_frame",
     "storage.pieces",
     "storage.presets",
     "storage.private",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dicomweb.rendering.values import PER_FRAME_GROUPS, SHARED_GROUPS, items, number, numbers, text
+from dicomweb.rendering.values import SHARED_GROUPS, items, number, numbers, own_groups, text
 from storage.errors import CannotDecode
 from storage.types import Dataset
 
@@ -113,7 +113,7 @@ def _shift(item: Dataset, image: Dataset, frame: int) -> tuple[float, float]:
 
     A positive row offset is towards the lower row, a positive column offset towards the column at the left (PS3.3 C.7.6.10.1.2).
     """
-    groups = items(image, PER_FRAME_GROUPS)[frame - 1 : frame] + items(image, SHARED_GROUPS)[:1]
+    groups = own_groups(image, frame) + items(image, SHARED_GROUPS)[:1]
     own = number(item, SUBTRACTION_ID)
     shifts = [one for group in groups for one in items(group, PIXEL_SHIFT) if own is not None and number(one, SUBTRACTION_ID) == own]
     for holder in (item, *shifts):

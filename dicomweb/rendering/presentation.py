@@ -35,7 +35,7 @@ from dicomweb.rendering.subtraction import (
     scale,
     show_difference,
 )
-from dicomweb.rendering.values import PER_FRAME_GROUPS, SHARED_GROUPS, Bulk, items, number, text, words
+from dicomweb.rendering.values import SHARED_GROUPS, Bulk, items, number, text, words
 from dicomweb.rendering.values import values as values_of
 from dicomweb.rendering.voi import (
     CENTER,
@@ -53,6 +53,7 @@ from dicomweb.rendering.voi import (
 )
 from storage.codecs.pixels import Number, PixelDescription
 from storage.errors import CannotDecode
+from storage.per_frame import PER_FRAME_GROUPS
 from storage.types import Dataset
 
 PRESENTATION_LUT, SOFTCOPY_VOI, PHOTOMETRIC = "20500010", "00283110", "00280004"

@@ -22,7 +22,7 @@ from dicomweb.rendering.suv import (
     moment_of,
     suv_factor,
 )
-from dicomweb.rendering.values import PER_FRAME_GROUPS, SHARED_GROUPS, items, macro, number, text
+from dicomweb.rendering.values import SHARED_GROUPS, items, macro, number, own_groups, text
 from storage.types import Dataset
 
 REAL_WORLD, REAL_SLOPE, REAL_INTERCEPT, REAL_UNITS, CODE = "00409096", "00409225", "00409224", "004008EA", "00080100"
@@ -74,7 +74,7 @@ def uptake(dataset: Dataset, frame: int = 1) -> Uptake:
 
 def _mappings(dataset: Dataset, frame: int) -> Iterator[_Mapping]:
     """Those of the frame, else of all frames, else of the image, that are linear."""
-    for group in (*items(dataset, PER_FRAME_GROUPS)[frame - 1 : frame], *items(dataset, SHARED_GROUPS)[:1], dataset):
+    for group in (*own_groups(dataset, frame), *items(dataset, SHARED_GROUPS)[:1], dataset):
         for item in items(group, REAL_WORLD):
             slope, intercept = number(item, REAL_SLOPE), number(item, REAL_INTERCEPT)
             if slope and intercept is not None:
@@ -91,7 +91,7 @@ def _through(mapping: _Mapping, dataset: Dataset, frame: int) -> Uptake:
 
 def _with_unassigned(dataset: Dataset, frame: int) -> Dataset:
     """With what a conversion from classic images had no other place for (PS3.3 C.7.6.16.2.24, C.7.6.16.2.25)."""
-    shared, own = items(dataset, SHARED_GROUPS)[:1], items(dataset, PER_FRAME_GROUPS)[frame - 1 : frame]
+    shared, own = items(dataset, SHARED_GROUPS)[:1], own_groups(dataset, frame)
     found: dict[str, Any] = {}
     for groups, tag in ((shared, UNASSIGNED_SHARED), (own, UNASSIGNED_PER_FRAME)):
         found |= {key: value for group in groups for item in items(group, tag)[:1] for key, value in item.items()}

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from storage.errors import CannotDecode
+from storage.per_frame import PER_FRAME_GROUPS, Items
 from storage.types import Dataset
 
-SHARED_GROUPS, PER_FRAME_GROUPS = "52009229", "52009230"
+SHARED_GROUPS = "52009229"
 
 # Fetches a value that the JSON has by reference: the path of its BulkDataURI -> bytes in little endian.
 Bulk = Callable[[str], bytes]
@@ -42,7 +43,7 @@ def items(dataset: Dataset, tag: str) -> list[Dataset]:
 def values(dataset: Dataset, tag: str) -> Sequence[Any]:
     """Every value of the attribute as the JSON has it; none where it is absent or empty."""
     found = dataset.get(tag, {}).get("Value")
-    return found if isinstance(found, list) else ()
+    return found if isinstance(found, list | Items) else ()
 
 
 def macro(dataset: Dataset, frame: int, tag: str) -> Dataset:
@@ -51,13 +52,19 @@ def macro(dataset: Dataset, frame: int, tag: str) -> Dataset:
     PS3.3 C.7.6.16: a macro is in the Per-Frame or in the Shared Functional Groups Sequence; images that have
     neither carry the same attributes at the top.
     """
-    # A slide has an item to each of a hundred thousand tiles, of which only one is looked at.
-    groups = (*values(dataset, PER_FRAME_GROUPS)[frame - 1 : frame], *items(dataset, SHARED_GROUPS)[:1])
-    for group in groups:
-        found = items(group, tag) if isinstance(group, Mapping) else []
+    for group in (*own_groups(dataset, frame), *items(dataset, SHARED_GROUPS)[:1]):
+        found = items(group, tag)
         if found:
             return found[0]
     return dataset
+
+
+def own_groups(dataset: Dataset, frame: int) -> list[Dataset]:
+    """The item of frame `frame` (from 1) in the Per-Frame Functional Groups Sequence, if there is one.
+
+    A slide has an item to each of a hundred thousand tiles, of which only this one is looked at.
+    """
+    return [item for item in values(dataset, PER_FRAME_GROUPS)[frame - 1 : frame] if isinstance(item, Mapping)]
 
 
 def words(dataset: Dataset, tag: str, bulk: Bulk | None) -> bytes:

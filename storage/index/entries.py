@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import Any, Final
 
 from storage.frames import FrameTable
+from storage.per_frame import ItemPlaces, item_places, opened
 from storage.scanner import Scan
 from storage.types import DEFAULT_PARTITION, BulkItem, Flag, Job, Located, Outcome, Source, Uids
+
+# Of an item for a frame, where it begins and ends.
+_EACH_FRAME: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Added:
     quarantined: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """Everything to serve frames, bulk data or a picture of one instance, from one query.
 
@@ -71,6 +77,19 @@ class Layout:
     bulk: tuple[BulkItem, ...]
     inflated: bool
     json: bytes
+
+    @cached_property
+    def _item_places(self) -> ItemPlaces | None:
+        return item_places(self.json, self.frames.count)
+
+    def dataset(self) -> dict[str, Any]:
+        """`json` read, anew each time: who reads it may keep it. Items of the Per-Frame Functional Groups Sequence are read when asked for."""
+        return opened(self.json, self._item_places)
+
+    @property
+    def size(self) -> int:
+        """How much memory it takes, roughly, in bytes; with what is found out later of where the items of frames are."""
+        return len(self.json) + len(self.frames.starts) + len(self.frames.lengths) + len(self.frames.groups) + _EACH_FRAME * self.frames.count
 
 
 @dataclass(frozen=True, slots=True)
