@@ -41,11 +41,11 @@ class Loop:
 
     def _pictures(self, request: rendering.RenderRequest) -> Iterator[rendering.Picture]:
         coloured = any(is_colour(one.dataset, number) for one in self._images for number in range(1, one.frames + 1))
-        steady = request.window or self._steady(request)
+        steady = request.steady or self._steady(request)
         shape: tuple[int, ...] = ()
         for image in self._images:
             for number in range(1, image.frames + 1):
-                window = request.window if describes_voi(image.dataset, number) else steady
+                window = None if request.window is None and describes_voi(image.dataset, number) else steady
                 picture = _placed(image, number, replace(request, window=window))
                 picture = np.repeat(picture[..., None], 3, axis=-1) if coloured and picture.ndim == 2 else picture
                 shape = shape or picture.shape
@@ -60,6 +60,7 @@ class Loop:
             self._middle.dataset,
             self._middle.syntax.uid,
             number,
+            share=request.share,
             defaults=request.defaults,
             bit_offset=bit_offset,
             bulk=self._middle.little_endian_bulk,

@@ -261,7 +261,7 @@ def draw_moving(instance: Instance, request: rendering.RenderRequest, folder: Pa
     count, fetch, uid = instance.frames, instance.little_endian_bulk, instance.syntax.uid
     # Of frames with their mask subtracted, and of those without.
     alike = [rendering.is_subtracted(instance.dataset, uid, number) for number in range(1, count + 1)]
-    steady = {kind: request.window or _steady(instance, alike, kind, request) for kind in set(alike)}
+    steady = {kind: request.steady or _steady(instance, alike, kind, request) for kind in set(alike)}
 
     def pictures() -> Iterator[rendering.Picture]:
         for number, kind in enumerate(alike, 1):
@@ -287,6 +287,7 @@ def _steady(instance: Instance, alike: Sequence[bool], kind: bool, request: rend
         instance.dataset,
         instance.syntax.uid,
         middle,
+        share=request.share,
         defaults=request.defaults,
         bit_offset=bit_offset,
         bulk=instance.little_endian_bulk,

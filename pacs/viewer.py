@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from pacs.viewer_package import ViewerUnavailable, config_folder, fetch, find, pinned
 from storage.errors import BadRequest
 from storage.preset_file import built_in
-from storage.presets import LINEAR, LINEAR_EXACT, Preset, Presets, checked_user
+from storage.presets import LINEAR, LINEAR_EXACT, PERCENT, Preset, Presets, checked_user
 
 __all__ = ["ViewerSettings", "ViewerUnavailable", "fetch", "find", "routes"]
 
@@ -141,8 +141,8 @@ def _window_presets(presets: Presets) -> dict[str, list[dict[str, object]]]:
 
 
 def is_in_viewer(preset: Preset) -> bool:
-    """Whether OHIF can show it as it is: it knows no sigmoid presets, and under one name there is one picture."""
-    return preset.function in (LINEAR, LINEAR_EXACT)
+    """Whether OHIF can show it as it is: it knows no sigmoid presets and no percentiles, and under one name there is one picture."""
+    return preset.function in (LINEAR, LINEAR_EXACT) and preset.units != PERCENT
 
 
 def _plain(value: float) -> float:

@@ -25,6 +25,8 @@ FUNCTIONS: Final = (LINEAR, LINEAR_EXACT, SIGMOID)
 # Standardized uptake value by body weight, in g/ml, which is calculated of a PET image (PS3.3 C.8.9.1).
 SUV: Final = "SUV"
 PET: Final = "PT"
+# Percentiles of the values of a frame: from center - width / 2 to center + width / 2 of them.
+PERCENT: Final = "PERCENT"
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # A code string (PS3.5 6.2).
 _CODE: Final = re.compile(r"[A-Z0-9_][A-Z0-9_ ]{0,15}")
@@ -42,7 +44,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One named window: center and width in the units that the modality LUT gives, or, `units` SUV, in g/ml.
+    """One named window: center and width in the units that the modality LUT gives, or, `units` SUV, in g/ml, or, PERCENT, in percentiles of the frame's own values.
 
     `default`: what images of this modality and part of the body are shown in that bring no window of their own. `hidden`: neither
     it nor what it takes the place of is there. `body_part` is a value of Body Part Examined (0018,0015), empty: any.
@@ -131,8 +133,9 @@ def checked(preset: Preset) -> Preset:
         (f"function is one of {', '.join(FUNCTIONS)}", preset.function not in FUNCTIONS),
         ("center and width are numbers, at most 1e9", not _is_number(preset.center) or not _is_number(preset.width)),
         ("the width of a window is at least 1 (LINEAR) or above 0 (LINEAR_EXACT, SIGMOID)", not _is_width(preset)),
-        (f"units are empty, those of the images, or {SUV} for modality {PET}", preset.units not in ("", SUV) or (bool(preset.units) and preset.modality != PET)),
+        (f"units are empty, those of the images, {PERCENT}, or {SUV} for modality {PET}", preset.units not in ("", SUV, PERCENT) or (preset.units == SUV and preset.modality != PET)),
         ("a window in SUV is LINEAR_EXACT or SIGMOID: LINEAR is for whole numbers", preset.units == SUV and preset.function == LINEAR),
+        ("a window in PERCENT is LINEAR_EXACT, and from 0 to 100 at most", preset.units == PERCENT and not _is_share(preset)),
         ("what is hidden is nobody's default", preset.hidden and preset.default),
     )  # fmt: skip
     wrong = [text for text, is_wrong in problem if is_wrong]
@@ -156,6 +159,10 @@ def _is_number(value: float) -> bool:
 def _is_width(preset: Preset) -> bool:
     """PS3.3 C.11.2.1.2."""
     return preset.width >= 1 if preset.function == LINEAR else preset.width > 0
+
+
+def _is_share(preset: Preset) -> bool:
+    return preset.function == LINEAR_EXACT and 0 <= preset.center - preset.width / 2 < preset.center + preset.width / 2 <= 100
 
 
 def checked_user(user: str) -> str:

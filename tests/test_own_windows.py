@@ -14,7 +14,10 @@ from pydicom.uid import UID
 from starlette.testclient import TestClient
 
 from dicomweb.settings import WebSettings
+from pacs.viewer import is_in_viewer
 from storage.archive import Archive
+from storage.preset_file import built_in
+from storage.presets import PERCENT
 from tests.support import states, web
 from tests.support.states import image, item
 
@@ -127,3 +130,33 @@ def test_a_picture_whose_own_window_cannot_be_says_so(client: TestClient, path: 
     answer = client.get(f"{PATH}/{path}{query}")
     assert answer.status_code == 200
     assert ("Window Width (0028,1051) of the image is" in answer.headers.get("Warning", "")) is warned
+
+
+@pytest.mark.parametrize("modality", ["MR", "CR"])
+def test_auto_is_the_picture_that_the_image_has_without_a_window(client: TestClient, modality: str) -> None:
+    stored(client, made(modality=modality))
+    automatic = levels(client, "")
+    stored(client, _as(made(modality=modality, **NAMED), "1.2.3.4.2"))
+    other = PATH.replace(states.IMAGE, "1.2.3.4.2")
+    answers = [client.get(f"{other}/{path}?window=auto", headers={"Accept": "image/png"}) for path in ("rendered", "thumbnail")]
+    found = [np.asarray(Image.open(io.BytesIO(one.content)))[4, 4::8].tolist() for one in answers]
+    assert found == [automatic, automatic]
+    assert automatic == [0, 64, 128, 255] != NARROW
+
+
+def test_auto_does_not_flicker_in_a_moving_picture(client: TestClient) -> None:
+    """Both frames are shown in the window of one, the first."""
+    found = made(2)
+    bright = np.frombuffer(found.PixelData, "<u2").reshape(2, 8, -1).copy()
+    bright[1] *= 2
+    found.PixelData = bright.tobytes()
+    stored(client, found)
+    moving = Image.open(io.BytesIO(client.get(f"{PATH}/rendered?window=auto", headers={"Accept": "image/gif"}).content))
+    moving.seek(1)
+    assert np.asarray(moving.convert("L"))[4, 4::8].tolist() == [0, 128, 255, 255]
+
+
+def test_the_viewer_is_not_offered_what_it_cannot_show() -> None:
+    """OHIF's presets are numbers; a site's default in percentiles is one for images without a window all the same."""
+    auto = [one for one in built_in() if one.units == PERCENT]
+    assert [(one.id, is_in_viewer(one)) for one in auto] == [("mr-auto", False), ("cr-auto", False)]

@@ -118,6 +118,8 @@ SAME_DEFAULT = orjson.dumps(
         (content(width=0.5), "at least 1"),
         (content(width=0, function="SIGMOID"), "above 0"),
         (content(width="2"), "center and width are numbers"),
+        (content(units="PERCENT", center=50, width=99), "in PERCENT is LINEAR_EXACT"),
+        (content(units="PERCENT", function="LINEAR_EXACT", center=50, width=101), "from 0 to 100"),
         (content(center=1e300), "at most 1e9"),
         (content(name="1,2"), "no comma"),
         (content(name="12"), "is no number"),

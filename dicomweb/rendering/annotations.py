@@ -9,7 +9,7 @@ from dicomweb.rendering.drawing import Canvas
 from dicomweb.rendering.geometry import PIXEL_MEASURES, Picture
 from dicomweb.rendering.lettering import SMALLEST, line, readable
 from dicomweb.rendering.luts import Lut
-from dicomweb.rendering.request import PATIENT, TECHNIQUE, RenderRequest, Window
+from dicomweb.rendering.request import PATIENT, TECHNIQUE, RenderRequest, Share, Window
 from dicomweb.rendering.values import macro, number, numbers, text, values
 from dicomweb.rendering.voi import CENTER, FRAME_VOI_LUT, WIDTH
 from storage.types import Dataset
@@ -28,7 +28,7 @@ _MARGIN: Final = 0.4
 
 
 def annotated(
-    picture: Picture, dataset: Dataset, frame: int, request: RenderRequest, window: Window | Lut | None = None, *, windowed: bool = True
+    picture: Picture, dataset: Dataset, frame: int, request: RenderRequest, window: Window | Lut | Share | None = None, *, windowed: bool = True
 ) -> Picture:
     """`picture` with what the request wants written into it; without it, itself.
 
@@ -52,7 +52,7 @@ def patient(dataset: Dataset) -> list[str]:
     return [one for one in (_name(dataset), text(dataset, PATIENT_ID), " ".join(filter(None, (date, text(dataset, SEX))))) if one]
 
 
-def technique(dataset: Dataset, frame: int, window: Window | Lut | None, *, windowed: bool = True) -> list[str]:
+def technique(dataset: Dataset, frame: int, window: Window | Lut | Share | None, *, windowed: bool = True) -> list[str]:
     """Modality and part of the body, what the image was made with, and its window."""
     lines = [" ".join(filter(None, (text(dataset, tag) for tag in (MODALITY, BODY_PART, LATERALITY, VIEW))))]
     for parts in _TECHNIQUE:
@@ -65,7 +65,7 @@ def technique(dataset: Dataset, frame: int, window: Window | Lut | None, *, wind
     return [one for one in (*lines, _window(dataset, frame, window) if windowed else "") if one]
 
 
-def _window(dataset: Dataset, frame: int, window: Window | Lut | None) -> str:
+def _window(dataset: Dataset, frame: int, window: Window | Lut | Share | None) -> str:
     """The window that was asked for, else the image's first; one that was made from its values, and a VOI LUT, has no words."""
     if window is None:
         group = macro(dataset, frame, FRAME_VOI_LUT)

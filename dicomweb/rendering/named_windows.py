@@ -6,7 +6,7 @@ from typing import Final
 
 from dicomweb.rendering.luts import Lut, lut
 from dicomweb.rendering.presets import window_of
-from dicomweb.rendering.request import OwnWindow, Window
+from dicomweb.rendering.request import OwnWindow, Share, Window
 from dicomweb.rendering.values import Bulk, items, macro, numbers, text, values
 from dicomweb.rendering.voi import (
     CENTER,
@@ -31,7 +31,7 @@ EXPLANATION, LUT_EXPLANATION, FRAMES = "00281055", "00283003", "00280008"
 MOST_FRAMES: Final = 1000
 
 
-def window_named(name: str, presets: Presets | None = None, dataset: Dataset | None = None) -> Window | OwnWindow | None:
+def window_named(name: str, presets: Presets | None = None, dataset: Dataset | None = None) -> Window | OwnWindow | Share | None:
     """The window of the preset with this id or name, in any case, for an image; None where there is none.
 
     Without `presets` those that come with the archive. What the image itself calls so is after presets of its modality and before

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dicomweb.rendering.request import Function, Window
+from dicomweb.rendering.request import Function, Share, Window
 from dicomweb.rendering.suv import Unknown
 from dicomweb.rendering.uptake import uptake
 from storage.errors import BadRequest
-from storage.presets import SUV, Preset
+from storage.presets import PERCENT, SUV, Preset
 from storage.types import Dataset
 
 
-def window_of(preset: Preset, dataset: Dataset | None = None) -> Window:
+def window_of(preset: Preset, dataset: Dataset | None = None) -> Window | Share:
     """A preset's window for an image, in the units of its modality LUT. Raises BadRequest where they cannot be had of the preset's."""
     function = Function[preset.function]
+    if preset.units == PERCENT:
+        return Share(preset.center - preset.width / 2, preset.center + preset.width / 2)
     if preset.units != SUV:
         return Window(preset.center, preset.width, function)
     try:

@@ -17,7 +17,7 @@ from dicomweb.rendering.luts import Lut
 from dicomweb.rendering.named_windows import own_window
 from dicomweb.rendering.overlays import drawn, embedded, of_bit, overlays
 from dicomweb.rendering.profiles import carrying, converted, is_colour, own_profile
-from dicomweb.rendering.request import THUMBNAIL_SIDE, OwnWindow, RenderRequest, Viewport, Window
+from dicomweb.rendering.request import THUMBNAIL_SIDE, OwnWindow, RenderRequest, Share, Viewport, Window
 from dicomweb.rendering.shutters import shuttered
 from dicomweb.rendering.subtraction import as_stored, own_difference, show_difference, subtracted
 from dicomweb.rendering.values import Bulk
@@ -98,7 +98,7 @@ def placed(
     return annotated(shown, dataset, number, request, window, windowed=not unknown)
 
 
-def chosen(request: RenderRequest, dataset: Dataset, transfer_syntax_uid: str, number: int, bulk: Bulk | None) -> Window | Lut | None:
+def chosen(request: RenderRequest, dataset: Dataset, transfer_syntax_uid: str, number: int, bulk: Bulk | None) -> Window | Lut | Share | None:
     """What the request wants frame `number` to be shown in. Raises BadRequest where the frame has no window of the name."""
     if not isinstance(request.window, OwnWindow):
         return request.window
@@ -116,6 +116,7 @@ def steady_window(
     transfer_syntax_uid: str,
     number: int,
     *,
+    share: Share | None = None,
     defaults: Layer | None = None,
     bit_offset: int = 0,
     bulk: Bulk | None = None,
@@ -124,7 +125,7 @@ def steady_window(
 ) -> Window | None:
     """The window made from the values of one frame, for all frames of a moving picture: made for each, it would flicker.
 
-    None where the data set has windows or VOI LUTs of its own, and for colour.
+    Without `share` None where the data set has windows or VOI LUTs of its own; None for colour.
     """
     pixels = PixelDescription.from_dataset(dataset, transfer_syntax_uid)
     wanted = subtracted(dataset, number, pixels) if frames is not None else None
@@ -133,10 +134,10 @@ def steady_window(
         _, made = own_difference(wanted, samples(number), dataset, number, pixels, None, bulk, samples)
         return made.voi if isinstance(made.voi, Window) else None
     dataset = dataset if frames is None else as_stored(dataset, number, pixels, bulk)
-    if not pixels.photometric_interpretation.startswith("MONOCHROME") or describes_voi(dataset, number):
+    if not pixels.photometric_interpretation.startswith("MONOCHROME") or (share is None and describes_voi(dataset, number)):
         return None
     stored = supplemental.in_grey(decode(frame, pixels, bit_offset=bit_offset), supplemental.colours(dataset, number, pixels, bulk))
-    voi = transform(stored, dataset, number, pixels, None, bulk, defaults).voi
+    voi = transform(stored, dataset, number, pixels, share, bulk, defaults).voi
     return voi if isinstance(voi, Window) else None
 
 
@@ -165,7 +166,9 @@ def frame_picture(
     wanted = subtracted(dataset, number, pixels) if frames is not None else None
     if wanted is not None and frames is not None:
         samples = partial(_samples, frames, pixels, decode)
-        picture: Picture = show_difference(*own_difference(wanted, values, dataset, number, pixels, window, bulk, samples))
+        # Percentiles are of stored values, not of differences, which have a window about their zero.
+        of_differences = None if isinstance(window, Share) else window
+        picture: Picture = show_difference(*own_difference(wanted, values, dataset, number, pixels, of_differences, bulk, samples))
     else:
         plain = dataset if frames is None else as_stored(dataset, number, pixels, bulk)
         picture = _shown(values, plain, number, pixels, window, request.defaults, bulk)
@@ -185,7 +188,7 @@ def _shown(
     dataset: Dataset,
     number: int,
     pixels: PixelDescription,
-    window: Window | Lut | None,
+    window: Window | Lut | Share | None,
     defaults: Layer | None,
     bulk: Bulk | None,
 ) -> Picture:

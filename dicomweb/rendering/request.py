@@ -53,6 +53,14 @@ class OwnWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A window from one percentile of the values of a frame to another."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Viewport:
     """The size to fit the picture in, and the part of the image to show: None is the image's own edge.
 
@@ -73,7 +81,7 @@ class Viewport:
 class RenderRequest:
     """Everything that changes the picture, so that it can also be the key under which the picture is cached."""
 
-    window: Window | OwnWindow | None = None
+    window: Window | OwnWindow | Share | None = None
     viewport: Viewport | None = None
     quality: int = QUALITY
     media_type: str = "image/jpeg"
@@ -84,9 +92,19 @@ class RenderRequest:
     # What images are shown in that bring no window, in the order in which they are tried; None: as the archive comes.
     defaults: tuple[Preset, ...] | None = None
 
+    @property
+    def share(self) -> Share | None:
+        """The percentiles that are asked for: of the frames of a moving picture those of one, for it would flicker."""
+        return self.window if isinstance(self.window, Share) else None
+
+    @property
+    def steady(self) -> Window | OwnWindow | None:
+        """What is asked for and does not depend on the values of a frame."""
+        return None if isinstance(self.window, Share) else self.window
+
 
 # A name to the window of the preset or the image that is called so, or None where there is none.
-Presets = Callable[[str], Window | OwnWindow | None]
+Presets = Callable[[str], Window | OwnWindow | Share | None]
 
 
 def parse(
@@ -120,7 +138,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _FUNCTIONS = {"linear": Function.LINEAR, "linear-exact": Function.LINEAR_EXACT, "sigmoid": Function.SIGMOID}
 
 
-def _window(text: str, presets: Presets) -> Window | OwnWindow:
+def _window(text: str, presets: Presets) -> Window | OwnWindow | Share:
     """`center,width[,function]` (PS3.18 8.3.5.1.4), or, as an extension, the name of a preset or of a window of the image's own."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dicomweb.rendering.grey import GreyTransform, Rescale
 from dicomweb.rendering.luts import Lut, lut
 from dicomweb.rendering.presets import window_of
-from dicomweb.rendering.request import Function, Window
+from dicomweb.rendering.request import Function, Share, Window
 from dicomweb.rendering.values import Bulk, items, macro, number, numbers, text
 from storage.codecs.pixels import Number, PixelDescription
 from storage.errors import BadRequest, CannotDecode
@@ -31,7 +31,7 @@ MAXIMUM_FRACTION = "0062000E"
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
 # The automatic window leaves out this share of the sampled values at either end: specks, markers, metal.
-TAILS = (0.5, 99.5)
+TAILS = Share(0.5, 99.5)
 SAMPLE = 1 << 14
 # What a CT without a window is most often wanted in: soft tissue.
 CT_WINDOW = Window(40, 400)
@@ -42,7 +42,7 @@ def transform(
     dataset: Dataset,
     frame: int,
     pixels: PixelDescription,
-    window: Window | Lut | None,
+    window: Window | Lut | Share | None,
     bulk: Bulk | None,
     defaults: Layer | None = None,
 ) -> GreyTransform:
@@ -69,7 +69,7 @@ def transform(
         padding=hidden,
     )
     voi = (
-        window
+        (_of_sample(stored, made, window) if isinstance(window, Share) else window)
         or described(dataset, frame, pixels, bulk, signed=gives_negatives(modality, pixels))
         or _automatic(stored, dataset, pixels, made, defaults)
     )
@@ -138,7 +138,7 @@ def _automatic(
         return _between(0, number(dataset, MAXIMUM_FRACTION) or _highest(stored) or 1)
     preset = _default(dataset, made, defaults)
     if preset is not None:
-        return preset
+        return _of_sample(stored, made, preset) if isinstance(preset, Share) else preset
     if isinstance(made.modality, Lut):
         # Descriptors say 16 bits of tables that use ten: what is in the table is what there is to see.
         return _between(float(made.modality.table.min()), float(made.modality.table.max()))
@@ -147,10 +147,10 @@ def _automatic(
         low = -(1 << (pixels.bits_stored - 1)) if pixels.signed else 0
         ends = made.modality_values(np.array([low, low + (1 << pixels.bits_stored) - 1]))
         return _between(float(ends.min()), float(ends.max()))
-    return _of_sample(stored, made)
+    return _of_sample(stored, made, TAILS)
 
 
-def _default(dataset: Dataset, made: GreyTransform, defaults: Layer | None) -> Window | None:
+def _default(dataset: Dataset, made: GreyTransform, defaults: Layer | None) -> Window | Share | None:
     """The preset that is the default for such an image."""
     modality = text(dataset, MODALITY)
     if modality == "CT" and (isinstance(made.modality, Lut) or not made.modality.intercept):
@@ -165,7 +165,7 @@ def _default(dataset: Dataset, made: GreyTransform, defaults: Layer | None) -> W
         return None
 
 
-def _of_sample(stored: NDArray[Any], made: GreyTransform) -> Window:
+def _of_sample(stored: NDArray[Any], made: GreyTransform, share: Share) -> Window:
     """Between percentiles of a regular sample, without padding and what is not a number."""
     flat = stored.reshape(-1)
     sample = flat[:: max(1, flat.size // SAMPLE)]
@@ -176,7 +176,7 @@ def _of_sample(stored: NDArray[Any], made: GreyTransform) -> Window:
     values = values[np.isfinite(values)]
     if not values.size:
         return _between(0, 1)
-    low, high = np.percentile(values, TAILS)
+    low, high = np.percentile(values, (share.low, share.high))
     if low == high:
         low, high = values.min(), values.max()
     return _between(float(low), float(high))

@@ -13,7 +13,7 @@ from pacs.viewer import is_in_viewer
 from storage.errors import NotFound
 from storage.index import Index
 from storage.index.presets import holding, own, put_presets, remove_preset
-from storage.presets import FUNCTIONS, LINEAR, SUV, Origin, Preset, id_of
+from storage.presets import FUNCTIONS, LINEAR, PERCENT, SUV, Origin, Preset, id_of
 
 _ONE: Final = "/api/presets/{id}"
 _USER: Final = (
@@ -31,7 +31,7 @@ class Whose(BaseModel):
 
 
 class PresetValues(BaseModel):
-    """A named window: center and width in the units of the images (Hounsfield for CT), or in SUV."""
+    """A named window: center and width in the units of the images (Hounsfield for CT), in SUV, or in percentiles."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -44,7 +44,7 @@ class PresetValues(BaseModel):
     default: Annotated[
         bool, Field(description="Whether images of this modality and body part are shown in it that bring no window of their own.")
     ] = False
-    units: Annotated[str, Field(description=f"Empty: those of the images; or {SUV}.")] = ""
+    units: Annotated[str, Field(description=f"Empty: those of the images; {SUV}; or {PERCENT}, percentiles of the values of each frame.")] = ""
     hidden: Annotated[bool, Field(description="Whether neither it nor what it takes the place of is there.")] = False
 
     def preset(self, id_: str) -> Preset:
@@ -57,7 +57,7 @@ class KnownPreset(PresetValues):
 
     id: str
     origin: Origin
-    viewer: Annotated[bool, Field(description="False for what the viewer cannot show as it is (SIGMOID), and so does not offer.")]
+    viewer: Annotated[bool, Field(description="False for what the viewer cannot show as it is (SIGMOID, PERCENT), and so does not offer.")]
 
 
 def operations(index: Index) -> tuple[Operation, ...]:

@@ -31,7 +31,7 @@ BodyPart = Annotated[str | None, typer.Option(help="Body Part Examined, such as 
 Default = Annotated[
     bool | None, typer.Option("--default/--no-default", help="For images of this modality and body part that bring no window.")
 ]
-Units = Annotated[str | None, typer.Option(help="SUV, for PET; else those of the images.")]
+Units = Annotated[str | None, typer.Option(help="SUV, for PET; PERCENT, percentiles of each frame's values; else those of the images.")]
 
 
 @app.command("list")
@@ -145,12 +145,12 @@ def import_(file: Annotated[Path, typer.Argument(help="A file as pacs presets ex
 
 
 def _changed(preset: Preset, function: str | None, body_part: str | None, default: bool | None, units: str | None) -> Preset:
-    from storage.presets import LINEAR, LINEAR_EXACT, SUV
+    from storage.presets import LINEAR, LINEAR_EXACT
 
     said: dict[str, Any] = {"function": function, "body_part": body_part, "default": default, "units": units}
     preset = replace(preset, **{key: value for key, value in said.items() if value is not None})
-    # The only straight line that a window in SUV can have.
-    return replace(preset, function=LINEAR_EXACT) if preset.units == SUV and preset.function == LINEAR and function is None else preset
+    # The only straight line that a window in SUV or PERCENT can have.
+    return replace(preset, function=LINEAR_EXACT) if preset.units and preset.function == LINEAR and function is None else preset
 
 
 def _put(presets: Iterable[Preset], user: str, *, new: bool = False) -> None:
