@@ -236,9 +236,19 @@ def _warning(call: Call, instance: Instance, number: int, kind: str, *, written:
         colour=None if plain else False,
     )
     said = [f"not applied to the picture: {', '.join(missing)}"] if missing else []
-    if plain and "window" not in dict(call.query) and (width := impossible_width(instance.dataset, number, instance.pixels)) is not None:
+    if plain and "window" not in dict(call.query) and (width := _impossible_width(instance, number)) is not None:
         said.append(f"Window Width (0028,1051) of the image is {width:g}, which cannot be: the picture is in an automatic window")
     return {"Warning": ", ".join(f"299 {call.root}: {one}" for one in said)} if said else {}
+
+
+def _impossible_width(instance: Instance, number: int) -> float | None:
+    """Of the image's own windows; None for what is no image, or is described so that it is none: that has an icon."""
+    if not rendering.is_image(instance.dataset, instance.syntax.uid):
+        return None
+    try:
+        return impossible_width(instance.dataset, number, instance.pixels)
+    except CannotDecode:
+        return None
 
 
 def draw_one(instance: Instance, number: int, request: rendering.RenderRequest) -> rendering.Rendered:

@@ -160,3 +160,10 @@ def test_the_viewer_is_not_offered_what_it_cannot_show() -> None:
     """OHIF's presets are numbers; a site's default in percentiles is one for images without a window all the same."""
     auto = [one for one in built_in() if one.units == PERCENT]
     assert [(one.id, is_in_viewer(one)) for one in auto] == [("mr-auto", False), ("cr-auto", False)]
+
+
+def test_a_thumbnail_of_what_is_described_as_no_image_is_an_icon_all_the_same(client: TestClient) -> None:
+    found = made(**NAMED)
+    del found.BitsAllocated
+    stored(client, found)
+    assert client.get(f"{PATH}/thumbnail").status_code == 200
