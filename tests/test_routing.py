@@ -372,7 +372,7 @@ def test_what_is_refused_is_tried_three_times_and_waits_for_an_administrator(arc
         (one,) = until(archive, State.FAILED)
         assert (one.total, one.completed, one.failed, one.tries) == (3, 2, 1, 3)
         assert [(failure.instance, failure.status) for failure in one.failures] == [("1.2.3.4.2", 0xC001)]
-        assert one.error == "1 of 1 instances were not sent to WS1: the peer answered C001"
+        assert one.error == "1 of 1 instances were not sent to WS1: the peer answered C001: it cannot understand, or process, what was sent"
         assert len(node.requests) == 5, "what was sent is not sent again"
         node.behave = lambda _event, _number: 0
         assert Transfers(archive.index).again(one.number) == one.number

@@ -100,7 +100,7 @@ def test_what_a_node_comments_is_for_who_sends_and_not_for_logs(
         destination = Destination("NODE", "127.0.0.1", target.port, calling_ae="LIGHTBOX")
         with delivery.Delivery(Stored(archive), destination, [(CT, EXPLICIT)]) as sending:
             outcome = sending.send(one)
-    assert (outcome.status, outcome.reason, outcome.comment) == (0xC123, "the peer answered C123", "no Doe^Jane here")
+    assert (outcome.status, outcome.reason, outcome.comment) == (0xC123, "the peer answered C123: it cannot understand, or process, what was sent", "no Doe^Jane here")
     logged = capsys.readouterr()
     assert "the peer answered C123" in logged.out
     assert "Doe" not in logged.out + logged.err

@@ -163,7 +163,7 @@ class _Sent:
         """One C-STORE is over."""
         self.counts[outcome.result.name.lower()] += 1
         if outcome.reason:
-            self._note(one.uids.instance, f"{outcome.reason} {outcome.comment}".rstrip())
+            self._note(one.uids.instance, outcome.told)
         elif self._remember:
             self.taken.append((one.sop_class_uid, one.uids.instance))
 

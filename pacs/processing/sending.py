@@ -190,7 +190,7 @@ class _Sending:
         key = self._keys[one.uids.instance]
         if outcome.result is Result.FAILED:
             self._failures.append(outcome)
-            reason = f"{outcome.reason} {outcome.comment}".rstrip()
+            reason = outcome.told
             self._done.failures.append((key, Failure(one.uids.instance, outcome.status, reason)))
         else:
             self._done.sent.append(key)

@@ -318,7 +318,7 @@ class Association:
                 field, status = message.command["CommandField"], message.status
                 self._count(field, status, "sent ")
                 if status != dimse.Status.SUCCESS and status not in _PENDING:
-                    self._note(f"sent {_operation(field, status)}: {reasons.answered(status)}")
+                    self._note(f"sent {_operation(field, status)}: {reasons.answered(status)}; its own log says more")
                 return message
             else:
                 raise self.aborted("violation", "a response to nothing that was asked")

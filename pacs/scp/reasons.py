@@ -107,7 +107,7 @@ def remarks(said: Mapping[str, int]) -> str:
 
 def answered(status: int) -> str:
     """What an answer other than success to a request of ours means."""
-    return next(f"{words}; its own log says more" for bits, value, words in _ANSWERS if status & bits == value)
+    return next(words for bits, value, words in _ANSWERS if status & bits == value)
 
 
 def name_of(uid: str) -> str:

@@ -18,7 +18,7 @@ import structlog
 from pacs.dimse import CommandField, Status
 from pacs.scp.association import Association
 from pacs.scp.negotiation import Context
-from pacs.scp.reasons import name_of
+from pacs.scp.reasons import answered, name_of
 from pacs.scp.transport import Ended
 from pacs.scu.sources import Source
 from storage.errors import LightboxError, NotAcceptable, statuses
@@ -49,6 +49,11 @@ class Outcome:
     # Whether the status is what the peer has answered, and its Error Comment: that may name a patient, and is not for logs.
     from_peer: bool = False
     comment: str = ""
+
+    @property
+    def told(self) -> str:
+        """The reason and the peer's own words, for people."""
+        return "; ".join(part for part in (self.reason, self.comment) if part)
 
     @property
     def result(self) -> Result:
@@ -114,7 +119,7 @@ class Sender:
         self._association.drain(response)
         outcome = Outcome(response.status, from_peer=True)
         if outcome.result is Result.FAILED:
-            refused = self._failed(one, response.status, f"the peer answered {response.status:04X}")
+            refused = self._failed(one, response.status, f"the peer answered {response.status:04X}: {answered(response.status)}")
             return replace(refused, from_peer=True, comment=str(response.command.get("ErrorComment", "")))
         return outcome
 
