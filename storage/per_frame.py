@@ -98,7 +98,7 @@ def _braces(plain: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]
     kinds = characters[marks]
     is_quote = kinds == _QUOTE
     # Quotation marks begin and end strings in turn, and what is in a string is no brace.
-    inside = np.logical_xor.accumulate(is_quote)
+    inside = np.bitwise_xor.accumulate(is_quote.view(np.uint8)).view(np.bool_)
     is_brace = ~(inside | is_quote)
     steps = np.where(kinds[is_brace] == _OPEN, np.int32(1), np.int32(-1))
     return marks[is_brace], np.cumsum(steps, dtype=np.int32)
