@@ -164,6 +164,6 @@ def test_the_viewer_is_not_offered_what_it_cannot_show() -> None:
 
 def test_a_thumbnail_of_what_is_described_as_no_image_is_an_icon_all_the_same(client: TestClient) -> None:
     found = made(**NAMED)
-    del found.BitsAllocated
-    stored(client, found)
+    del found.Columns
+    assert web.stow(client, [states.encoded(found)]).status_code == 202
     assert client.get(f"{PATH}/thumbnail").status_code == 200
