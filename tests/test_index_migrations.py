@@ -157,6 +157,18 @@ def test_sqlite_finds_names_by_trigrams(tmp_path: Path) -> None:
     index.close()
 
 
+@pytest.mark.parametrize("opened_again", [False, True])
+def test_sqlite_merges_the_index_of_texts_without_passing_all_of_it(tmp_path: Path, opened_again: bool) -> None:
+    """By FTS5's own statement, on the connection that has migrated as on every later one."""
+    index = open_index(f"sqlite:///{tmp_path / 'index.sqlite'}")
+    if opened_again:
+        index.close()
+    with index.database.write() as connection:
+        plan = connection.execute(text("EXPLAIN QUERY PLAN DELETE FROM study_text_data WHERE id >= 1 AND id <= 2")).all()
+    index.close()
+    assert [row[3].split()[0] for row in plan] == ["SEARCH"], plan
+
+
 @pytest.mark.postgres
 def test_postgresql_finds_names_by_trigrams(postgres_database: str) -> None:
     index = open_index(postgres_database)
