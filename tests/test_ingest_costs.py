@@ -206,7 +206,7 @@ def test_instructions_of_a_transaction(tmp_path: Path) -> None:
     finally:
         index.close()
     print(f"{taken} bytecodes")
-    assert taken < 6_500
+    assert taken < 5_500
 
 
 def test_instructions_of_the_scanner() -> None:
