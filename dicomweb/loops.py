@@ -1,4 +1,4 @@
-"""The images of a series one after the other, in one picture that moves (PS3.18 8.7.4)."""
+"""The frames of an instance, or the images of a series, one after the other in one picture that moves (PS3.18 8.7.4)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ class Loop:
     def drawn(self, request: rendering.RenderRequest, folder: Path) -> bytes:
         """A GIF, WebP or MP4. Raises BadRequest where it would be too long or too large, CannotDecode."""
         times = rendering.frame_times(self._middle.dataset, sum(one.frames for one in self._images))
-        if request.media_type == MP4:
-            return filmed(self._pictures(request), times, request.quality, folder)
-        return rendering.animated(self._pictures(request), times, request.media_type, request.quality)
+        return in_motion(self._pictures(request), times, request, folder)
 
     def _pictures(self, request: rendering.RenderRequest) -> Iterator[rendering.Picture]:
         coloured = any(is_colour(one.dataset, number) for one in self._images for number in range(1, one.frames + 1))
@@ -46,29 +44,43 @@ class Loop:
         for image in self._images:
             for number in range(1, image.frames + 1):
                 window = None if request.window is None and describes_voi(image.dataset, number) else steady
-                picture = _placed(image, number, replace(request, window=window))
+                picture = placed(image, number, replace(request, window=window))
                 picture = np.repeat(picture[..., None], 3, axis=-1) if coloured and picture.ndim == 2 else picture
                 shape = shape or picture.shape
                 yield picture if picture.shape == shape else _within(picture, shape)
 
     def _steady(self, request: rendering.RenderRequest) -> rendering.Window | None:
         """One window for all images that have none of their own, so that they do not flicker."""
-        number = (self._middle.frames + 1) // 2
-        frame, bit_offset = self._middle.frame_bits(number)
-        return rendering.steady_window(
-            frame,
-            self._middle.dataset,
-            self._middle.syntax.uid,
-            number,
-            share=request.share,
-            defaults=request.defaults,
-            bit_offset=bit_offset,
-            bulk=self._middle.little_endian_bulk,
-            frames=self._middle.frame_bits,
-        )
+        return steady_window(self._middle, (self._middle.frames + 1) // 2, request)
 
 
-def _placed(image: Instance, number: int, request: rendering.RenderRequest) -> rendering.Picture:
+def in_motion(
+    pictures: Iterator[rendering.Picture], times: list[int], request: rendering.RenderRequest, folder: Path
+) -> bytes:
+    """A GIF, WebP or MP4; `times` are milliseconds. Raises BadRequest where it would be too long or too large."""
+    if request.media_type == MP4:
+        return filmed(pictures, times, request.quality, folder)
+    return rendering.animated(pictures, times, request.media_type, request.quality)
+
+
+def steady_window(image: Instance, number: int, request: rendering.RenderRequest) -> rendering.Window | None:
+    """The window for all frames of an image, made of one of them."""
+    frame, bit_offset = image.frame_bits(number)
+    return rendering.steady_window(
+        frame,
+        image.dataset,
+        image.syntax.uid,
+        number,
+        share=request.share,
+        defaults=request.defaults,
+        bit_offset=bit_offset,
+        bulk=image.little_endian_bulk,
+        frames=image.frame_bits,
+    )
+
+
+def placed(image: Instance, number: int, request: rendering.RenderRequest) -> rendering.Picture:
+    """One frame, ready to be encoded."""
     frame, bit_offset = image.frame_bits(number)
     return rendering.placed(
         frame,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -15,7 +15,7 @@ from dicomweb.exchange import Answer, Call
 from dicomweb.frames import frame_numbers, scope_of
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
-from dicomweb.loops import Loop
+from dicomweb.loops import Loop, in_motion, placed, steady_window
 from dicomweb.media_types import HTML, MP4, SVG, TEXT, XML
 from dicomweb.multipart import boundary_for
 from dicomweb.negotiation import Offer
@@ -27,7 +27,7 @@ from dicomweb.rendering.references import is_state
 from dicomweb.rendering.voi import impossible_width
 from dicomweb.shown import shown_of
 from dicomweb.shown_kinds import Shown
-from dicomweb.videos import can_film, filmed
+from dicomweb.videos import can_film
 from storage import thumbnails
 from storage.archive import Archive
 from storage.errors import BadRequest, CannotDecode, NotAcceptable, NotFound, ObjectMissing
@@ -268,41 +268,18 @@ def draw_one(instance: Instance, number: int, request: rendering.RenderRequest) 
 
 def draw_moving(instance: Instance, request: rendering.RenderRequest, folder: Path) -> bytes:
     """All frames of an instance in a GIF, WebP or MP4, at the pace and in the window of the data set."""
-    count, fetch, uid = instance.frames, instance.little_endian_bulk, instance.syntax.uid
+    count, uid = instance.frames, instance.syntax.uid
     # Of frames with their mask subtracted, and of those without.
     alike = [rendering.is_subtracted(instance.dataset, uid, number) for number in range(1, count + 1)]
     steady = {kind: request.steady or _steady(instance, alike, kind, request) for kind in set(alike)}
-
-    def pictures() -> Iterator[rendering.Picture]:
-        for number, kind in enumerate(alike, 1):
-            frame, bit_offset = instance.frame_bits(number)
-            wanted = replace(request, window=steady[kind])
-            yield rendering.placed(
-                frame, instance.dataset, uid, number, wanted, bit_offset=bit_offset, bulk=fetch, frames=instance.frame_bits
-            )
-
-    times = rendering.frame_times(instance.dataset, count)
-    if request.media_type == MP4:
-        return filmed(pictures(), times, request.quality, folder)
-    return rendering.animated(pictures(), times, request.media_type, request.quality)
+    pictures = (placed(instance, number, replace(request, window=steady[kind])) for number, kind in enumerate(alike, 1))
+    return in_motion(pictures, rendering.frame_times(instance.dataset, count), request, folder)
 
 
 def _steady(instance: Instance, alike: Sequence[bool], kind: bool, request: rendering.RenderRequest) -> rendering.Window | None:
     """The window for all frames of a kind, made of the one in their middle."""
     numbers = [number for number, one in enumerate(alike, 1) if one is kind]
-    middle = numbers[(len(numbers) - 1) // 2]
-    frame, bit_offset = instance.frame_bits(middle)
-    return rendering.steady_window(
-        frame,
-        instance.dataset,
-        instance.syntax.uid,
-        middle,
-        share=request.share,
-        defaults=request.defaults,
-        bit_offset=bit_offset,
-        bulk=instance.little_endian_bulk,
-        frames=instance.frame_bits,
-    )
+    return steady_window(instance, numbers[(len(numbers) - 1) // 2], request)
 
 
 def draw_small_page(
