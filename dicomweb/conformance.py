@@ -12,6 +12,7 @@ from dicomweb.codestreams import FRAMES, VIDEOS
 from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, OCTETS, RELATED
 from dicomweb.negotiation import Offer
 from dicomweb.qido import PARAMETERS as SEARCH_PARAMETERS
+from dicomweb.rendering.angiography import AROUND
 from dicomweb.rendering.request import MAX_SIDE, QUALITY, THUMBNAIL_SIDE
 from dicomweb.rendering.request import PARAMETERS as RENDERING_PARAMETERS
 from dicomweb.settings import WebSettings
@@ -201,15 +202,17 @@ def _frames() -> str:
 
 
 _STATES = (
-    "Presentation states: greyscale (1.2.840.10008.5.1.4.1.1.11.1), colour (11.2), pseudo-colour (11.3), blending (11.4) and advanced blending"
-    " (11.8); volumetric and other states are refused with 406. Of blended images those below, or those with the geometry for display, are the pages; on each"
+    "Presentation states: greyscale (1.2.840.10008.5.1.4.1.1.11.1), colour (11.2), pseudo-colour (11.3), blending (11.4), XA/XRF (11.5), advanced blending"
+    " (11.8) and variable modality LUT (11.12); planar MPR and volume rendering (11.6, 11.7, 11.9 to 11.11) and other states are refused with 406, and have an icon as thumbnail. Of blended images those below, or those with the geometry for display, are the pages; on each"
     " lies of every other input the nearest image of the same frame of reference that is parallel, not farther off than half its slice thickness (or 1 mm), interpolated on its"
     " grid; images without geometry go by their order; padding and what lies outside is transparent. Spatial registrations, thresholds and time series are refused with 406. `…/rendered` is the first image that the state shows, all of them where multipart/related is accepted,"
     " `…/frames/{list}/rendered` those by their number in the state's order. `window` is refused with 400; a source region of `viewport` is"
     " one of the picture that the state makes. Modality LUT, VOI LUT and presentation LUT are those of the state, none of the image (PS3.4 N.2);"
-    " shutters of all four shapes; displayed area with pixel aspect and MAGNIFY, TRUE SIZE as SCALE TO FIT; rotation and flip; graphics"
+    " shutters of all four shapes, in colour where picture and state have one (Shutter Presentation Color CIELab Value); displayed area with pixel aspect and MAGNIFY, TRUE SIZE as SCALE TO FIT; rotation and flip; graphics"
     " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, with anchor) in PIXEL and DISPLAY units; compound"
-    " graphics by the graphic objects that come with them; overlays that a layer activates, of the state or the image; layers in their order and colour; mask subtraction (AVG_SUB, TID) after the modality LUT of the state, 406 where the image has not its frames. Not:"
+    " graphics by the graphic objects that come with them; overlays that a layer activates, of the state or the image; layers in their order and colour; mask subtraction (AVG_SUB, TID) after the modality LUT of the state, 406 where the image has not its frames. XA/XRF states frame by frame:"
+    " the mask item of its Applicable Frame Range, viewing mode (NAT and what is not known as stored), Mask Visibility Percentage, pixel shifts by frame and region, Pixel Intensity Relationship LUT (TO_LOG, its own for mask and contrast),"
+    f" shutters, and Display Filter Percentage, 100 of which doubles how much a pixel differs from the mean of the {AROUND} by {AROUND} around it. Not:"
     " MATRIX units, fonts and shadows of text styles, stippled areas. A mark that cannot be drawn is named at the foot of"
     " the picture. Letters are Noto Sans and Noto Sans CJK; of other scripts those of the fonts that the machine has; Hebrew and Arabic"
     " run from right to left, Arabic joined where the machine has libfribidi."
@@ -218,7 +221,7 @@ _STATES = (
 
 _MASKS = (
     "Frames whose Recommended Viewing Mode is SUB (of the Mask module, or of the Frame Display Sequence) have their mask subtracted (PS3.3 C.7.6.10): AVG_SUB, TID, REV_TID,"
-    " Applicable Frame Range, Contrast Frame Averaging, and Mask Sub-pixel Shift (of the item, else of the frame by Subtraction Item ID), which moves the mask down and to the left (PS3.3 C.7.6.10.1.2)."
+    " Applicable Frame Range, Contrast Frame Averaging, Mask Visibility Percentage, and Mask Sub-pixel Shift (of the item, else of the frame by Subtraction Item ID), which moves the mask down and to the left (PS3.3 C.7.6.10.1.2)."
     " All others, and masks themselves, are shown as they are stored. Differences are those of stored values with Pixel Intensity Relationship LOG or DISP,"
     " of 2^bits - 1 times log(1 + value) / log(2^bits) with LIN, and else of the modality LUT's output. `window` is one of differences; without it the image's own, unless that begins at zero or above or the values are"
     " LIN; else one that reaches equally far to both sides of zero. At most 64 frames are averaged."

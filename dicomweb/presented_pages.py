@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
+from pydicom.uid import UID
 
 from dicomweb.exchange import Call
 from dicomweb.instance import Instance
@@ -15,7 +16,7 @@ from dicomweb.rendering import Picture, RenderRequest, is_image, not_applied
 from dicomweb.rendering.annotations import annotated
 from dicomweb.rendering.presentation import Shown, fetched, presented
 from dicomweb.rendering.profiles import ICC_PROFILE, converted, is_colour, own_profile
-from dicomweb.rendering.references import DRAWN, IN_COLOUR, Reference, references, sop_class
+from dicomweb.rendering.references import DRAWN, IN_COLOUR, VOLUMETRIC, Reference, references, sop_class
 from storage import codecs
 from storage.codecs import PixelDescription
 from storage.codecs.keeping import with_every_bit
@@ -39,10 +40,7 @@ class Presentation:
     def __init__(self, state: Instance, scope: Scope, open_instance: Open) -> None:
         """`scope` is where the state is, its images are in the same study. Raises NotAcceptable for states that cannot be drawn."""
         if sop_class(state.dataset) not in DRAWN:
-            raise NotAcceptable(
-                f"presentation states of class {sop_class(state.dataset)} are not drawn, only those of greyscale, colour,"
-                " pseudo-colour and blending; get …/rendered of the images, or …/metadata of the state"
-            )
+            raise NotAcceptable(_not_drawn(sop_class(state.dataset)))
         self.state = state
         self._scope = scope
         self._open = open_instance
@@ -175,3 +173,9 @@ class Presentation:
         if not is_image(image.dataset, image.syntax.uid) or frame > image.frames:
             raise NotFound(f"the presentation state shows frame {frame} of {image.located.uids.instance}, which has {image.frames} that can be shown")
         return Page(image, frame)
+
+
+def _not_drawn(uid: str) -> str:
+    """Why a state of this class is no picture, and what to ask for instead."""
+    why = "it is a view into a volume, which is not made here" if uid in VOLUMETRIC else "states of this class are not drawn"
+    return f"{UID(uid).name} ({uid}): {why}; get …/rendered of the images that it refers to, or …/metadata of the state"

@@ -145,6 +145,14 @@ def test_a_shutter_of_the_state_covers(client: TestClient) -> None:
     assert not (found[~covered] == 0x80).any()
 
 
+def test_a_shutter_in_a_picture_of_colours_has_its_colour(client: TestClient) -> None:
+    """PS3.3 C.11.12: the grey value is for monochrome displays."""
+    cover: dict[str, Any] = {"ShutterPresentationValue": 0x8000, "ShutterPresentationColorCIELabValue": GREEN}
+    found = drawn(client, state(sop_class=PSEUDO, **RECTANGLE, **cover, **palette()))
+    assert (found[5, 60] // 64).tolist() == [0, 3, 0]
+    assert (found[40, 60] // 64).tolist() != [0, 3, 0]
+
+
 def test_a_shutter_of_the_image_does_not_cover(client: TestClient) -> None:
     found = drawn(client, state(), image(**RECTANGLE))
     assert len(np.unique(found[:, 0])) > 90

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dicomweb.rendering import supplemental
+from dicomweb.rendering import angiography, supplemental
 from dicomweb.rendering.colour import palette_colour, true_colour
 from dicomweb.rendering.display import Display, display
 from dicomweb.rendering.drawing import Canvas
@@ -23,12 +23,13 @@ from dicomweb.rendering.luts import Lut, lut, palette
 from dicomweb.rendering.marks import Layer, layers, marks
 from dicomweb.rendering.masks import Subtraction, stated_subtraction
 from dicomweb.rendering.overlays import GROUPS, Overlay, drawn, embedded, of_bit, overlays
-from dicomweb.rendering.references import PSEUDO_COLOUR, applying, sop_class
+from dicomweb.rendering.references import ANGIOGRAPHY, PSEUDO_COLOUR, VARIABLE, applying, sop_class
 from dicomweb.rendering.request import Function, RenderRequest, Window
-from dicomweb.rendering.shutters import shuttered
+from dicomweb.rendering.shutters import shuttered, under
 from dicomweb.rendering.subtraction import (
     NUMBER_OF_FRAMES,
     Difference,
+    Scale,
     can_subtract,
     difference,
     of_difference,
@@ -56,11 +57,11 @@ from storage.errors import CannotDecode
 from storage.per_frame import PER_FRAME_GROUPS
 from storage.types import Dataset
 
-PRESENTATION_LUT, SOFTCOPY_VOI, PHOTOMETRIC = "20500010", "00283110", "00280004"
+PRESENTATION_LUT, SOFTCOPY_VOI, VARIABLE_MODALITY, PHOTOMETRIC = "20500010", "00283110", "00283001", "00280004"
 ACTIVATION, SHUTTER_OVERLAY = "1001", "00181623"
 _MODALITY: Final = frozenset({MODALITY_LUT, INTERCEPT, SLOPE})
 _VOI: Final = frozenset({VOI_LUT, CENTER, WIDTH, FUNCTION})
-_SHUTTER: Final = tuple(f"001816{number:02d}" for number in (0, 2, 4, 6, 8, 10, 12, 20, 22))
+_SHUTTER: Final = tuple(f"001816{number:02d}" for number in (0, 2, 4, 6, 8, 10, 12, 20, 22, 24))
 _ANY: Final = Window(0, 1)
 _OF_THE_STATE: Final = _MODALITY | _VOI | {*_SHUTTER, PRESENTATION_SHAPE, SHARED_GROUPS, PER_FRAME_GROUPS}
 
@@ -115,16 +116,31 @@ def transformed(state: Dataset, shown: Shown) -> Picture:
     elif pixels.photometric_interpretation == "PALETTE COLOR":
         picture = palette_colour(values, dataset, pixels, shown.bulk)
     else:
-        made = _grey(values, state, dataset, shown, pixels)
-        colours = palette(state, None, signed=False) if sop_class(state) == PSEUDO_COLOUR else None
-        taken = _subtraction(state, shown, pixels)
-        if taken is not None:
-            found, made = _subtracted(taken, values, made, dataset, shown, pixels)
-            picture = show_difference(found, made, colours)
-        else:
-            picture = _shown(values, made, colours, shown, pixels)
+        picture = _of_values(values, state, dataset, shown, pixels)
     picture = shuttered(picture, dataset)
+    if sop_class(state) == ANGIOGRAPHY:
+        for shutter in angiography.frame_shutters(state, shown.uid, shown.frame):
+            picture = shuttered(picture, shutter)
     return _under_overlay(picture, state)
+
+
+def _of_values(values: np.ndarray[Any, Any], state: Dataset, dataset: Dataset, shown: Shown, pixels: PixelDescription) -> Picture:
+    """One value to a pixel: in grey, or in the colours of a pseudo-colour state, with the mask of the state subtracted."""
+    made = _grey(values, state, dataset, shown, pixels)
+    colours = palette(state, None, signed=False) if sop_class(state) == PSEUDO_COLOUR else None
+    strength = angiography.filter_strength(state, shown.uid, shown.frame) if sop_class(state) == ANGIOGRAPHY else 0.0
+    taken = _subtraction(state, shown, pixels)
+    if taken is None:
+        return _shown(_filtered(values, strength, pixels), made, colours, shown, pixels)
+    found = _difference(taken, values, state, made, shown, pixels)
+    found = replace(found, values=angiography.sharpened(found.values, strength, -found.reach, found.reach))
+    how = of_difference(found, made, described(dataset, shown.frame, pixels, None, signed=True))
+    return show_difference(found, how, colours)
+
+
+def _filtered(values: np.ndarray[Any, Any], strength: float, pixels: PixelDescription) -> np.ndarray[Any, Any]:
+    low = -(1 << (pixels.bits_stored - 1)) if pixels.signed else 0
+    return angiography.sharpened(values, strength, low, low + (1 << pixels.bits_stored) - 1)
 
 
 def _shown(
@@ -148,24 +164,37 @@ def _grey(values: np.ndarray[Any, Any], state: Dataset, dataset: Dataset, shown:
 
 
 def _subtraction(state: Dataset, shown: Shown, pixels: PixelDescription) -> Subtraction | None:
+    if not can_subtract(pixels):
+        return None
     count = int(number(shown.image, NUMBER_OF_FRAMES) or 1)
-    return stated_subtraction(state, shown.image, shown.frame, count) if can_subtract(pixels) else None
+    if sop_class(state) == ANGIOGRAPHY:
+        return angiography.subtraction(state, shown.uid, shown.frame, count)
+    return stated_subtraction(state, shown.image, shown.frame, count)
 
 
-def _subtracted(
-    wanted: Subtraction, values: np.ndarray[Any, Any], made: GreyTransform, dataset: Dataset, shown: Shown, pixels: PixelDescription
-) -> tuple[Difference, GreyTransform]:
-    """With the mask that the state names taken away after its modality LUT and before its VOI LUT (PS3.4 N.2.1.2)."""
+def _difference(
+    wanted: Subtraction, values: np.ndarray[Any, Any], state: Dataset, made: GreyTransform, shown: Shown, pixels: PixelDescription
+) -> Difference:
+    """With the mask that the state names taken away: after its modality LUT and before its VOI LUT (PS3.4 N.2.1.2).
+
+    A state of angiography has logarithms of the beam in place of the modality LUT, and may have others for each frame (PS3.4 N.2.5.1).
+    """
+    frames = {*wanted.contrast, *wanted.mask} if sop_class(state) == ANGIOGRAPHY else set[int]()
+    found = {frame: angiography.intensity_lut(state, shown.uid, frame, signed=pixels.signed) for frame in frames}
+    logarithms = {frame: table for frame, table in found.items() if table is not None}
 
     def samples(frame: int) -> np.ndarray[Any, Any]:
         if frame == shown.frame:
-            return values
-        if shown.others is None:
+            stored = values
+        elif shown.others is None:
             raise CannotDecode(f"frame {frame}, which the presentation state subtracts, cannot be had here")
-        return shown.others(pixels, frame)
+        else:
+            stored = shown.others(pixels, frame)
+        return logarithms[frame].look_up(stored) if frame in logarithms else stored
 
-    found = difference(wanted, samples, scale(pixels, made.modality))
-    return found, of_difference(found, made, described(dataset, shown.frame, pixels, None, signed=True))
+    if not logarithms:
+        return difference(wanted, samples, scale(pixels, made.modality))
+    return difference(wanted, samples, Scale(max(table.bits if table else pixels.bits_stored for table in found.values())))
 
 
 def _everything(made: GreyTransform) -> Window:
@@ -186,8 +215,14 @@ def _as_stated(state: Dataset, shown: Shown) -> Dataset:
         # The state says what is white: its presentation LUT has the last word (PS3.3 C.11.6).
         image[PHOTOMETRIC] = {"vr": "CS", "Value": ["MONOCHROME2"]}
     voi = next(iter(applying(state, SOFTCOPY_VOI, shown.uid, shown.frame)), {})
-    stated = {tag: state[tag] for tag in (*_MODALITY, *_SHUTTER, PRESENTATION_SHAPE) if tag in state}
-    return {**image, **stated, **{tag: voi[tag] for tag in _VOI if tag in voi}}
+    modality = next(iter(applying(state, VARIABLE_MODALITY, shown.uid, shown.frame)), {}) if sop_class(state) == VARIABLE else state
+    stated = {tag: state[tag] for tag in (*_SHUTTER, PRESENTATION_SHAPE) if tag in state}
+    return {
+        **image,
+        **stated,
+        **{tag: modality[tag] for tag in _MODALITY if tag in modality},
+        **{tag: voi[tag] for tag in _VOI if tag in voi},
+    }
 
 
 def _under_overlay(picture: Picture, state: Dataset) -> Picture:
@@ -195,11 +230,8 @@ def _under_overlay(picture: Picture, state: Dataset) -> Picture:
     group = f"{int(number(state, SHUTTER_OVERLAY) or 0):04X}"
     if "BITMAP" not in values_of(state, "00181600") or group not in GROUPS:
         return picture
-    cover = min(int(number(state, "00181622") or 0), 0xFFFF) >> 8
     for overlay in overlays({tag: value for tag, value in state.items() if tag[:4] == group}, 1, None):
-        covered = drawn(np.zeros(picture.shape[:2], np.uint8), overlay) > 0
-        picture = picture.copy()
-        picture[covered] = cover
+        picture = under(picture, drawn(np.zeros(picture.shape[:2], np.uint8), overlay) > 0, state)
     return picture
 
 

@@ -12,12 +12,14 @@ SERIES, IMAGES = "00081115", "00081140"
 STUDY_UID, SERIES_UID, CLASS_UID, INSTANCE_UID, FRAMES = "0020000D", "0020000E", "00081150", "00081155", "00081160"
 
 _STATES: Final = "1.2.840.10008.5.1.4.1.1.11."
-GREY, COLOUR, PSEUDO_COLOUR, BLENDING, ADVANCED_BLENDING = (f"{_STATES}{number}" for number in (1, 2, 3, 4, 8))
-# What of the presentation states can be drawn.
+GREY, COLOUR, PSEUDO_COLOUR, BLENDING, ANGIOGRAPHY, ADVANCED_BLENDING, VARIABLE = (f"{_STATES}{number}" for number in (1, 2, 3, 4, 5, 8, 12))
 BLENDED: Final = frozenset({BLENDING, ADVANCED_BLENDING})
-DRAWN: Final = frozenset({GREY, COLOUR, PSEUDO_COLOUR}) | BLENDED
-# Those of them whose pictures are in colour whatever the image is.
-IN_COLOUR: Final = DRAWN - {GREY}
+# Those whose pictures are in colour whatever the image is.
+IN_COLOUR: Final = frozenset({COLOUR, PSEUDO_COLOUR}) | BLENDED
+# What of the presentation states can be drawn.
+DRAWN: Final = frozenset({GREY, ANGIOGRAPHY, VARIABLE}) | IN_COLOUR
+# Planar MPR and volume rendering, which need a volume to be cut or cast (PS3.4 annex FF).
+VOLUMETRIC: Final = frozenset(f"{_STATES}{number}" for number in (6, 7, 9, 10, 11))
 
 
 class Reference(NamedTuple):

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from dicomweb.rendering.colours import cielab
 from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.values import number, numbers, values
 from storage.types import Dataset
 
 SHAPE = "00181600"
 LEFT, RIGHT, UPPER, LOWER = "00181602", "00181604", "00181606", "00181608"
-CENTER, RADIUS, VERTICES, COVER = "00181610", "00181612", "00181620", "00181622"
+CENTER, RADIUS, VERTICES = "00181610", "00181612", "00181620"
+COVER, COVER_COLOUR = "00181622", "00181624"
 
 Seen = NDArray[np.bool_]
 
 
 def shuttered(picture: Picture, dataset: Dataset) -> Picture:
-    """`picture` with everything covered that is outside any of the shutters; one that is not described covers nothing.
-
-    The cover is black, or Shutter Presentation Value, a P-value of 16 bits.
-    """
+    """`picture` with everything covered that is outside any of the shutters; one that is not described covers nothing."""
     shapes = {str(shape).strip() for shape in values(dataset, SHAPE)}
     masks = [mask for shape, mask_of in _MASKS.items() if shape in shapes and (mask := mask_of(picture, dataset)) is not None]
     if not masks:
         return picture
+    return under(picture, ~np.logical_and.reduce(masks), dataset)
+
+
+def under(picture: Picture, hidden: Seen, dataset: Dataset) -> Picture:
+    """`picture` covered where it is `hidden`: black, or in Shutter Presentation Value, a P-value of 16 bits.
+
+    A picture in colour is covered with Shutter Presentation Color CIELab Value where there is one (PS3.3 C.11.12).
+    """
     covered = picture.copy()
-    covered[~np.logical_and.reduce(masks)] = min(int(number(dataset, COVER) or 0), 0xFFFF) >> 8
+    colour = cielab(dataset, COVER_COLOUR) if picture.ndim == 3 else None
+    covered[hidden] = min(int(number(dataset, COVER) or 0), 0xFFFF) >> 8 if colour is None else colour
     return covered
 
 
@@ -57,11 +67,14 @@ def _circle(picture: Picture, dataset: Dataset) -> Seen | None:
 
 def _polygon(picture: Picture, dataset: Dataset) -> Seen | None:
     flat = numbers(dataset, VERTICES)
-    corners = [(column - 1, row - 1) for row, column in zip(flat[::2], flat[1::2], strict=False)]
-    if len(corners) < 3:
-        return None
-    mask = Image.new("1", (picture.shape[1], picture.shape[0]))
-    ImageDraw.Draw(mask).polygon(corners, fill=1, outline=1)
+    corners = list(zip(flat[::2], flat[1::2], strict=False))
+    return polygon(corners, picture.shape[0], picture.shape[1]) if len(corners) > 2 else None
+
+
+def polygon(corners: Sequence[tuple[float, float]], rows: int, columns: int) -> Seen:
+    """What is inside a polygon, its edges too, of three or more corners as row and column from 1; it closes itself."""
+    mask = Image.new("1", (columns, rows))
+    ImageDraw.Draw(mask).polygon([(column - 1, row - 1) for row, column in corners], fill=1, outline=1)
     return np.asarray(mask, np.bool_)
 
 

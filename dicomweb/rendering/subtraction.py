@@ -15,6 +15,7 @@ from dicomweb.rendering.grey import Grey, GreyTransform, Rescale, in_colours
 from dicomweb.rendering.luts import Lut
 from dicomweb.rendering.masks import Subtraction, own_mode, own_subtraction
 from dicomweb.rendering.request import Function, Window
+from dicomweb.rendering.shutters import polygon
 from dicomweb.rendering.values import Bulk, macro, number, text
 from dicomweb.rendering.voi import CENTER, WIDTH, described, transform
 from storage.codecs.pixels import Number, PixelDescription
@@ -110,13 +111,14 @@ def difference(wanted: Subtraction, samples: Samples, how: Scale) -> Difference:
     contrast = _sum(wanted.contrast, samples, how)
     mask = _sum(wanted.mask, samples, how)
     highest = (1 << how.bits) - 1
-    if any(not float(part).is_integer() for part in wanted.shift):
-        moved = _between_pixels(mask / len(wanted.mask), *wanted.shift)
+    shifts = (wanted.shift, *(region.shift for region in wanted.regions))
+    if wanted.visible or any(not float(part).is_integer() for shift in shifts for part in shift):
+        moved = _placed(mask / len(wanted.mask), wanted, _between_pixels) * (1 - wanted.visible)
         found = np.rint((contrast / len(wanted.contrast) - moved) * PARTS).astype(np.int32)
         return Difference(found, highest * PARTS, how.unit / PARTS)
     # Over a common denominator nothing is lost.
     parts = len(wanted.contrast) * len(wanted.mask)
-    found = contrast * len(wanted.mask) - _moved(mask, int(wanted.shift[0]), int(wanted.shift[1])) * len(wanted.contrast)
+    found = contrast * len(wanted.mask) - _placed(mask, wanted, _moved) * len(wanted.contrast)
     coarser = max((highest * parts).bit_length() - MOST_REACH.bit_length() + 1, 0)
     if coarser:
         found = (found + (1 << (coarser - 1))) >> coarser
@@ -130,11 +132,19 @@ def _sum(frames: tuple[int, ...], samples: Samples, how: Scale) -> NDArray[np.in
     return total
 
 
-def _moved(values: NDArray[Any], down: int, right: int) -> NDArray[Any]:
+def _placed(mask: NDArray[Any], wanted: Subtraction, moved: Callable[[NDArray[Any], float, float], NDArray[Any]]) -> NDArray[Any]:
+    """The mask where the contrast frames have it: each region with its own shift (PS3.3 C.11.19.1.2)."""
+    placed = moved(mask, *wanted.shift)
+    for region in wanted.regions:
+        placed = np.where(polygon(region.corners, *mask.shape), moved(mask, *region.shift), placed)
+    return placed
+
+
+def _moved(values: NDArray[Any], down: float, right: float) -> NDArray[Any]:
     """By whole pixels; what comes in is as the edge is."""
     if not down and not right:
         return values
-    rows, columns = (np.clip(np.arange(size) - by, 0, size - 1) for size, by in zip(values.shape, (down, right), strict=True))
+    rows, columns = (np.clip(np.arange(size) - int(by), 0, size - 1) for size, by in zip(values.shape, (down, right), strict=True))
     return np.asarray(values[np.ix_(rows, columns)])
 
 

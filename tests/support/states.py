@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 STUDY, SERIES, IMAGE = "1.2.3", "1.2.3.4", "1.2.3.4.1"
 STATE_SERIES, STATE = "1.2.3.9", "1.2.3.9.1"
 ROWS, COLUMNS = 96, 128
-GREY, COLOUR, PSEUDO, BLENDING = (f"1.2.840.10008.5.1.4.1.1.11.{number}" for number in (1, 2, 3, 4))
+GREY, COLOUR, PSEUDO, BLENDING, ANGIOGRAPHY, VARIABLE = (f"1.2.840.10008.5.1.4.1.1.11.{number}" for number in (1, 2, 3, 4, 5, 12))
 
 
 def letter() -> np.ndarray[Any, Any]:
