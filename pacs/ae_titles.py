@@ -61,6 +61,7 @@ RIGHT_OF: Final[Mapping[Kind, Right]] = {
     Kind.PERFORMED_STEP: Right.MPPS,
     Kind.PERFORMED_STEP_RETRIEVE: Right.MPPS,
     Kind.WORKITEM: Right.UPS,
+    Kind.WORKITEM_EVENT: Right.UPS,
 }
 
 

@@ -46,7 +46,7 @@ _OVERVIEW: Final = (
     ("Query (C-FIND)", "yes", "`pacs find`, `/admin/remote`, priors", "patient root, study root, patient/study only"),
     ("Retrieve (C-MOVE, C-GET)", "yes", "`pacs fetch`, `/admin/remote`, priors", "patient root, study root, patient/study only"),
     ("Storage commitment", "yes", "`pacs send --commit`, routes", "push model; as SCU reports are taken on the same association and on one of the node's own"),
-    ("Unified procedure steps (PS3.4 annex CC)", "yes", "not yet", "UPS Push, Pull, Watch, Event and Query over the store of UPS-RS (see Worklist). A Receiving AE must be a node that can be called (else C308); events go out by N-EVENT-REPORT on an association of ours, in order, tried again with pauses of 5 s to 10 min for a week"),
+    ("Unified procedure steps (PS3.4 annex CC)", "yes", "not yet", "UPS Push, Pull, Watch, Event and Query over the store of UPS-RS (see Worklist). A Receiving AE must be a node that can be called, or the caller itself with a context of UPS Event (else C308). Events go out by N-EVENT-REPORT, in order: on an association that the Receiving AE has opened with a context of UPS Event as its user, which then may be silent for any time; while there is none on an association of ours, tried again with pauses of 5 s to 10 min for a week"),
     ("Modality worklist (C-FIND)", "yes", "no", "every key of PS3.4 table K.6-1 (chapter 4); entries by `/api/worklist` and `pacs worklist`"),
     ("HL7 v2 orders over MLLP", "yes, off by default", "no", "ORM^O01, OMG^O19, OMI^O23, ADT^A08, A31, A40 become entries of the modality worklist (chapter 10)"),
     ("Modality performed procedure step (MPPS)", "yes", "no", "N-CREATE, N-SET, and N-GET of the retrieve SOP class; no notification (F.9); `/api/procedure-steps`"),

@@ -1,4 +1,4 @@
-"""UPS Event over DIMSE (PS3.4 CC.2.3, CC.2.4): subscriptions by N-ACTION, reports on associations of ours to pynetdicom."""
+"""UPS Event over DIMSE (PS3.4 CC.2.3, CC.2.4): subscriptions by N-ACTION, reports to pynetdicom on associations of ours and of its own."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from pydicom import Dataset
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 
+from pacs.dimse import Status
 from pacs.processing import Work, workitem_reports
 from pacs.settings import Settings
 from storage.archive import Archive
-from storage.index.ae import AeTitle, add_ae_title
+from storage.index.ae import AeTitle, Right, add_ae_title
 from storage.procedure_steps import EVENT_SOP_CLASS, FILTERED, GLOBAL, PUSH_SOP_CLASS, State
 from storage.workitem_reports import WorkitemReports
 from storage.workitems import Workitems
 from tests.support.archive import close_archive, open_archive
 from tests.support.children import free_port
-from tests.support.dimse_server import serving
+from tests.support.dimse_server import serving, wait_until
 from tests.support.indexes import ENGINES
-from tests.support.secure import Papers
+from tests.support.secure import Papers, client_context, secured
 from tests.test_ups import OTHER, TRANSACTION, UID, scheduled
 
 WATCH = "1.2.840.10008.5.1.4.34.6.2"
@@ -233,3 +234,142 @@ def test_who_subscribed_by_rest_is_not_called(archive: Archive, watcher: Subscri
     with watcher.listening():
         assert watcher.deliver() == []
     assert WorkitemReports(archive.index).due() == []
+
+
+class Caller:
+    """A watcher that calls, with the contexts of UPS Watch and UPS Event, and cannot be called."""
+
+    def __init__(self, port: int, *, title: str = "ASKER", status: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.reports: list[tuple[str, int, str]] = []
+        self.status = status
+        entity: Any = ApplicationEntity
+        entity = entity(ae_title=title)
+        entity.add_requested_context(WATCH)
+        entity.add_requested_context(EVENT_SOP_CLASS)
+        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self._reported)]
+        secrecy = (tls, "127.0.0.1") if tls else None
+        self.association = entity.associate("127.0.0.1", port, ae_title="LIGHTBOX", evt_handlers=handlers, tls_args=secrecy)
+        assert {context.abstract_syntax for context in self.association.accepted_contexts} == {WATCH, EVENT_SOP_CLASS}
+
+    def _reported(self, event: Any) -> tuple[int, None]:
+        request = event.request
+        told = getattr(event.event_information, "ProcedureStepState", "")
+        self.reports.append((str(request.AffectedSOPInstanceUID), int(request.EventTypeID), str(told)))
+        return self.status, None
+
+    def act(self, action: int, uid: str, receiver: str = "ASKER") -> int:
+        dataset = Dataset()
+        dataset.ReceivingAE, dataset.DeletionLock = receiver, "FALSE"
+        status, _ = self.association.send_n_action(dataset, action, PUSH_SOP_CLASS, uid, meta_uid=WATCH)
+        return int(status.Status)
+
+    def wait(self, *reports: tuple[str, int, str], seconds: float = 5) -> None:
+        wait_until(lambda: self.reports == list(reports), seconds, lambda: f"{self.reports}")
+
+
+@both_engines
+def test_a_watcher_is_told_on_its_own_association(archive: Archive) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    with serving(archive, idle_seconds=1.5) as served:
+        caller = Caller(served.port)
+        assert caller.act(3, UID) == 0
+        caller.wait((UID, 1, "SCHEDULED"))
+        items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+        caller.wait((UID, 1, "SCHEDULED"), (UID, 1, "IN PROGRESS"))
+        # Longer than who asks for nothing may stay; and while it asks for things of its own.
+        time.sleep(2)
+        assert caller.association.send_n_get([], PUSH_SOP_CLASS, UID, meta_uid=WATCH)[0].Status == 0
+        items.request_cancel(UID, {}, "OTHER")
+        wait_until(lambda: (UID, 2, "") in caller.reports, 5)
+        assert len(caller.reports) == 3, "each is told once"
+        caller.association.release()
+        served.told.wait("ended", "released")
+    assert Workitems(archive.index).events("ASKER", items.delivered("ASKER")) == []
+
+
+def test_a_watcher_is_told_over_tls(archive: Archive, papers: Papers) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    with secured(archive, papers.credentials()) as server:
+        caller = Caller(server.tls, tls=client_context(papers, papers.client))
+        assert caller.act(3, UID) == 0
+        caller.wait((UID, 1, "SCHEDULED"))
+        assert caller.act(4, UID) == 0
+        caller.association.release()
+
+
+def test_what_comes_while_it_is_away_is_told_when_it_comes_again(archive: Archive) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    with serving(archive) as served:
+        first = Caller(served.port)
+        assert first.act(3, UID) == 0
+        first.wait((UID, 1, "SCHEDULED"))
+        first.association.abort()
+        served.told.wait("ended", "aborted by peer")
+        items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+        # It is no node, and nobody tries to call it.
+        workitem_reports.deliver(Work(archive, Settings.model_construct(ae_title="LIGHTBOX")))
+        again = Caller(served.port)
+        again.wait((UID, 1, "IN PROGRESS"))
+        assert again.act(4, UID) == 0
+        again.association.release()
+
+
+def test_who_can_be_called_is_not_called_while_it_watches(archive: Archive, watcher: Subscriber) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    with serving(archive) as served:
+        # Nobody listens, and so the pauses between calls grow; it is told all the same as soon as it comes.
+        items.subscribe(UID, "WATCHER", locked=False, dimse=True)
+        assert watcher.deliver() == []
+        caller = Caller(served.port, title="WATCHER")
+        caller.wait((UID, 1, "SCHEDULED"))
+        # A second association of the same title is told nothing twice.
+        second = Caller(served.port, title="WATCHER")
+        with watcher.listening():
+            items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+            assert watcher.deliver() == []
+            caller.wait((UID, 1, "SCHEDULED"), (UID, 1, "IN PROGRESS"))
+            caller.association.release()
+            second.association.release()
+            wait_until(lambda: served.told.events.count(("ended", "released")) == 2)
+            items.request_cancel(UID, {}, "OTHER")
+            assert watcher.deliver() == [(UID, 2)]
+        assert second.reports == []
+
+
+@pytest.mark.parametrize(("receiver", "status"), [("ASKER", 0), ("NOBODY", 0xC308)])
+def test_only_the_caller_itself_needs_no_address(archive: Archive, receiver: str, status: int) -> None:
+    Workitems(archive.index).create(scheduled(), UID)
+    with serving(archive) as served:
+        caller = Caller(served.port, status=0x0110)
+        assert caller.act(3, UID, receiver) == status
+        if not status:
+            # What it refuses is told once, as to anybody.
+            caller.wait((UID, 1, "SCHEDULED"))
+            time.sleep(1.2)
+            assert len(caller.reports) == 1
+        caller.association.release()
+
+
+def test_without_the_right_the_context_is_refused(archive: Archive) -> None:
+    add_ae_title(archive.index, AeTitle("ASKER", "", 0, rights=frozenset({Right.ECHO})))
+    with serving(archive) as served:
+        entity: Any = ApplicationEntity
+        entity = entity(ae_title="ASKER")
+        for uid in (EVENT_SOP_CLASS, "1.2.840.10008.1.1"):
+            entity.add_requested_context(uid)
+        association = entity.associate("127.0.0.1", served.port, ae_title="LIGHTBOX")
+        assert [(one.abstract_syntax, one.result) for one in association.rejected_contexts] == [(EVENT_SOP_CLASS, 1)]
+        association.release()
+
+
+def test_nothing_can_be_asked_for_on_a_context_of_events(archive: Archive) -> None:
+    Workitems(archive.index).create(scheduled(), UID)
+    with serving(archive) as served:
+        caller = Caller(served.port)
+        status, _ = caller.association.send_n_get([], PUSH_SOP_CLASS, UID, meta_uid=EVENT_SOP_CLASS)
+        assert status.Status == Status.SOP_CLASS_NOT_SUPPORTED
+        caller.association.release()

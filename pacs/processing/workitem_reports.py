@@ -9,6 +9,7 @@ import structlog
 
 from pacs.scu.reporting import report_events
 from storage.errors import LightboxError, NotFound
+from storage.index.ae import is_callable
 from storage.workitem_reports import WorkitemReports
 from storage.workitems import Event, Workitems
 
@@ -25,7 +26,8 @@ def deliver(work: Work) -> None:
     """Tell everybody who is due; one that cannot be told is tried again later, and holds up nobody for long."""
     reports = WorkitemReports(work.archive.index)
     for title in reports.due():
-        if not reports.take(title):
+        # Who cannot be called opens an association of its own for them, and is told there (`pacs.scp.watching`).
+        if not is_callable(work.archive.index, title) or not reports.take(title):
             continue
         try:
             number = _tell(work, title, reports)
@@ -43,7 +45,7 @@ def deliver(work: Work) -> None:
 def _tell(work: Work, title: str, reports: WorkitemReports) -> int:
     destination = work.destination(title, answer_seconds=_ANSWER_SECONDS)
     if destination is None:
-        raise NotFound(f"{title} subscribes to workitems, and is no node that can be called: pacs ae add {title} HOST PORT")
+        raise NotFound(f"{title} is no node that can be called any more")
     workitems, number = Workitems(work.archive.index), 0
     for event in report_events(destination, _waiting(workitems, title)):
         workitems.acknowledge(title, event.sequence)

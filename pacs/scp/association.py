@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pacs.scp import reasons
 from pacs.scp.negotiation import Context
 from pacs.scp.pending import Pending
 from pacs.scp.settings import DimseSettings
+from pacs.scp.tally import PENDING, Tally, operation
 from pacs.scp.transport import Ended, Silent, Transport, Wait
 from pacs.upper_layer import (
     Aborted,
@@ -40,11 +40,6 @@ _MOST_SENT: Final = 1 << 17
 LEAST_LENGTH: Final = 7
 # Requests and cancels that came while an operation was going on, and are still to be looked at.
 _MOST_AHEAD: Final = 64
-
-# Kinds of responses that are counted apart: a peer may invent statuses.
-_MOST_COUNTED: Final = 64
-_MOST_REMARKS: Final = 5
-_PENDING: Final = frozenset({dimse.Status.PENDING, dimse.Status.PENDING_WITHOUT_SOME_KEYS})
 
 Buffers = list[bytes | memoryview]
 
@@ -127,10 +122,8 @@ class Association:
         self.own_ae = settings.ae_title
         # What becomes of instances that the peer sends; None: they are kept as they come.
         self.coercion: Coercion | None = None
-        # How many responses of which command and status: ours, and (sent …) those to requests of ours.
-        self.operations: dict[str, int] = {}
-        # What was refused, and how often: by us in the words of the Error Comments before they are cut, by the peer in ours.
-        self.remarks: dict[str, int] = {}
+        self._tally = Tally()
+        self.operations, self.remarks = self._tally.operations, self._tally.remarks
 
     def next_message(self, wait: Wait = Wait.REST) -> Message:
         """Wait for the next message. A release is answered here, and ends the association."""
@@ -218,20 +211,14 @@ class Association:
     def respond_later(self, message: Message, status: int, *, data: bytes | None = None, **more: Any) -> None:
         """The same, but sent only with what is sent next: a pending response, and the sub-operation after it."""
         self.drain(message)
-        self._count(message.command["CommandField"], status)
+        field = message.command["CommandField"]
+        self._tally.count(field, status)
         if "ErrorComment" in more:
-            self._remark(message.command["CommandField"], status, more["ErrorComment"])
+            self._tally.note(f"{operation(field, status)}: {more['ErrorComment']}")
         command = dimse.encode(dimse.respond(message.command, status, data_set=data is not None, **more))
         self._outbox += self._pdus(message, command, command=True)
         if data is not None:
             self._outbox += self._pdus(message, data, command=False)
-
-    def _remark(self, field: int, status: int, comment: str) -> None:
-        self._note(f"{_operation(field, status)}: {comment}")
-
-    def _note(self, remark: str) -> None:
-        if remark in self.remarks or len(self.remarks) < _MOST_REMARKS:
-            self.remarks[remark] = self.remarks.get(remark, 0) + 1
 
     def flush(self) -> None:
         """Send what waits to be sent with the next."""
@@ -316,9 +303,9 @@ class Association:
                 self._meanwhile(message)
             elif message.command["MessageIDBeingRespondedTo"] == message_id:
                 field, status = message.command["CommandField"], message.status
-                self._count(field, status, "sent ")
-                if status != dimse.Status.SUCCESS and status not in _PENDING:
-                    self._note(f"sent {_operation(field, status)}: {reasons.answered(status)}; its own log says more")
+                self._tally.count(field, status, "sent ")
+                if status != dimse.Status.SUCCESS and status not in PENDING:
+                    self._tally.note(f"sent {operation(field, status)}: {reasons.answered(status)}; its own log says more")
                 return message
             else:
                 raise self.aborted("violation", "a response to nothing that was asked")
@@ -346,13 +333,6 @@ class Association:
             self._machine.data(context.id, dimse.encode(command), command=True, max_length=self._max_length)
         )
 
-    def _count(self, field: int, status: int, prefix: str = "") -> None:
-        if status not in _PENDING:
-            name = prefix + _operation(field, status)
-            if name not in self.operations and len(self.operations) >= _MOST_COUNTED:
-                name = f"{prefix}other"
-            self.operations[name] = self.operations.get(name, 0) + 1
-
     @property
     def received(self) -> int:
         """Bytes of the association so far."""
@@ -374,6 +354,17 @@ class Association:
         if not self._is_over(message):
             self._look()
         return self._is_over(message)
+
+    def is_quiet(self, seconds: float, *, patient: bool) -> bool:
+        """Whether the peer says nothing for so long, between two operations; `patient`: it may as long as it likes."""
+        self.flush()
+        if not self._ahead:
+            # They were for what is over.
+            self._cancels.clear()
+        self._look()
+        if self._ahead or self._release_asked or self._assembly.begun:
+            return False
+        return self._transport.is_quiet(seconds, patient=patient)
 
     def is_ending(self) -> bool:
         """Whether the peer wants release; looks, and does not wait."""
@@ -470,15 +461,6 @@ class Association:
             self._transport.send(pdu)
         except Ended:
             _log.debug("association.last_word_lost", address=self.peer.address)
-
-
-@functools.lru_cache(1024)
-def _operation(field: int, status: int) -> str:
-    try:
-        name = CommandField(field & ~dimse.RESPONSE_BIT).name.replace("_", "-")
-    except ValueError:
-        name = f"{field:04X}H"
-    return f"{name} {status:04X}"
 
 
 def _marked(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

@@ -34,7 +34,7 @@ from pacs.scu.committing import (
 from storage.archive import Archive
 from storage.commitment import AT_ONCE, Reference, verify
 from storage.errors import LightboxError
-from storage.index.ae import ae_title_of
+from storage.index.ae import is_callable
 from storage.jobs import Claimed, JobQueue
 from storage.sent_commitments import SentCommitments
 from storage.types import Dataset, Job
@@ -49,7 +49,7 @@ def ask(request: Request, provider: Provider) -> Answer:
     _check(request)
     payload = _payload(request)
     queue = JobQueue(provider.archive.index)
-    at_once = len(payload["references"]) <= AT_ONCE or not _is_known(request, provider)
+    at_once = len(payload["references"]) <= AT_ONCE or not is_callable(provider.archive.index, request.peer.calling_ae)
     if not at_once:
         queue.enqueue([Job(KIND, payload)])
         return Answer()
@@ -106,11 +106,6 @@ def _payload(request: Request) -> dict[str, Any]:
 def _uid(dataset: Dataset, tag: str) -> str:
     values = text_values(dataset.get(tag, {}))
     return values[0].strip() if values else ""
-
-
-def _is_known(request: Request, provider: Provider) -> bool:
-    known = ae_title_of(provider.archive.index, request.peer.calling_ae)
-    return known is not None and known.port > 0
 
 
 def _report_here(association: Association, provider: Provider, queue: JobQueue, claimed: Claimed) -> None:

@@ -36,6 +36,8 @@ class Request:
     context: Context
     command: Command
     identifier: Identifier
+    # Of the association that it came on, by their ID.
+    contexts: Mapping[int, Context] = field(default_factory=dict)
 
     @property
     def dataset(self) -> Dataset:
@@ -116,7 +118,7 @@ def _performed(association: Association, message: Message, provider: Provider, p
     peer, name = association.peer, CommandField(message.command["CommandField"]).name
     try:
         identifier = read(association, message, provider.settings.max_dataset_bytes)
-        return perform(Request(peer, message.context, message.command, identifier), provider)
+        return perform(Request(peer, message.context, message.command, identifier, association.contexts), provider)
     except Ended:
         raise
     except LightboxError as error:

@@ -19,6 +19,7 @@ from pacs.scp.secured import Channel
 from pacs.scp.services import SERVICES, Answer
 from pacs.scp.sop_classes import Kind, kind_of
 from pacs.scp.transport import Ended, Transport
+from pacs.scp.watching import Watch, takes_events
 from pacs.upper_layer import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNIZED,
@@ -90,6 +91,7 @@ class _Session:
         self._who = Identified()
         self._association: Association | None = None
         self._entry: Entry | None = None
+        self._watch: Watch | None = None
 
     def run(self) -> None:
         """From the request to the end. Never raises."""
@@ -106,13 +108,20 @@ class _Session:
                 self._association.aborted("error", "an error of ours")
                 self._provider.observer.association_ended("error", time.monotonic() - self._begun)
                 self._tell_end(self._association, "error", reasons.DROPPED["error"])
+        finally:
+            if self._watch:
+                self._watch.end()
 
     def _serve(self, association: Association) -> None:
         association.on_request = lambda message: self._dispatch(association, message)
         entry = self._entry
         assert entry is not None
         entry.operations = association.operations
+        events = takes_events(association.contexts)
+        self._watch = Watch(association, events, self._provider) if events else None
         while True:
+            if self._watch:
+                self._watch.wait()
             self._dispatch(association, association.next_message())
             entry.received, entry.sent = association.received, association.sent
 

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     PERFORMED_STEP = "performed procedure steps"
     PERFORMED_STEP_RETRIEVE = "performed procedure steps, as they are"
     WORKITEM = "unified procedure steps"
+    WORKITEM_EVENT = "events of unified procedure steps"
 
 
 PLAIN: Final = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG)
@@ -62,11 +63,12 @@ WORKLIST: Final = "1.2.840.10008.5.1.4.31"
 # PS3.4 F.7, F.8; not notification (F.9).
 PERFORMED_STEP: Final = "1.2.840.10008.3.1.2.3.3"
 PERFORMED_STEP_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
-# PS3.4 CC.3; not UPS Event, for no event reports are sent.
+# PS3.4 CC.3. On a context of UPS Event the peer is told, and asks for nothing.
 _STEPS: Final = "1.2.840.10008.5.1.4.34.6."
 UPS_PUSH: Final = _STEPS + "1"
 UPS_WATCH: Final = _STEPS + "2"
 UPS_PULL: Final = _STEPS + "3"
+UPS_EVENT: Final = _STEPS + "4"
 UPS_QUERY: Final = _STEPS + "5"
 STORAGE_SERVICE_CLASS: Final = "1.2.840.10008.4.2"
 
@@ -112,6 +114,7 @@ SOP_CLASSES: Final[dict[str, SopClass]] = {
         # An archive that we have asked reports as provider, on an association of its own (PS3.4 J.3.3).
         SopClass(COMMITMENT, Kind.COMMITMENT, both_roles=True),
         *(SopClass(uid, Kind.WORKITEM) for uid in (UPS_PUSH, UPS_WATCH, UPS_PULL, UPS_QUERY)),
+        SopClass(UPS_EVENT, Kind.WORKITEM_EVENT),
         SopClass(PERFORMED_STEP, Kind.PERFORMED_STEP),
         SopClass(PERFORMED_STEP_RETRIEVE, Kind.PERFORMED_STEP_RETRIEVE),
         SopClass(WORKLIST, Kind.WORKLIST, information=WORKLIST_INFORMATION),

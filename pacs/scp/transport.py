@@ -6,6 +6,7 @@ stopping server are noticed; nothing else watches over a thread that waits for i
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
@@ -134,6 +135,19 @@ class Transport:
         if not count:
             raise Ended("lost", "the peer closed the connection without release")
         return count
+
+    def is_quiet(self, seconds: float, *, patient: bool) -> bool:
+        """Whether nothing comes for so long (a tick at most); `patient`: the peer may be silent as long as it likes."""
+        if isinstance(self._socket, Secured) and self._socket.pending:
+            return False
+        waiting = select.poll()
+        waiting.register(self._socket.fileno(), select.POLLIN)
+        if waiting.poll(min(seconds, TICK) * 1000):
+            return False
+        if patient:
+            self.message_ended()
+        self._check_patience(time.monotonic(), Wait.REST)
+        return True
 
     def send(self, data: bytes) -> None:
         """Write all of it. A peer that does not read for as long as a message may be idle is given up."""

@@ -1,7 +1,8 @@
 """Unified Procedure Steps as provider (PS3.4 annex CC): UPS Push, Pull, Watch and Query over the store that UPS-RS shares.
 
 Every workitem is an instance of UPS Push, whichever SOP class was agreed (CC.3.1). Who subscribes here is told by N-EVENT-REPORT
-on associations of ours (`pacs.processing.workitem_reports`), and so must be a node that can be called.
+on an association that it has opened with a context of UPS Event (`watching`), while it has none on associations of ours
+(`pacs.processing.workitem_reports`); one of the two must be possible.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pacs.scp.provider import Provider
 from pacs.scp.store import comment
 from pacs.scp.suboperations import identifier_of
 from pacs.scp.transport import Ended
+from pacs.scp.watching import takes_events
 from storage import matching
 from storage.attributes import tag_of
 from storage.errors import LightboxError, NotFound, WorkitemRefused, statuses
-from storage.index.ae import ae_title_of
+from storage.index.ae import is_callable
 from storage.procedure_steps import FILTERED, GLOBAL, PUSH_SOP_CLASS, STATE, TRANSACTION, Changed, Refusal
 from storage.types import Dataset
 from storage.workitems import FilterKey, Search, Workitems, conditions_of
@@ -114,9 +116,9 @@ def _subscription(request: Request, action: int, provider: Provider) -> Answer:
 
 
 def _subscribe(request: Request, receiver: str, provider: Provider) -> None:
-    known = ae_title_of(provider.archive.index, receiver)
-    if known is None or not known.port:
-        raise Failure(_UNKNOWN_RECEIVER, f"{receiver} is no node that can be called: register it with pacs ae add")
+    if not _can_be_told(request, receiver, provider):
+        text = f"{receiver} is no node that can be called: register it with pacs ae add, or have it take its events on an association of its own"
+        raise Failure(_UNKNOWN_RECEIVER, text)
     lock = _first(request.dataset, _LOCK).upper()
     if lock not in ("TRUE", "FALSE"):
         raise Failure(Refusal.INVALID_VALUE, "Deletion Lock (0074,1230) is neither TRUE nor FALSE")
@@ -125,6 +127,12 @@ def _subscribe(request: Request, receiver: str, provider: Provider) -> None:
         raise Failure(Refusal.INVALID_VALUE, f"a filter belongs to {FILTERED}, which needs one, and to nothing else")
     conditions_of(filters)
     _workitems(provider).subscribe(request.instance, receiver, locked=lock == "TRUE", filters=filters, dimse=True)
+
+
+def _can_be_told(request: Request, receiver: str, provider: Provider) -> bool:
+    """Whether it can be called; or asks for itself where events are taken, and so can come again for them."""
+    here = receiver == request.peer.calling_ae and takes_events(request.contexts) is not None
+    return here or is_callable(provider.archive.index, receiver)
 
 
 def _filter(dataset: Dataset, above: tuple[str, ...] = ()) -> Iterator[FilterKey]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import structlog
-
-from pacs.dimse import CommandField, Status
 from pacs.scp.identifiers import Encoder
 from pacs.scp.sop_classes import PLAIN
 from pacs.scp.transport import Ended
+from pacs.scp.watching import send_event
 from pacs.scu.associating import Destination, NotReached, Proposal, associate
 from pacs.upper_layer import Role
-from storage.procedure_steps import EVENT_SOP_CLASS, PUSH_SOP_CLASS
+from storage.procedure_steps import EVENT_SOP_CLASS
 from storage.workitems import Event
-
-_log = structlog.get_logger(__name__)
 
 
 def report_events(destination: Destination, events: Iterable[Event]) -> Iterator[Event]:
@@ -30,23 +26,7 @@ def report_events(destination: Destination, events: Iterable[Event]) -> Iterator
         encoder = Encoder(context.transfer_syntax)
         for event in events:
             try:
-                response = association.request(
-                    context,
-                    CommandField.N_EVENT_REPORT,
-                    [encoder.encode(event.fields)],
-                    AffectedSOPClassUID=PUSH_SOP_CLASS,
-                    AffectedSOPInstanceUID=event.uid,
-                    EventTypeID=event.kind,
-                )
-                association.drain(response)
+                send_event(association, context, encoder, event)
             except Ended as error:
                 raise NotReached(f"{destination.title} took no report of a workitem: {error}") from error
-            if response.status != Status.SUCCESS:
-                _log.warning(
-                    "workitem.report_refused",
-                    to=destination.title,
-                    workitem=event.uid,
-                    event_type=event.kind,
-                    status=f"{response.status:04X}",
-                )
             yield event

@@ -283,6 +283,12 @@ def ae_title_of(index: Index, title: str) -> AeTitle | None:
         return node_in(connection, title)
 
 
+def is_callable(index: Index, title: str) -> bool:
+    """Whether there is a node of this title that we know how to call."""
+    known = ae_title_of(index, title)
+    return known is not None and known.port > 0
+
+
 def node_in(connection: Connection, title: str) -> AeTitle | None:
     """The same inside a transaction."""
     row = connection.execute(select(ae_title).where(ae_title.c.title == title.strip(" "))).one_or_none()
