@@ -1,8 +1,8 @@
-"""The images that a segmentation or structure set was made on, where the archive has them."""
+"""The images that a segmentation, structure set or dose was made on, where the archive has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from typing import Final, NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
+from dicomweb.planned import Planned
 from dicomweb.rendering import is_image
 from dicomweb.rendering.planes import Plane, plane_of
 from dicomweb.rendering.values import items, text
@@ -63,11 +64,24 @@ class Sources:
         return best
 
     def in_frame_of_reference(self, uid: str) -> tuple[Placed, ...]:
-        """All frames of the one series of the study that is in a frame of reference: CT before MR before others, then the largest."""
+        """All frames of one series in a frame of reference: CT before MR before others, then the largest.
+
+        Of the series that the plan of a dose was made on, else of the study, else of the patient's other studies.
+        """
+        if not uid:
+            return ()
+        planned, dataset = Planned(self._archive, self._layouts), self._instance.dataset
+        places = (planned.series(dataset), self._by_series(), planned.elsewhere(dataset, self._instance.located.uids.study))
+        return next((found for place in places if (found := self._first_of(place, uid))), ())
+
+    def _by_series(self) -> Iterable[list[Uids]]:
         series: dict[str, list[Uids]] = {}
         for uids in self._known.values():
             series.setdefault(uids.series, []).append(uids)
-        fitting = [(_rank(first.text(MODALITY)), -len(members), members) for members in series.values() if (first := self._like(members[0], uid))]
+        return series.values()
+
+    def _first_of(self, series: Iterable[list[Uids]], uid: str) -> tuple[Placed, ...]:
+        fitting = [(_rank(first.text(MODALITY)), -len(members), members) for members in series if members and (first := self._like(members[0], uid))]
         members = min(fitting, key=lambda one: one[:2])[2] if fitting else []
         images = (image for uids in islice(members, MOST_IMAGES) if (image := self._like(uids, uid)) is not None)
         placed = ((image, frame, plane_of(image.dataset, frame)) for image in images for frame in range(1, image.frames + 1))
@@ -76,7 +90,7 @@ class Sources:
     def _like(self, uids: Uids, frame_of_reference: str) -> Instance | None:
         """An image in a frame of reference, if it is one that others are laid over."""
         image = self._opened(uids) if uids != self._instance.located.uids else None
-        if image is None or not frame_of_reference or image.text(FRAME_OF_REFERENCE) != frame_of_reference:
+        if image is None or image.text(FRAME_OF_REFERENCE) != frame_of_reference:
             return None
         return None if image.text(MODALITY) in _LAID_OVER or plane_of(image.dataset, 1) is None else image
 

@@ -21,6 +21,7 @@ from dicomweb.settings import WebSettings
 from storage.archive import Archive
 from tests.support import made, web
 from tests.support.corpus import corpus_file, corpus_files
+from tests.support.states import item
 
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 DOSE = "studies/1.2.3/series/1.2.3.9/instances/1.2.3.9.1"
@@ -47,10 +48,10 @@ def dose(grays: Pixels, *, study: str = "1.2.3", scaling: float = 0.001, bits: i
     return made.written(whole, ExplicitVRLittleEndian)
 
 
-def ct(number: int = 1, z: float = 0, **attributes: Any) -> bytes:
-    """16 x 16 pixels of 2 mm from the same point on, black in its window."""
+def ct(number: int = 1, z: float = 0, side: int = 16, **attributes: Any) -> bytes:
+    """So many by so many pixels of 2 mm from the same point on, black in its window."""
     known = {"ImagePositionPatient": [10, 20, z], "ImageOrientationPatient": AXIAL, "PixelSpacing": [2, 2], "FrameOfReferenceUID": "1.9"}
-    return made.instance(number, side=16, WindowCenter=2000, WindowWidth=100, **{**known, **attributes})
+    return made.instance(number, side=side, WindowCenter=2000, WindowWidth=100, **{**known, **attributes})
 
 
 @pytest.fixture
@@ -133,6 +134,70 @@ def test_ct_is_below_before_mr(client: TestClient) -> None:
     mr = made.instance(1, series="1.2.3.5", side=12, Modality="MR", ImagePositionPatient=[10, 20, 0], ImageOrientationPatient=AXIAL, PixelSpacing=[2, 2], FrameOfReferenceUID="1.9")
     store(client, mr, made.instance(2, series="1.2.3.5", side=12), ct(), dose(spots((0, 2, 5, 60.0))))
     assert pixels(get(client)).shape == (16, 16, 3)
+
+
+PLAN, STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.3"
+ELSEWHERE: dict[str, Any] = {"study": "1.2.7", "series": "1.2.7.4"}
+
+
+def naming(uid: str, sop_class: str) -> list[Dataset]:
+    return [item(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=uid)]
+
+
+def structures(study: str, series: str, uid: str = "1.2.5.1") -> bytes:
+    """A structure set, itself in a third study, that was drawn on the images of a series."""
+    drawn = item(ReferencedSOPInstanceUID=study, RTReferencedSeriesSequence=[item(SeriesInstanceUID=series)])
+    frames = [item(FrameOfReferenceUID="1.9", RTReferencedStudySequence=[drawn])]
+    return made.instance(study="1.2.5", series=uid.rpartition(".")[0], sop_class=STRUCTURES, pixels=False, Modality="RTSTRUCT", ReferencedFrameOfReferenceSequence=frames)
+
+
+def treatment(uid: str = "1.2.6.1") -> bytes:
+    of = naming("1.2.5.1", STRUCTURES)
+    return made.instance(study="1.2.6", series=uid.rpartition(".")[0], sop_class=PLAN, pixels=False, Modality="RTPLAN", ReferencedStructureSetSequence=of)
+
+
+def larger(**attributes: Any) -> bytes:
+    """A CT of 32 x 32 pixels of another study, whose picture is told by its size."""
+    return ct(**{"side": 32, **ELSEWHERE, **attributes})
+
+
+HOT = spots((0, 2, 5, 60.0))
+BY_PLAN: dict[str, Any] = {"ReferencedRTPlanSequence": naming("1.2.6.1", PLAN)}
+BY_STRUCTURES: dict[str, Any] = {"ReferencedStructureSetSequence": naming("1.2.5.1", STRUCTURES)}
+
+# What is stored beside a CT of 16 x 16 of another patient's study, the dose, and how large the picture is.
+PLANNED_ON: dict[str, tuple[list[bytes], dict[str, Any], int]] = {
+    "of the plan": ([treatment(), structures("1.2.7", "1.2.7.4"), larger(PatientID="P2")], BY_PLAN, 32),
+    "of the structure set that the dose names": ([structures("1.2.7", "1.2.7.4"), larger(PatientID="P2")], BY_STRUCTURES, 32),
+    "before that of the study": ([ct(), treatment(), structures("1.2.7", "1.2.7.4"), larger()], BY_PLAN, 32),
+    "not in another frame of reference": ([treatment(), structures("1.2.7", "1.2.7.4"), larger(PatientID="P2", FrameOfReferenceUID="1.8")], BY_PLAN, 8),
+    "of the study where the plan is not stored": ([ct(), larger()], BY_PLAN, 16),
+    "of the study where the planning images are not": ([ct(), treatment(), structures("1.2.7", "1.2.7.4")], BY_PLAN, 16),
+    "of another study of the patient": ([larger()], {}, 32),
+    "not of a study of the patient in another frame": ([larger(FrameOfReferenceUID="1.8")], {}, 8),
+    "not of another patient": ([larger(PatientID="P2")], {}, 8),
+    "not of who has the same ID from somebody else": ([larger(IssuerOfPatientID="B")], {"IssuerOfPatientID": "A"}, 8),
+    "of who has the same ID, as far as anybody says": ([larger(IssuerOfPatientID="B")], {}, 32),
+    "not of a patient by a wildcard": ([larger()], {"PatientID": "P*"}, 8),
+    "a plan that names itself ends": ([made.instance(study="1.2.6", series="1.2.6", sop_class=PLAN, pixels=False, ReferencedStructureSetSequence=naming("1.2.6.1", PLAN)), ct()], BY_PLAN, 16),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANNED_ON)
+def test_the_images_below_are_those_that_were_planned_on(client: TestClient, name: str) -> None:
+    stored, attributes, side = PLANNED_ON[name]
+    store(client, *stored, dose(HOT, **attributes))
+    assert pixels(get(client, f"{DOSE}/frames/1/rendered")).shape[0] == side
+
+
+def test_images_of_another_study_that_come_later_or_go_change_the_picture(client: TestClient) -> None:
+    store(client, dose(HOT, **BY_PLAN), treatment(), structures("1.2.7", "1.2.7.4"))
+    before = get(client)
+    store(client, larger())
+    after = get(client)
+    assert (before.headers["etag"] != after.headers["etag"], pixels(after).shape[0]) == (True, 32)
+    assert client.delete("studies/1.2.7").status_code in (200, 202, 204)
+    assert pixels(get(client)).shape[0] == 8
 
 
 @pytest.mark.parametrize("bits", [16, 32])
