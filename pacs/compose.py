@@ -181,16 +181,17 @@ def dimse_server(
     load: Load | None,
     tls_listener: socket.socket | None = None,
 ) -> DimseServer:
-    """The DIMSE services on open sockets, without TLS and with, not yet started. Raises TlsSettings."""
+    """The DIMSE services on open sockets, without TLS and with, not yet started. Raises TlsSettings, SettingsError."""
     from pacs.scp.front import Listener
     from pacs.scp.server import DimseServer
     from pacs.scp.settings import DimseSettings
     from pacs.tls import Renewed
+    from pacs.users import users_of
 
     limits = DimseSettings(
         ae_title=settings.ae_title,
         any_called_ae=settings.dimse_any_called_ae,
-        user_identity_required=settings.dimse_user_identity == "required",
+        user_identity=settings.dimse_user_identity,
         unknown_callers=settings.unknown_callers_now,
         unknown_caller_rights=settings.unknown_caller_rights_now,
         request_seconds=settings.dimse_request_seconds,
@@ -204,7 +205,7 @@ def dimse_server(
     tls = None
     if tls_listener is not None:
         tls = Listener(tls_listener, Renewed(settings.tls_credentials, client_certificate=required))
-    return DimseServer(archive, limits, sock=listener, tls=tls, observer=metrics, load=load)
+    return DimseServer(archive, limits, sock=listener, tls=tls, observer=metrics, load=load, users=users_of(settings))
 
 
 def hl7_listener(

@@ -26,6 +26,8 @@ from pacs.scu.associating import MOST_CONTEXTS
 from pacs.scu.delivery import MOST_BREAKS, MOST_REPEATS
 from pacs.scu.web import LOGIN_PREFIX
 from pacs.tls import Profile, suites_of
+from pacs.tokens import ALGORITHMS
+from pacs.upper_layer import IDENTITY_NOT_ACCEPTED
 from storage import commitment, mpps_rules, worklist_entries
 from storage import conformance as stored
 from storage.attributes import LEVELS as ALL_LEVELS
@@ -128,7 +130,7 @@ There is no TLS for HTTP, no authentication of users, and no audit trail (PS3.15
 people in; a proxy can add TLS and authentication to HTTP. On loopback, requests whose Host is not this machine's are
 answered 421. No CORS headers are sent: pages of other origins read nothing. Executable preambles are blanked on the way out (PS3.10 7.5)."""
 
-_EXTENSIONS: Final = """\
+_EXTENSIONS: Final = f"""\
 Beyond the standard, and where it is read differently:
 
 - **Stored as sent.** Nothing is coerced unless there are rules for it: files are given back byte for byte, group 0002 made anew where it contradicts the
@@ -153,8 +155,10 @@ Beyond the standard, and where it is read differently:
   of those above their level. Attributes of a lower level are matched (one and the same series or instance must have them) and are
   empty in the answers, which then say FF01.
 - **Several values** in a key mean any of them, also without negotiation; two quotation marks mean empty, also without negotiation.
-- **User identity** of any kind is taken; user names are recorded as claimed (PS3.15 B.4), and nothing is checked. A wanted answer is given
-  for kinds 1 and 2, empty; none for tickets, assertions and tokens, for it would say that they were believed.
+- **User identity** of any kind is taken; user names are recorded as claimed (PS3.15 B.4). JSON web tokens are checked where `PACS_OIDC_ISSUERS` are set: signature
+  ({", ".join(ALGORITHMS)}), issuer, audience and times; one that is not right is rejected ({IDENTITY_NOT_ACCEPTED.result}, {IDENTITY_NOT_ACCEPTED.source}, {IDENTITY_NOT_ACCEPTED.reason}: permanent, by the service provider, no reason given). Passcodes, tickets and assertions are not checked. With
+  `PACS_DIMSE_USER_IDENTITY=verified` only a token that is right gets an association. A wanted answer is given, empty, for a name and for a token that was checked; none
+  for the rest, for it would say that they were believed (PS3.7 D.3.3.7).
 - **DICOMweb** takes `application/json` for `application/dicom+json`, presets by name in `window`, and comma-separated UI and CS
   values; it ignores `charset`."""
 
@@ -339,7 +343,7 @@ def _extended() -> str:
         ("C-MOVE, C-GET: enhanced multi-frame conversion", "no"),
         ("SCP/SCU role selection", "the peer may be SCU of every context; SCP of storage, where it proposes C-GET too"),
         ("common extended negotiation", "read: the service class of a SOP class that is not known"),
-        ("user identity", "any kind, required by setting; user names recorded, not checked"),
+        ("user identity", "any kind, required by setting; JSON web tokens checked by setting; user names recorded, not checked"),
     )
     return table(("item", "answer"), rows)
 

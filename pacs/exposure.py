@@ -5,6 +5,7 @@ from __future__ import annotations
 from pacs.setting_values import is_loopback
 from pacs.settings import Settings
 from pacs.settings_file import SettingsError
+from pacs.users import users_of
 
 
 def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True, hl7: bool = True) -> None:
@@ -18,6 +19,9 @@ def check_exposure(settings: Settings, *, web: bool = True, dimse: bool = True, 
             "PACS_CORS_ORIGINS=* would let every page that anybody here opens read the archive, for nobody has to log in:"
             " name the origins that may, as https://HOST:PORT"
         )
+    if dimse:
+        # Whether they contradict each other is known before anything is served.
+        users_of(settings)
     hosts = {"PACS_HTTP_HOST": settings.http_host} if web else {}
     # Who shows a certificate that we trust has authenticated itself.
     certified = not settings.dimse_plain and settings.dimse_tls_client_certificate == "required"

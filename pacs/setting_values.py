@@ -60,6 +60,16 @@ def origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(one if one == "*" else _origin(one) for one in value)
 
 
+def issuers(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Issuers of tokens (OpenID Connect Core 2): https, or http to this machine, for keys that are read in plain are anybody's."""
+    for one in value:
+        parts = urlsplit(one)
+        secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        if not secure or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{one} is no issuer; write https://HOST or https://HOST/PATH")
+    return value
+
+
 def _origin(text: str) -> str:
     """An origin as browsers write it (RFC 6454 6.2): lower case, without the port that the scheme means, and no path."""
     parts = urlsplit(text.lower())

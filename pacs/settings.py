@@ -81,15 +81,19 @@ class Settings(BaseSettings):
         default=False,
         description="true: listen on other than loopback addresses without authentication, because the network itself lets only the right people in",
     )
-    oidc_issuers: Words = Field(
-        default=(), description="issuers whose tokens are accepted, separated by commas (with PACS_AUTH=oidc)"
+    oidc_issuers: Annotated[Words, AfterValidator(setting_values.issuers)] = Field(
+        default=(),
+        description="issuers whose tokens are accepted, separated by commas, as their tokens and their /.well-known/openid-configuration name"
+        " them: of users of DIMSE callers (PS3.7 D.3.3.7), and of the web service with PACS_AUTH=oidc",
     )
-    oidc_audience: str = Field(
-        default="", description="audience that a token must name (with PACS_AUTH=oidc)"
-    )
+    oidc_audience: str = Field(default="", description="audience that a token must name, unless it names PACS_OIDC_CLIENT_ID")
     oidc_client_id: str = Field(
         default="",
-        description="client id that a token must name where it has no audience (with PACS_AUTH=oidc)",
+        description="client id that a token must name as its audience, or as its client where it has no audience",
+    )
+    oidc_keys: Path | None = Field(
+        default=None,
+        description="file with the public keys of the issuers (a JWK set), where they cannot be reached from here; empty: they are asked",
     )
     oidc_role_claim: str = Field(
         default="roles", description="path of the claim that lists a user's roles (with PACS_AUTH=oidc)"
@@ -158,9 +162,10 @@ class Settings(BaseSettings):
         default=False, description="true: answer to any called AE title, not only to PACS_AE_TITLE"
     )
 
-    dimse_user_identity: Literal["optional", "required"] = Field(
+    dimse_user_identity: Literal["optional", "required", "verified"] = Field(
         default="optional",
-        description="whether a DIMSE caller must say who its user is (PS3.7 D.3.3.7); the name is recorded, and nothing checks it in this version",
+        description="whether a DIMSE caller must say who its user is (PS3.7 D.3.3.7): optional, required (a name is recorded as it is said) or verified"
+        " (only who shows a JSON web token of PACS_OIDC_ISSUERS; a token that is not right is always refused where there are issuers)",
     )
     unknown_callers: Literal["auto", "accept", "ask", "refuse"] = Field(
         default="auto",

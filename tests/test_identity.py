@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
-from pacs.scp.identity import Identified, Recorded
+from pacs.scp.identity import Identified, Known, Required, Strangers, Users, Verifier
 from pacs.upper_layer import (
     AnsweredContext,
     AssociateAnswer,
@@ -25,6 +25,7 @@ from pacs.upper_layer import (
     parse_request,
 )
 from storage.archive import Archive
+from storage.errors import Refused
 from storage.index.associations import Entry, Wanted, search
 from tests.support import dimse_peer as peer
 from tests.support.dimse_peer import Peer, item, user
@@ -88,26 +89,68 @@ def test_both_ends_write_what_the_other_reads() -> None:
         assert parse_answer(memoryview(encode_answer(read, answer))[6:]).user.identity_answer == response
 
 
+class Two:
+    """Users of whom one is known by a passcode and one by a token."""
+
+    def by_passcode(self, name: str, passcode: bytes) -> Known | None:
+        if passcode != b"secret":
+            raise Refused("its passcode is wrong")
+        return Known(name, "by a passcode")
+
+    def by_token(self, token: bytes) -> Known | None:
+        if token != b"e30.e30.":
+            raise Refused("its token has expired")
+        return Known("bert", "by a token of X")
+
+
+NAME, PASSCODE = UserIdentity(1, True, b"anna"), UserIdentity(2, True, b"anna", b"secret")
+TICKET, TOKEN = UserIdentity(3, True, b"ticket"), UserIdentity(5, True, b"e30.e30.")
+
+
 @pytest.mark.parametrize(
-    ("identity_", "expected"),
+    ("users", "identity_", "expected"),
     [
-        (None, Identified()),
-        (UserIdentity(1, False, b"anna"), Identified("anna")),
-        (UserIdentity(1, True, b"anna"), Identified("anna", answer=b"")),
-        (UserIdentity(2, True, b"a\nb\xff", b"secret"), Identified("a\\nb\\\\xff", answer=b"")),
-        (UserIdentity(1, False, b"x" * 1000), Identified("x" * 64 + "…")),
-        (UserIdentity(3, True, b"ticket"), Identified("(Kerberos service ticket)")),
-        (UserIdentity(5, True, b"e30.e30."), Identified("(JSON web token)")),
-        (UserIdentity(9, False, b"x"), Identified(refused="its user identity is of kind 9, which there is not (PS3.7 D.3.3.7)")),
+        (Strangers(), None, Identified()),
+        (Strangers(), UserIdentity(1, False, b"anna"), Identified("anna")),
+        (Strangers(), NAME, Identified("anna", answer=b"")),
+        (Strangers(), UserIdentity(1, True, b"a\nb\xff"), Identified("a\\nb\\\\xff", answer=b"")),
+        (Strangers(), UserIdentity(1, False, b"x" * 1000), Identified("x" * 64 + "…")),
+        # An answer would say that they were checked (PS3.7 D.3.3.7).
+        (Strangers(), PASSCODE, Identified("anna")),
+        (Strangers(), TICKET, Identified("(Kerberos service ticket)")),
+        (Strangers(), TOKEN, Identified("(JSON web token)")),
+        (Strangers(), UserIdentity(9, False, b"x"), Identified(refused="its user identity is of kind 9, which there is not (PS3.7 D.3.3.7)")),
+        (Two(), NAME, Identified("anna", answer=b"")),
+        (Two(), PASSCODE, Identified("anna", "by a passcode", b"")),
+        (Two(), UserIdentity(2, True, b"anna", b"guessed"), Identified(refused="its passcode is wrong")),
+        (Two(), TOKEN, Identified("bert", "by a token of X", b"")),
+        (Two(), UserIdentity(5, False, b"e30.e30."), Identified("bert", "by a token of X")),
+        (Two(), UserIdentity(5, False, b"old"), Identified(refused="its token has expired")),
+        (Two(), TICKET, Identified("(Kerberos service ticket)")),
     ],
 )
-def test_what_is_recorded(identity_: UserIdentity | None, expected: Identified) -> None:
-    assert Recorded().identify(identity_) == expected
+def test_what_is_made_of_it(users: Users, identity_: UserIdentity | None, expected: Identified) -> None:
+    assert Verifier(users).identify(identity_) == expected
 
 
-@pytest.mark.parametrize("identity_", [None, UserIdentity(1, True, b"  ")])
-def test_required(identity_: UserIdentity | None) -> None:
-    assert Recorded(required=True).identify(identity_).refused
+@pytest.mark.parametrize(
+    ("required", "users", "identity_", "refused"),
+    [
+        (Required.REQUIRED, Strangers(), None, "set a user name at the sender"),
+        (Required.REQUIRED, Strangers(), UserIdentity(1, True, b"  "), "its user name is empty"),
+        (Required.REQUIRED, Strangers(), NAME, ""),
+        (Required.VERIFIED, Two(), None, "set what proves its user"),
+        (Required.VERIFIED, Two(), NAME, "is a user name, which cannot be checked here"),
+        (Required.VERIFIED, Strangers(), PASSCODE, "is a user name and passcode, which cannot be checked here"),
+        (Required.VERIFIED, Two(), TICKET, "is a Kerberos service ticket, which cannot be checked here"),
+        (Required.VERIFIED, Two(), TOKEN, ""),
+        (Required.VERIFIED, Two(), PASSCODE, ""),
+    ],
+)
+def test_required(required: Required, users: Users, identity_: UserIdentity | None, refused: str) -> None:
+    found = Verifier(users, required).identify(identity_).refused
+    assert refused in found
+    assert bool(refused) is bool(found)
 
 
 def logged(archive: Archive) -> Entry:
@@ -118,7 +161,8 @@ def logged(archive: Archive) -> Entry:
 @pytest.mark.parametrize(
     ("sent", "answer"),
     [
-        (identity(2, b"anna", b"secret", wanted=1), item(0x59, b"\0\0")),
+        (identity(1, b"anna", wanted=1), item(0x59, b"\0\0")),
+        (identity(2, b"anna", b"secret", wanted=1), None),
         (identity(2, b"anna", b"secret"), None),
         (identity(5, b"e30.e30.", wanted=1), None),
     ],
@@ -134,7 +178,7 @@ def test_answers_and_the_log(archive: Archive, sent: bytes, answer: bytes | None
 
 
 def test_a_caller_without_a_user_is_refused_by_setting(archive: Archive) -> None:
-    with serving(archive, user_identity_required=True) as server:
+    with serving(archive, user_identity="required") as server:
         with Peer(server.port) as client:
             client.send(peer.associate())
             assert client.pdu() == (3, bytes((0, 1, 2, 1)))
@@ -145,13 +189,15 @@ def test_a_caller_without_a_user_is_refused_by_setting(archive: Archive) -> None
             assert client.echo() == 0
 
 
-@pytest.mark.parametrize("options", [("--user", "anna", "--password", "secret"), ("--user", "anna", "--empty-password")])
+@pytest.mark.parametrize(
+    "options", [("--user", "anna", "--pos-response"), ("--user", "anna", "--password", "secret"), ("--user", "anna", "--empty-password")]
+)
 def test_dcmtk_says_who_it_is(archive: Archive, tmp_path: Path, options: tuple[str, ...]) -> None:
     if not shutil.which("storescu", path="/usr/bin"):
         pytest.skip("DCMTK's storescu is not installed: nothing is tested with it")
     (tmp_path / "one.dcm").write_bytes(instance())
-    with serving(archive, user_identity_required=True) as server:
-        command = ["/usr/bin/storescu", *options, "--pos-response", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port)]
+    with serving(archive, user_identity="required") as server:
+        command = ["/usr/bin/storescu", *options, "-aec", "LIGHTBOX", "127.0.0.1", str(server.port)]
         done = subprocess.run([*command, str(tmp_path / "one.dcm")], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         assert "its user is anna (as it says; not checked)" in logged(archive).reason

@@ -57,7 +57,7 @@ class Peer:
     address: str
     # Largest P-DATA PDU it takes; 0 means no limit (PS3.8 annex D.1).
     max_length: int = 0
-    # Who it says its user is; nobody has checked that.
+    # Who it says its user is, checked or not (`pacs.scp.identity`).
     user: str = ""
 
 

@@ -1,15 +1,19 @@
 """Who asks for an association, as its user identity says (PS3.7 D.3.3.7), and the place for whoever can check that.
 
 Nothing here lets anybody do anything: rights are those of AE title and address. A name is recorded as what was claimed, as
-the Basic User Identity Association Profile has it (PS3.15 B.4).
+the Basic User Identity Association Profile has it (PS3.15 B.4); what can be checked is (B.5, B.7), and what is found false
+is rejected. Who users are is known to `Users` alone, which the composition root hands in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Protocol
 
 from pacs.upper_layer import UserIdentity
+from storage.errors import Refused
 
 KINDS: Final = {
     1: "user name",
@@ -18,60 +22,117 @@ KINDS: Final = {
     4: "SAML assertion",
     5: "JSON web token",
 }
-# Of which the primary field is a name, and no answer says more than that it was taken (PS3.15 B.4, B.5).
-_NAMED: Final = frozenset({1, 2})
+_NAME: Final = 1
+_PASSCODE: Final = 2
+_TOKEN: Final = 5
 _LONGEST: Final = 64
+
+
+class Required(StrEnum):
+    """What a caller must say of its user: nothing, who it is, or what proves it."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+    VERIFIED = "verified"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A user of whom it is certain who it is, and `by` what, in words."""
+
+    name: str
+    by: str
+
+
+class Users(Protocol):
+    """Who the users are: the same as those of the web. From many threads; must answer within seconds.
+
+    Both raise Refused with a reason for what is false, and give None for what cannot be told.
+    """
+
+    def by_passcode(self, name: str, passcode: bytes) -> Known | None:
+        """The user of this name, if that is the passcode."""
+
+    def by_token(self, token: bytes) -> Known | None:
+        """The user that a JSON web token is about."""
+
+
+class Strangers:
+    """No users: nothing can be told of anybody."""
+
+    def by_passcode(self, name: str, passcode: bytes) -> Known | None:
+        """See `Users`."""
+
+    def by_token(self, token: bytes) -> Known | None:
+        """See `Users`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
     """What is made of an identity.
 
-    `user` is a name, for logs; `verified` says whether anything stands behind it. `answer` is the server response, None
-    for none. `refused`: the association is rejected, and why.
+    `user` is a name, for logs; `by` says what stands behind it, nothing where it is empty. `answer` is the server response,
+    None for none. `refused`: the association is rejected, and why.
     """
 
     user: str = ""
-    verified: bool = False
+    by: str = ""
     answer: bytes | None = None
     refused: str = ""
 
     def told(self, reason: str) -> str:
         """A reason of the association log, with who asked before it."""
-        who = f"its user is {self.user}{'' if self.verified else ' (as it says; not checked)'}" if self.user else ""
+        who = f"its user is {self.user} ({self.by or 'as it says; not checked'})" if self.user else ""
         return "; ".join(part for part in (who, reason) if part)
 
 
-class Verifier(Protocol):
-    """Looks at identities as they come, from many threads; must return within seconds, and never raise."""
+class Verifier:
+    """Looks at identities as they come. Thread-safe; never raises."""
 
-    def identify(self, identity: UserIdentity | None) -> Identified:
-        """What to make of it; None where the request has none."""
-
-
-class Recorded:
-    """Records who is claimed to ask, and checks nothing; where `required`, a request that claims nothing is refused."""
-
-    def __init__(self, *, required: bool = False) -> None:
+    def __init__(self, users: Users, required: Required = Required.OPTIONAL) -> None:
+        self._users = users
         self._required = required
 
     def identify(self, identity: UserIdentity | None) -> Identified:
-        """See `Verifier`."""
+        """What to make of it; None where the request has none."""
         if identity is None:
-            text = "it says nothing of its user, which PACS_DIMSE_USER_IDENTITY requires: set a user name at the sender"
-            return Identified(refused=text if self._required else "")
+            text = "it says nothing of its user, which PACS_DIMSE_USER_IDENTITY requires: set {what} at the sender"
+            what = "a user name" if self._required is Required.REQUIRED else "what proves its user, a token say,"
+            return Identified(refused="" if self._required is Required.OPTIONAL else text.format(what=what))
         if identity.kind not in KINDS:
             return Identified(refused=f"its user identity is of kind {identity.kind}, which there is not (PS3.7 D.3.3.7)")
-        if identity.kind not in _NAMED:
-            # An answer would say that it was believed.
-            return Identified(user=f"({KINDS[identity.kind]})")
-        user = _shown(identity.primary)
-        if not user and self._required:
+        try:
+            known = self._checks[identity.kind](identity) if identity.kind in self._checks else None
+        except Refused as error:
+            return Identified(refused=str(error))
+        # An answer says that it is believed (D.3.3.7); and of a name that it was taken, for there is nothing to check.
+        answer = b"" if identity.answer_wanted and (known or identity.kind == _NAME) else None
+        return Identified(_shown(known.name), known.by, answer) if known else self._claimed(identity, answer)
+
+    @property
+    def _checks(self) -> Mapping[int, Callable[[UserIdentity], Known | None]]:
+        return {
+            _PASSCODE: lambda one: self._users.by_passcode(_text(one.primary), one.secondary),
+            _TOKEN: lambda one: self._users.by_token(one.primary),
+        }
+
+    def _claimed(self, identity: UserIdentity, answer: bytes | None) -> Identified:
+        """What nobody can check."""
+        if self._required is Required.VERIFIED:
+            text = f"its user identity is a {KINDS[identity.kind]}, which cannot be checked here, and PACS_DIMSE_USER_IDENTITY=verified"
+            return Identified(refused=f"{text} wants one that can: a JSON web token of an issuer of PACS_OIDC_ISSUERS")
+        if identity.kind not in (_NAME, _PASSCODE):
+            return Identified(f"({KINDS[identity.kind]})")
+        user = _shown(_text(identity.primary))
+        if not user and self._required is Required.REQUIRED:
             return Identified(refused="its user name is empty: set one at the sender")
-        return Identified(user=user, answer=b"" if identity.answer_wanted else None)
+        return Identified(user, answer=answer)
 
 
-def _shown(name: bytes) -> str:
-    text = name.decode("utf-8", "backslashreplace").strip(" \0")
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace").strip(" \0")
+
+
+def _shown(text: str) -> str:
     text = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -6,7 +6,7 @@ import threading
 from functools import partial
 
 from pacs.ae_titles import Registry
-from pacs.scp.identity import Recorded, Verifier
+from pacs.scp.identity import Required, Strangers, Users, Verifier
 from pacs.scp.journal import Journal
 from pacs.scp.settings import Alone, DimseSettings, Load, Nobody, Observer
 from pacs.scp.transport import Stopping, Transport
@@ -24,6 +24,7 @@ class Provider:
         settings: DimseSettings,
         observer: Observer | None = None,
         load: Load | None = None,
+        users: Users | None = None,
     ) -> None:
         self.archive = archive
         self.settings = settings
@@ -38,7 +39,7 @@ class Provider:
         )
         # Written to by whoever learns of an association or a connection: see `pacs.scp.journal`.
         self.journal = Journal(partial(associations.write, archive.index))
-        self.verifier: Verifier = Recorded(required=settings.user_identity_required)
+        self.verifier = Verifier(users or Strangers(), Required(settings.user_identity))
         self.stopping = Stopping()
         self._open: set[Transport] = set()
         self._places = settings.max_associations

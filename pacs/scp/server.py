@@ -12,6 +12,7 @@ import structlog
 
 from pacs.dimse import CommandField
 from pacs.scp.front import Front, Listener
+from pacs.scp.identity import Users
 from pacs.scp.provider import Provider
 from pacs.scp.secured import Channel
 from pacs.scp.services import SERVICES, Answer
@@ -48,7 +49,7 @@ class DimseServer:
 
     `sock` is a bound socket of which this server takes possession: one that a parent process has opened, say. `tls` is one
     for DICOM over TLS, beside it or alone; without either `start` binds to `settings.host` and `settings.port`. `load` is given
-    where several processes share it.
+    where several processes share it. `users` can tell who a caller's user is; without, nobody can.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class DimseServer:
         observer: Observer | None = None,
         services: Mapping[tuple[CommandField, Kind], Answer] = SERVICES,
         load: Load | None = None,
+        users: Users | None = None,
     ) -> None:
         self._settings = settings or DimseSettings()
-        self._provider = Provider(archive, self._settings, observer, load)
+        self._provider = Provider(archive, self._settings, observer, load, users)
         self._services = services
         self._listeners = [one for one in (Listener(sock) if sock else None, tls) if one is not None]
         self._ports = tuple(_port_of(one.sock) for one in self._listeners)

@@ -18,8 +18,8 @@ class DimseSettings:
     ae_title: str = "LIGHTBOX"
     # Whether to answer to any called AE title, not only to our own.
     any_called_ae: bool = False
-    # Whether a request must say who its user is (PS3.7 D.3.3.7); nothing checks that yet.
-    user_identity_required: bool = False
+    # What a request must say of its user (PS3.7 D.3.3.7): see `pacs.scp.identity.Required`.
+    user_identity: str = "optional"
     # What becomes of callers that are no known nodes: accept, ask (refused, and an administrator may let them in) or refuse.
     unknown_callers: str = "accept"
     # The names of the rights that they have where they are accepted.

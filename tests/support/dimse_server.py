@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pacs.scp.identity import Users
 from pacs.scp.server import DimseServer
 from pacs.scp.settings import DimseSettings
 from storage.archive import Archive
@@ -71,10 +72,12 @@ class Serving:
 
 
 @contextmanager
-def serving(archive: Archive, *, sock: socket.socket | None = None, **settings: Any) -> Iterator[Serving]:
+def serving(
+    archive: Archive, *, sock: socket.socket | None = None, users: Users | None = None, **settings: Any
+) -> Iterator[Serving]:
     """Serve `archive`; `settings` over the defaults. Stopped at the end without patience."""
     told = Told()
-    server = DimseServer(archive, replace(DimseSettings(port=0), **settings), sock=sock, observer=told)
+    server = DimseServer(archive, replace(DimseSettings(port=0), **settings), sock=sock, observer=told, users=users)
     server.start()
     try:
         yield Serving(server, told)

@@ -1,0 +1,242 @@
+"""Tokens of trusted issuers (JWT, RFC 7519, RFC 8725), from an issuer over HTTP, and in the user identity of pynetdicom."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, Key, KeySet, OctKey, RSAKey
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
+from pacs.setting_values import issuers
+from pacs.settings import Settings
+from pacs.settings_file import SettingsError
+from pacs.tokens import FRESH_SECONDS, PAUSE_SECONDS, TokenRefused, Tokens, name_of
+from pacs.users import TokenUsers, users_of
+from storage.archive import Archive
+from storage.index.associations import Wanted, search
+from tests.support.dimse_server import serving, wait_until
+
+
+class Issuer:
+    """An issuer of tokens at an address of its own, which publishes what of its keys it is told to."""
+
+    def __init__(self) -> None:
+        self.own = RSAKey.generate_key(2048, {"kid": "one", "use": "sig"})
+        self.keys: list[Key] = [self.own]
+        self.asked: list[str] = []
+        self.calls_itself = ""
+        self.fails = False
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                issuer.asked.append(self.path)
+                if issuer.fails:
+                    self.send_error(500)
+                    return
+                found: Any = {"issuer": issuer.calls_itself or issuer.url, "jwks_uri": f"{issuer.url}/keys"}
+                if self.path == "/keys":
+                    found = KeySet(issuer.keys).as_dict(private=False)
+                body = orjson.dumps(found)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def token(self, key: Key | None = None, algorithm: str = "RS256", **changed: Any) -> bytes:
+        signing = key or self.keys[0]
+        claims = {"iss": self.url, "aud": "lightbox", "sub": "4711", "preferred_username": "anna", "exp": int(time.time()) + 300}
+        claims = {name: value for name, value in {**claims, **changed}.items() if value is not None}
+        header = {"alg": algorithm, **({"kid": signing.kid} if signing.kid else {})}
+        return jwt.encode(header, claims, signing, algorithms=[algorithm]).encode()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Issuer]:
+    issuer = Issuer()
+    yield issuer
+    issuer.server.shutdown()
+    issuer.server.server_close()
+
+
+@pytest.fixture
+def issuer(running: Issuer) -> Issuer:
+    running.fails, running.calls_itself = False, ""
+    running.keys = running.keys[:1]
+    running.asked.clear()
+    return running
+
+
+@pytest.fixture
+def tokens(issuer: Issuer) -> Tokens:
+    return Tokens([issuer.url], audience="lightbox", client_id="app")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"aud": ["other", "lightbox"]}, {"aud": "app"}, {"aud": None, "client_id": "app"}, {"exp": int(time.time()) - 30}],
+    ids=["audience", "one of several", "the client as audience", "the client where there is no audience", "clocks apart"],
+)
+def test_what_is_accepted(issuer: Issuer, tokens: Tokens, changed: dict[str, Any]) -> None:
+    assert name_of(tokens.check(issuer.token(**changed))) == "anna"
+
+
+NOW = int(time.time())
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"exp": NOW - 3600}, "has expired"),
+        ({"exp": None}, "does not say its exp"),
+        ({"exp": "tomorrow"}, "the exp of its token"),
+        ({"nbf": NOW + 3600}, "the nbf of its token"),
+        ({"iss": "https://elsewhere.example"}, "no issuer of PACS_OIDC_ISSUERS"),
+        ({"iss": None}, "no issuer of PACS_OIDC_ISSUERS"),
+        ({"aud": "other"}, "for another service"),
+        ({"aud": None}, "does not say for whom"),
+        ({"aud": None, "client_id": "other"}, "does not say for whom"),
+        ({"aud": "other", "client_id": "app"}, "for another service"),
+    ],
+)
+def test_claims_that_are_refused(issuer: Issuer, tokens: Tokens, changed: dict[str, Any], reason: str) -> None:
+    with pytest.raises(TokenRefused, match=reason) as caught:
+        tokens.check(issuer.token(**changed))
+    assert "anna" not in str(caught.value)
+
+
+def test_signatures_that_are_refused(issuer: Issuer, tokens: Tokens) -> None:
+    good = issuer.token()
+    foreign = RSAKey.generate_key(2048, {"kid": "one"})
+    secret = OctKey.generate_key(256, {"kid": "one"})
+    head, body, signature = good.split(b".")
+    cases = [
+        (issuer.token(foreign), "signed with no key"),
+        (issuer.token(secret, "HS256"), "not signed with a public key"),
+        (b".".join((head, body[:-4] + b"AAAA", signature)), "no signed JSON web token|signed with no key|no issuer"),
+        (b".".join((b"eyJhbGciOiJub25lIn0", body, b"")), "not signed with a public key|no signed JSON web token"),
+        (b"", "no signed JSON web token"),
+        (b"a.b.c", "no signed JSON web token"),
+        (b"\xff\xfe.\x00.", "no signed JSON web token"),
+        (good + b"x" * 40_000, "too long"),
+    ]
+    for token, reason in cases:
+        with pytest.raises(TokenRefused, match=reason):
+            tokens.check(token)
+
+
+def test_keys_of_other_kinds_and_without_names(issuer: Issuer, tokens: Tokens) -> None:
+    elliptic = ECKey.generate_key("P-256", {"kid": "two"})
+    issuer.keys = [issuer.keys[0], elliptic]
+    assert tokens.check(issuer.token(elliptic, "ES256"))
+    nameless = RSAKey.import_key(issuer.own.as_pem(private=True))
+    assert tokens.check(issuer.token(nameless)), "each is tried"
+
+
+def test_keys_are_kept_and_looked_for_again(issuer: Issuer) -> None:
+    now = [time.time()]
+    tokens = Tokens([issuer.url], audience="lightbox", clock=lambda: now[0])
+    for _ in range(3):
+        tokens.check(issuer.token())
+    assert issuer.asked == ["/.well-known/openid-configuration", "/keys"]
+    # A new key is not looked for at once, for anybody can name one; then it is.
+    new = RSAKey.generate_key(2048, {"kid": "new"})
+    issuer.keys = [*issuer.keys, new]
+    for _ in range(3):
+        with pytest.raises(TokenRefused, match="no key"):
+            tokens.check(issuer.token(new))
+    assert len(issuer.asked) == 2
+    now[0] += PAUSE_SECONDS + 1
+    assert tokens.check(issuer.token(new))
+    # An issuer that does not answer is done without for a day.
+    issuer.fails = True
+    now[0] += FRESH_SECONDS + 1
+    assert tokens.check(issuer.token(new, exp=int(now[0]) + 60))
+    now[0] += 86_400
+    with pytest.raises(TokenRefused, match="cannot be had now"):
+        tokens.check(issuer.token(new, exp=int(now[0]) + 60))
+
+
+def test_an_issuer_of_another_name(issuer: Issuer, tokens: Tokens) -> None:
+    issuer.calls_itself = "https://another.example"
+    with pytest.raises(TokenRefused, match="cannot be had now"):
+        tokens.check(issuer.token())
+
+
+def test_keys_of_a_file(issuer: Issuer, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_bytes(orjson.dumps(KeySet(issuer.keys).as_dict(private=False)))
+    tokens = Tokens([issuer.url], audience="lightbox", keys_file=file)
+    assert tokens.check(issuer.token())
+    assert issuer.asked == []
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"), [({"sub": "1"}, "1"), ({"sub": "1", "username": "a"}, "a"), ({"sub": 1}, ""), ({"email": "a@b"}, "a@b")]
+)
+def test_names(claims: dict[str, Any], name: str) -> None:
+    assert name_of(claims) == name
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"dimse_user_identity": "verified"}, "would refuse everybody"),
+        ({"oidc_issuers": "https://a.example"}, "PACS_OIDC_AUDIENCE or PACS_OIDC_CLIENT_ID"),
+    ],
+)
+def test_settings_that_contradict_each_other(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        users_of(Settings(**values))
+
+
+@pytest.mark.parametrize("wrong", ["http://a.example", "a.example", "https://", "https://a.example?x=1"])
+def test_what_is_no_issuer(wrong: str) -> None:
+    with pytest.raises(ValueError, match="is no issuer"):
+        issuers((wrong,))
+
+
+def negotiation(token: bytes) -> UserIdentityNegotiation:
+    item = UserIdentityNegotiation()
+    item.user_identity_type, item.positive_response_requested, item.primary_field = 5, True, token
+    return item
+
+
+def test_pynetdicom_with_a_token(archive: Archive, issuer: Issuer, tokens: Tokens) -> None:
+    entity: Any = ApplicationEntity
+    entity = entity(ae_title="CT1")
+    entity.add_requested_context("1.2.840.10008.1.1")
+    with serving(archive, users=TokenUsers(tokens), user_identity="verified") as server:
+        good = entity.associate("127.0.0.1", server.port, ae_title="LIGHTBOX", ext_neg=[negotiation(issuer.token())])
+        assert good.is_established
+        response = good.acceptor.user_identity
+        assert response is not None
+        assert response.server_response == b""
+        assert good.send_c_echo().Status == 0
+        good.release()
+        bad = entity.associate("127.0.0.1", server.port, ae_title="LIGHTBOX", ext_neg=[negotiation(issuer.token(exp=NOW - 3600))])
+        assert bad.is_rejected
+        assert (bad.acceptor.primitive.result, bad.acceptor.primitive.result_source, bad.acceptor.primitive.diagnostic) == (1, 2, 1)
+        without = entity.associate("127.0.0.1", server.port, ae_title="LIGHTBOX")
+        assert without.is_rejected
+        wait_until(lambda: len(search(archive.index, Wanted())) == 3)
+        told = " ".join(one.reason for one in search(archive.index, Wanted()))
+    assert f"its user is anna (by a token of {issuer.url})" in told
+    assert "its token has expired" in told
+    assert "it says nothing of its user" in told
