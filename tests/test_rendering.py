@@ -1,4 +1,4 @@
-"""Pictures against the standard's formulas, against pydicom and DCMTK, and against requests that make no sense."""
+"""Pictures against the standard's formulas, and against requests that make no sense."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import copy
 import io
 import math
 import random
-import shutil
-import subprocess
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +15,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, apply_windowing
 
 from dicomweb.rendering import (
     Function,
@@ -42,8 +38,7 @@ from storage.codecs import PixelDescription, decode_here
 from storage.errors import BadRequest, CannotDecode, NotAcceptable
 from storage.transfer_syntaxes import EXPLICIT_LITTLE
 from storage.types import Dataset
-from tests.support.corpus import CorpusFile, corpus_files
-from tests.support.frames import frames, image, pydicom_file
+from tests.support.frames import frames, image
 
 Json = dict[str, dict[str, Any]]
 PNG = RenderRequest(media_type="image/png")
@@ -131,224 +126,6 @@ def test_grey_levels_are_those_of_the_standards_formula(window: Window, rescale:
 def test_examples_of_the_standard(window: Window, levels: dict[int, int]) -> None:
     table = display_table(GreyTransform(16, True, Rescale(), window), 16)
     assert {value: int(table[value]) for value in levels} == levels
-
-
-# --- the corpus ---------------------------------------------------------------------------------------------------
-
-
-def images() -> Iterator[CorpusFile]:
-    for file in corpus_files():
-        if file.row["expected_decode"].startswith("ok") and file.name != "malformed/badVR.dcm":
-            yield file
-
-
-# Native, JPEG and RLE: what the two programs of Debian can read. JPEG-LS, JPEG 2000 and later they cannot.
-DCMTK_SYNTAXES = {f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".5", ".1.99")} | {
-    f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 57, 70)
-}
-# Where DCMTK's picture is not to be compared with, and why.
-NOT_LIKE_DCMTK = {
-    "derived/liver_nonbyte_aligned_rle.dcm": "DCMTK cannot read 1-bit RLE",
-    "derived/liver_rle.dcm": "DCMTK cannot read 1-bit RLE",
-    "derived/parametric_map_double_float.dcm": "DCMTK does not know Double Float Pixel Data",
-    "derived/parametric_map_float.dcm": "DCMTK does not know Float Pixel Data",
-    "sop-classes/ParametricMapStorage.dcm": "DCMTK does not know Float Pixel Data",
-    "nuclear-pet/1.dcm": "DCMTK rounds 9.12 x value to whole numbers before a window of 73: four grey levels",
-    "photometric/SC_rgb_32bit.dcm": "DCMTK refuses 32 bits in OB",
-    "photometric/SC_rgb_32bit_2frame.dcm": "DCMTK refuses 32 bits in OB",
-    "photometric/SC_rgb_expb_32bit.dcm": "DCMTK refuses 32 bits in OB",
-    "photometric/SC_rgb_expb_32bit_2frame.dcm": "DCMTK refuses 32 bits in OB",
-    "photometric/SC_rgb_jpeg.dcm": "DCMTK cannot parse it",
-    "photometric/SC_ybr_full_uncompressed.dcm": "DCMTK rounds each colour term: two levels; ours is pydicom's",
-    "ultrasound/YBR_FULL-RLE.dcm": "DCMTK rounds each colour term: two levels; ours is pydicom's",
-    "radiotherapy/rtdose_expb.dcm": "DCMTK swaps 32-bit samples wrongly; its little endian sibling agrees",
-    "radiotherapy/rtdose_expb_1frame.dcm": "DCMTK swaps 32-bit samples wrongly; its little endian sibling agrees",
-    "ultrasound/gdcm-US-ALOKA-16.dcm": "DCMTK does not find the palette",
-    **{
-        f"encapsulation/ct0012/CT0012.{how}.dcm": "DCMTK knows no supplemental palette: it shows perfusion in grey"
-        for how in (
-            "explicit_little_endian",
-            "fragmented_no_bot_jpeg_lossless.57",
-            "fragmented_no_bot_jpeg_lossless.70",
-            "not_fragmented_bot_rle",
-            "not_fragmented_no_bot_rle",
-        )
-    },
-}
-
-
-def dcmtk_picture(file: CorpusFile, window: Window | None) -> NDArray[np.uint8]:
-    """The first frame by dcm2pnm, or dcmj2pnm for JPEG, with its overlays."""
-    jpeg = file.row["transfer_syntax_uid"].startswith("1.2.840.10008.1.2.4.")
-    grey = ["+Ww", str(window.center), str(window.width)] if window else []
-    if window and window.function is Function.SIGMOID:
-        grey.append("+Wfs")
-    command = [
-        "dcmj2pnm" if jpeg else "dcm2pnm",
-        "+ob" if window else "+op",
-        *grey,
-        str(file.path),
-    ]
-    return read(subprocess.run(command, check=True, capture_output=True).stdout)
-
-
-def largest_difference_from_dcmtk(file: CorpusFile, function: Function = Function.LINEAR) -> int:
-    """Of the first frame, with a window that cuts on both sides; Pixel Padding, which DCMTK does not know, aside."""
-    of = image(file.name)
-    frame, offset = next(frames(of))
-    values = decode_here(frame, of.pixels, bit_offset=offset)
-    window, padded = None, np.zeros(values.shape[:2], bool)
-    if of.pixels.photometric_interpretation.startswith("MONOCHROME"):
-        made = transform(values, of.dataset, 1, of.pixels, None, of.fetch)
-        low, high = np.percentile(made.modality_values(values), (5, 90))
-        window = Window(round((low + high) / 2), max(2, round(high - low)), function)
-        if made.padding is not None:
-            padded = (values >= made.padding[0]) & (values <= made.padding[1])
-    theirs = dcmtk_picture(file, window).astype(int)
-    request = RenderRequest(window)
-    ours = frame_picture(
-        frame,
-        of.dataset,
-        of.transfer_syntax_uid,
-        1,
-        request,
-        bit_offset=offset,
-        bulk=of.fetch,
-        decode=decode_here,
-    )
-    assert ours.shape == theirs.shape, file.name
-    return int(np.abs(ours.astype(int) - theirs)[~padded].max(initial=0))
-
-
-needs_dcmtk = pytest.mark.skipif(
-    shutil.which("dcmj2pnm") is None, reason="DCMTK's dcm2pnm and dcmj2pnm are not installed"
-)
-
-DCMTK_SAMPLE = (
-    "radiography/CR-MONO1-10-chest",
-    "structure/CT_small.dcm",
-    "structure/MR_small_bigendian.dcm",
-    "luts-overlays/mlut_18.dcm",
-    "luts-overlays/ovly_p01.dcm",
-    "luts-overlays/test16signed.dcm",
-    "radiography/OutOfBoundsOverlay.dcm",
-    "derived/liver_1frame.dcm",
-    "ultrasound/examples_palette.dcm",
-    "photometric/SC_ybr_full_422_uncompressed.dcm",
-    "photometric/SC_rgb_jpeg_dcmtk.dcm",
-    "photometric/SC_rgb_16bit.dcm",
-    "radiotherapy/rtdose.dcm",
-    "transfer-syntaxes/JPGExtended.dcm",
-)
-
-
-@pytest.mark.dcmtk
-@needs_dcmtk
-@pytest.mark.parametrize("name", DCMTK_SAMPLE)
-def test_a_picture_is_dcmtks_to_one_grey_level(name: str) -> None:
-    file = next(file for file in corpus_files() if file.name == name)
-    assert largest_difference_from_dcmtk(file) <= 1
-
-
-@pytest.mark.dcmtk
-@pytest.mark.slow
-@needs_dcmtk
-def test_every_picture_of_the_corpus_is_dcmtks_to_one_grey_level() -> None:
-    compared = [
-        f for f in images() if f.row["transfer_syntax_uid"] in DCMTK_SYNTAXES and f.name not in NOT_LIKE_DCMTK
-    ]
-    assert len(compared) > 500
-    differences = {file.name: largest_difference_from_dcmtk(file) for file in compared}
-    assert {name: difference for name, difference in differences.items() if difference > 1} == {}
-
-
-SIGMOID_SAMPLE = [name for name in DCMTK_SAMPLE if name.startswith(("radiography", "structure", "luts", "radiotherapy"))]
-
-
-@pytest.mark.dcmtk
-@needs_dcmtk
-@pytest.mark.parametrize("name", SIGMOID_SAMPLE)
-def test_a_sigmoid_picture_is_dcmtks_to_one_grey_level(name: str) -> None:
-    """LINEAR_EXACT DCMTK has not; that is held against the standard's formula above."""
-    file = next(file for file in corpus_files() if file.name == name)
-    assert largest_difference_from_dcmtk(file, Function.SIGMOID) <= 1
-
-
-def pydicom_levels(name: str, values: NDArray[Any]) -> NDArray[np.float64] | None:
-    """Modality and VOI LUT by pydicom, in doubles, scaled to 0 to 255; None where the data set has no VOI at all."""
-    file = pydicom_file(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        modality = apply_modality_lut(values, file)
-        if "VOILUTSequence" in file:
-            shown = apply_voi_lut(np.rint(modality).astype(int), file)
-            highest = (1 << int(file.VOILUTSequence[0].LUTDescriptor[2])) - 1
-            return np.asarray(shown / highest * 255)
-        if "WindowCenter" not in file or "WindowWidth" not in file or file.WindowWidth in (None, ""):
-            return None
-        # Where its output range is depends on the data set; its ends show it.
-        reach = np.array([[-1e9, 1e9]])
-        low, high = apply_windowing(reach, file)[0]
-        return np.asarray((apply_windowing(np.asarray(modality, float), file) - low) / (high - low) * 255)
-
-
-def largest_difference_from_pydicom(file: CorpusFile) -> float | None:
-    """Of the first frame with the data set's own VOI; None where there is nothing to compare."""
-    of = image(file.name)
-    if not of.pixels.photometric_interpretation.startswith("MONOCHROME") or "52009230" in of.dataset:
-        return None
-    frame, offset = next(frames(of))
-    values = decode_here(frame, of.pixels, bit_offset=offset)
-    theirs = pydicom_levels(file.name, values)
-    if theirs is None:
-        return None
-    made = transform(values, of.dataset, 1, of.pixels, None, of.fetch)
-    if made.inverted:
-        theirs = 255 - theirs
-    inside = np.ones(values.shape, bool)
-    if made.padding is not None:
-        inside = (values < made.padding[0]) | (values > made.padding[1])
-    return float(np.abs(show(values, made) - theirs)[inside].max(initial=0))
-
-
-PYDICOM_SAMPLE = (
-    "luts-overlays/vlut_04.dcm",
-    "luts-overlays/mlut_18.dcm",
-    "nuclear-pet/1.dcm",
-    "transfer-syntaxes/wg04/CT1_JLSN.dcm",
-    "radiography/dx_image.dcm",
-    "dicomdir/98892003/MR2/4950",
-)
-
-
-@pytest.mark.parametrize("name", PYDICOM_SAMPLE)
-def test_a_picture_is_pydicoms_to_one_grey_level(name: str) -> None:
-    file = next(file for file in corpus_files() if file.name == name)
-    difference = largest_difference_from_pydicom(file)
-    assert difference is None or difference <= 1
-
-
-@pytest.mark.slow
-def test_every_picture_of_the_corpus_is_pydicoms_to_one_grey_level() -> None:
-    differences = {file.name: largest_difference_from_pydicom(file) for file in images()}
-    compared = {name: difference for name, difference in differences.items() if difference is not None}
-    assert len(compared) > 100
-    assert {name: difference for name, difference in compared.items() if difference > 1} == {}
-
-
-@pytest.mark.slow
-def test_every_image_of_the_corpus_gives_a_picture_and_a_thumbnail() -> None:
-    for file in images():
-        of = image(file.name)
-        frame, offset = next(frames(of))
-        arguments = (of.dataset, of.transfer_syntax_uid, 1)
-        full = render_frame(frame, *arguments, PNG, bit_offset=offset, bulk=of.fetch, decode=decode_here)
-        assert full.body.startswith(b"\x89PNG"), file.name
-        small = thumbnail(
-            frame, *arguments, RenderRequest(), bit_offset=offset, bulk=of.fetch, decode=decode_here
-        )
-        assert not small.placeholder, file.name
-        assert max(read(small.body).shape[:2]) <= 128, file.name
 
 
 # --- grey: what the data set says -----------------------------------------------------------------------------------
