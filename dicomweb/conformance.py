@@ -210,7 +210,7 @@ _STATES = (
     " one of the picture that the state makes. Modality LUT, VOI LUT and presentation LUT are those of the state, none of the image (PS3.4 N.2);"
     " shutters of all four shapes, in colour where picture and state have one (Shutter Presentation Color CIELab Value); displayed area with pixel aspect and MAGNIFY, TRUE SIZE as SCALE TO FIT; rotation and flip; graphics"
     " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, with anchor) in PIXEL and DISPLAY units; compound"
-    " graphics by the graphic objects that come with them; overlays that a layer activates, of the state or the image; layers in their order and colour; mask subtraction (AVG_SUB, TID) after the modality LUT of the state, 406 where the image has not its frames. XA/XRF states frame by frame:"
+    " graphics by the graphic and text objects that come with them (Compound Graphic Instance ID), those without any are named as not drawn; overlays that a layer activates, of the state or the image; layers in their order and colour; mask subtraction (AVG_SUB, TID) after the modality LUT of the state, 406 where the image has not its frames. XA/XRF states frame by frame:"
     " the mask item of its Applicable Frame Range, viewing mode (NAT and what is not known as stored), Mask Visibility Percentage, pixel shifts by frame and region, Pixel Intensity Relationship LUT (TO_LOG, its own for mask and contrast),"
     f" shutters, and Display Filter Percentage, 100 of which doubles how much a pixel differs from the mean of the {AROUND} by {AROUND} around it. Not:"
     " MATRIX units, fonts and shadows of text styles, stippled areas. A mark that cannot be drawn is named at the foot of"

@@ -17,6 +17,7 @@ from storage.types import Dataset
 LAYERS, LAYER, ORDER = "00700060", "00700002", "00700062"
 GREY_VALUE, RGB_VALUE, CIELAB_VALUE = "00700066", "00700067", "00700401"
 ANNOTATIONS, TEXTS, GRAPHICS = "00700001", "00700008", "00700009"
+COMPOUNDS, COMPOUND_TYPE, COMPOUND_ID = "00700209", "00700294", "00700226"
 UNITS, DATA, TYPE, FILLED = "00700005", "00700022", "00700023", "00700024"
 TEXT_STYLE, LINE_STYLE, FILL_STYLE = "00700231", "00700232", "00700233"
 TEXT_COLOUR, PATTERN_COLOUR, THICKNESS, DASHING, OPACITY = "00700241", "00700251", "00700253", "00700254", "00700284"
@@ -100,7 +101,16 @@ def marks(state: Dataset, layer: Layer, uid: str, frame: int, display: Display) 
                 captions.append(caption)
             else:
                 missing.append("a text without place")
+        missing += _without_parts(annotation)
     return Marks(layer, tuple(strokes), tuple(captions), tuple(missing))
+
+
+def _without_parts(annotation: Dataset) -> Iterator[str]:
+    """Compound graphics that come without the graphics and texts by which they are drawn here (PS3.4 N.3, PS3.3 C.10.5)."""
+    parts = {number(one, COMPOUND_ID) for one in (*items(annotation, GRAPHICS), *items(annotation, TEXTS))}
+    for compound in items(annotation, COMPOUNDS):
+        if number(compound, COMPOUND_ID) not in parts - {None}:
+            yield f"a compound graphic {text(compound, COMPOUND_TYPE) or 'of no type'}".rstrip()
 
 
 def _strokes(item: Dataset, layer: Layer, display: Display) -> Iterator[Stroke]:
