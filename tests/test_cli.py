@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -309,16 +310,20 @@ def test_callers_and_the_log(pacs: Pacs) -> None:
         write(index, [entry])
     write(index, [Entry("b", Outcome.ACCEPTED, "10.0.0.7", "WS", "LIGHTBOX", "", "released", operations={"C-ECHO 0000": 1})])
     write(index, [Entry("c", Outcome.ACCEPTED, "10.0.0.9", "LIGHTBOX", "WS", "", "released", direction=Direction.OUT)])
+    # The first of them again and again: it is told when last, and is where that is.
+    again = Entry("a0", Outcome.REFUSED, "10.0.0.5", "CT1", "LIGHTBOX", "unknown", at=1e9, last_at=1e9 + 100, times=3)
+    write(index, [again])
+    assert datetime.fromtimestamp(1e9 + 100).isoformat(" ") == pacs("ae", "log").splitlines()[-1][:19]
     assert [line[21:] for line in pacs("ae", "log").splitlines()] == [
-        "refused   CT1 -> LIGHTBOX from 10.0.0.5  unknown",
         "refused   CT1 -> LIGHTBOX from 10.0.0.6  unknown",
         "accepted  WS -> LIGHTBOX from 10.0.0.7  released  1 x C-ECHO 0000",
         "accepted  LIGHTBOX -> WS at 10.0.0.9  released",
+        f"refused   CT1 -> LIGHTBOX from 10.0.0.5  3 times since {datetime.fromtimestamp(1e9):%H:%M:%S}  unknown",
     ]
     assert len(pacs("ae", "log", "--outcome", "refused", "--ae", "ct", "--limit", "1").splitlines()) == 1
     assert "one of accepted, refused, dropped" in pacs("ae", "log", "--outcome", "lost", status=1)
-    first: Any = pacs.json("ae", "log")[0]  # type: ignore[index]
-    assert (first["number"], first["reason"], first["times"]) == (1, "unknown", 1)
+    first: Any = pacs.json("ae", "log")[-1]  # type: ignore[index]
+    assert (first["number"], first["reason"], first["times"]) == (1, "unknown", 3)
     assert "10.0.0.6" in pacs("ae", "callers").splitlines()[0]
     assert "one association" in pacs("ae", "allow", "CT1", "--once", "--address", "10.0.0.5")
     assert pacs("ae", "allow", "CT1", "--rights", "echo,store") == "CT1 may echo store from 10.0.0.6\n"

@@ -62,7 +62,8 @@ def answered(*contexts: ProposedContext, user: UserInformation | None = None) ->
         # Verification: whatever is proposed.
         (VERIFICATION, (IMPLICIT,), (0, IMPLICIT)),
         (VERIFICATION, (IMPLICIT, EXPLICIT), (0, EXPLICIT)),
-        (VERIFICATION, (JPEG,), (0, JPEG)),
+        (VERIFICATION, (JPEG,), (4, IMPLICIT)),
+        (VERIFICATION, (JPEG, IMPLICIT), (0, IMPLICIT)),
         # Storage: the sender's order, but Explicit VR Little Endian before Implicit VR and Big Endian.
         (CT, (IMPLICIT,), (0, IMPLICIT)),
         (CT, (EXPLICIT, IMPLICIT), (0, EXPLICIT)),

@@ -368,6 +368,10 @@ def test_send_files_find_and_fetch(pacs: Pacs, there: Archive, tmp_path: Path) -
     assert pacs.json("find", "OTHER", "StudyInstanceUID=1.2.3", "--level", "series")[0]["0020000E"]["Value"] == ["1.2.3.4"]
     assert pacs("fetch", "OTHER", "--study", "1.2.3") == "5 fetched, 0 failed, 0 with warnings\n"
     assert pacs.json("fetch", "OTHER", "--study", "1.2.3", "--series", "1.2.3.4")["completed"] == 5
+    assert pacs("fetch", "OTHER", "1.2.3", "9.9", status=1) == (
+        "5 fetched, 0 failed, 0 with warnings\nOTHER knows no study 9.9, or does not show it to LIGHTBOX: pacs find OTHER says what it has\n"
+    )
+    assert pacs.json("fetch", "OTHER", "9.9", status=1)["missing"] == ["9.9"]
     # What is here now can be sent on.
     assert pacs.json("send", "OTHER", "--study", "1.2.3")["completed"] == 5
 
@@ -415,7 +419,11 @@ def test_a_report_that_does_not_come(archive: Archive) -> None:
         (("send", "OTHER", "--study", "9.9"), 1, "nothing is stored of study 9.9"),
         (("send", "OTHER"), 1, "give either files or --study"),
         (("find", "OTHER", "Nonsense=1"), 1, "there is no attribute 'Nonsense'"),
-        (("fetch", "OTHER", "--study", "9.9"), 1, "0 fetched, 0 failed"),
+        (("send", "OTHER", "1.2.3"), 1, "a stored study is sent with pacs send OTHER --study 1.2.3"),
+        (("send", "OTHER", "nothing.dcm"), 1, "there is no file nothing.dcm: give files"),
+        (("fetch", "OTHER"), 1, "give the Study Instance UID"),
+        (("fetch", "OTHER", "9.9"), 1, "OTHER knows no study 9.9, or does not show it to LIGHTBOX"),
+        (("fetch", "OTHER", "--study", "9.9", "--series", "9.9.1"), 1, "OTHER knows no series 9.9.1, or"),
         (("fetch", "OTHER", "--study", "9.9", "--move"), 1, "A801 unknown AE LIGHTBOX"),
     ],
 )

@@ -114,7 +114,7 @@ def operations(index: Index, stopping: Callable[[], bool] = lambda: False) -> tu
         query = asked.query
         found = associations.search(index, query.wanted, before=query.before, limit=query.limit + 1)
         shown = found[: query.limit]
-        following = shown[-1].pk if len(found) > query.limit else None
+        following = shown[-1].sequence if len(found) > query.limit else None
         return AssociationPage(associations=[shown_of(one) for one in shown], next=following)
 
     def one(asked: Asked) -> WholeAssociation:

@@ -115,7 +115,7 @@ class Pages:
         shown = found[:_ROWS]
         return {
             "associations": [shown_of(one) for one in shown],
-            "older": shown[-1].pk if len(found) > _ROWS else None,
+            "older": shown[-1].sequence if len(found) > _ROWS else None,
             "query": query,
             "outcomes": list(associations.Outcome),
             "directions": list(associations.Direction),

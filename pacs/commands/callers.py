@@ -146,8 +146,10 @@ def _line(one: Entry) -> str:
     who = f"{escaped(one.calling_ae) or '-'} -> {escaped(one.called_ae) or '-'} {where}"
     state = one.how or ("open" if one.outcome == "accepted" else "")
     what = ", ".join(f"{number} x {name}" for name, number in one.operations.items())
-    times = f"{one.times} times" if one.times > 1 else ""
-    parts = (_when(datetime.fromtimestamp(one.at)), f"{one.outcome:8}", who, state, what, times, escaped(one.reason))
+    begun, last = datetime.fromtimestamp(one.at), datetime.fromtimestamp(one.last_at or one.at)
+    # Refusals for the same reason are one entry: when last, how often, and since when.
+    times = f"{one.times} times since {begun.astimezone():%H:%M:%S}" if one.times > 1 else ""
+    parts = (_when(last if one.times > 1 else begun), f"{one.outcome:8}", who, state, what, times, escaped(one.reason))
     return "  ".join(part for part in parts if part)
 
 

@@ -38,7 +38,7 @@ def send(
     title: Title,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE", exists=True, readable=True, help="DICOM files and folders of them."),
+        typer.Argument(metavar="FILE", help="DICOM files and folders of them; stored studies are sent with --study."),
     ] = None,
     study: Annotated[list[str] | None, typer.Option(help="Study Instance UID of a stored study; may be repeated.")] = None,
     series: Annotated[
@@ -58,6 +58,7 @@ def send(
 
     if bool(paths) == bool(study):
         raise BadRequest("give either files or --study")
+    _check_paths(title, paths or [])
     settings = begin()
     with compose.opened(settings, migrate=True) as found, compose.journaled(found.archive) as journal:
         archive = found.archive
@@ -114,7 +115,8 @@ def find(
 
 def fetch(
     title: Title,
-    study: Annotated[list[str], typer.Option(help="Study Instance UID; may be repeated.")],
+    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY", help="Study Instance UIDs.")] = None,
+    study: Annotated[list[str] | None, typer.Option(help="The same; may be repeated.")] = None,
     series: Annotated[list[str] | None, typer.Option(help="Only these series; may be repeated.")] = None,
     move: Annotated[
         bool,
@@ -126,9 +128,12 @@ def fetch(
     from pacs import compose
     from pacs.scu import querying
 
+    wanted = [*(studies or []), *(study or [])]
+    if not wanted:
+        raise BadRequest("give the Study Instance UID of what is to be fetched; pacs find shows what a node has")
     settings = begin()
     level = Level.SERIES if series else Level.STUDY
-    uids = {"StudyInstanceUID": study, "SeriesInstanceUID": series or []}
+    uids = {"StudyInstanceUID": wanted, "SeriesInstanceUID": series or []}
     keys: Dataset = {tag: element for tag, element in _uids(uids).items() if element["Value"]}
     with compose.opened(settings, migrate=True) as found, compose.journaled(found.archive) as journal, progress() as bar:
         destination = _destination(settings, found.archive, title, journal)
@@ -142,11 +147,16 @@ def fetch(
             ended = querying.move(destination, level, keys, settings.ae_title, watch)
         else:
             ended = querying.get(destination, level, keys, found.archive, watch)
+        arrived = bool(ended.completed or ended.warning)
+        # The answer is about all of them together; what is here now tells them apart.
+        missing = [uid for uid, scopes in _scopes(wanted, series).items() if not (arrived and any(map(found.archive.index.kinds, scopes)))]
     if as_json:
-        print_json(ended._asdict())
+        print_json({**ended._asdict(), "missing": missing})
     else:
         say(f"{ended.completed} fetched, {ended.failed} failed, {ended.warning} with warnings")
-    sys.exit(0 if ended.completed and not ended.failed else 1)
+        for uid in missing if not ended.failed else ():
+            say(f"{title} knows no {level.value.lower()} {uid}, or does not show it to {settings.ae_title}: pacs find {title} says what it has")
+    sys.exit(0 if not ended.failed and not missing else 1)
 
 
 class _Sent:
@@ -286,6 +296,21 @@ def _stored(archive: Archive, scopes: list[Scope]) -> Counter[tuple[str, str]]:
             raise NotFound(f"nothing is stored of study {scope.study}" + (f", series {scope.series}" if scope.series else ""))
         found.update(kinds)
     return found
+
+
+def _scopes(studies: list[str], series: list[str] | None) -> dict[str, list[Scope]]:
+    """Where each of what is asked for may be: a series in any of the studies."""
+    return {one: [Scope(uid, one) for uid in studies] for one in series} if series else {uid: [Scope(uid)] for uid in studies}
+
+
+def _check_paths(title: str, paths: list[Path]) -> None:
+    from pacs.scp.sop_classes import UID_GRAMMAR
+
+    for path in paths:
+        if not path.exists():
+            is_uid = "." in path.name and UID_GRAMMAR.fullmatch(str(path))
+            todo = f"a stored study is sent with pacs send {title} --study {path}" if is_uid else "give files, or folders of them"
+            raise NotFound(f"there is no file {path}: {todo}")
 
 
 def _located(paths: list[Path], sent: _Sent) -> Iterator[Located]:

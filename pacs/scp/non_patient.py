@@ -42,10 +42,15 @@ def understand(identifier: Identifier, about: tuple[str, ...], index: Index) -> 
     keys = {tag: element for tag, element in identifier.dataset.items() if tag not in queries.NOT_KEYS}
     conditions, unmatched = queries.conditions_of({tag: one for tag, one in keys.items() if tag not in _PARENTS})
     own = combined((((_SOP_CLASS,), parse((_SOP_CLASS,), "UI", about)),))
-    possible = tuple(one for one in combined(conditions) if not _refuses(index, _query((one,), frozenset())))
-    unsupported = unmatched or len(possible) < len(combined(conditions)) or any(tag in keys for tag in _PARENTS)
-    fields = frozenset(queries.fields_of(keys))
-    return Found(unsupported, _answers(index, _query((*own, *possible), fields), keys))
+    fields, wanted = frozenset(queries.fields_of(keys)), combined(conditions)
+    unsupported = unmatched or any(tag in keys for tag in _PARENTS)
+    try:
+        matches = index.find(_query((*own, *wanted), fields))
+    except UnsupportedQuery:
+        # Which of them it is, only each alone tells.
+        possible = tuple(one for one in wanted if not _refuses(index, _query((one,), frozenset())))
+        matches, unsupported = index.find(_query((*own, *possible), fields)), True
+    return Found(unsupported, _answers(matches, keys))
 
 
 def select(dataset: Dataset, about: tuple[str, ...], index: Index) -> Selection:
@@ -74,6 +79,6 @@ def _refuses(index: Index, query: Query) -> bool:
     return False
 
 
-def _answers(index: Index, query: Query, keys: Dataset) -> Iterator[Mapping[str, Any]]:
-    for match in index.find(query):
+def _answers(matches: Iterator[Dataset], keys: Dataset) -> Iterator[Mapping[str, Any]]:
+    for match in matches:
         yield queries.complete({tag: one for tag, one in match.items() if tag not in _PARENTS}, keys)

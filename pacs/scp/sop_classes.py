@@ -110,7 +110,7 @@ _NON_PATIENT: Final = (
 SOP_CLASSES: Final[dict[str, SopClass]] = {
     row.uid: row
     for row in (
-        SopClass(VERIFICATION, Kind.VERIFICATION, syntaxes=None),
+        SopClass(VERIFICATION, Kind.VERIFICATION),
         # An archive that we have asked reports as provider, on an association of its own (PS3.4 J.3.3).
         SopClass(COMMITMENT, Kind.COMMITMENT, both_roles=True),
         *(SopClass(uid, Kind.WORKITEM) for uid in (UPS_PUSH, UPS_WATCH, UPS_PULL, UPS_QUERY)),

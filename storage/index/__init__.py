@@ -124,12 +124,9 @@ class Index(Reading):
         again while it stays."""
         return state(self._database)
 
-    def count(self, query: Query, most: int | None = None) -> int | None:
-        """How many matches a query has, whatever its limit and offset; counted up to `most`.
-
-        None when it takes looking at each candidate's data set and `most` is given: a quick answer is wanted then.
-        """
-        return count(self._database, query, most, self.searchables.known())
+    def count(self, query: Query) -> int:
+        """How many matches a query has, whatever its limit and offset."""
+        return count(self._database, query, self.searchables.known())
 
     def ping(self) -> None:
         """Raises IndexUnavailable unless the database answers."""

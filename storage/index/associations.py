@@ -152,12 +152,15 @@ def _values(one: Entry, sequence: int) -> dict[str, Any]:
 
 
 def search(index: Index, wanted: Wanted, *, before: int | None = None, limit: int = 100) -> list[Entry]:
-    """The latest first; `before` is the `pk` of the last of the page before."""
+    """What has happened last, first: an entry that counts on, or goes on, is where its last is, not its first.
+
+    `before` is the `sequence` of the last of the page before; what changes meanwhile is on an earlier one then.
+    """
     query = select(association).where(*_conditions(wanted))
     if before is not None:
-        query = query.where(association.c.pk < before)
+        query = query.where(association.c.sequence < before)
     with index.database.read() as connection:
-        found = connection.execute(query.order_by(association.c.pk.desc()).limit(limit)).all()
+        found = connection.execute(query.order_by(association.c.sequence.desc()).limit(limit)).all()
     return [_entry(row) for row in found]
 
 

@@ -83,18 +83,11 @@ def state(database: Database) -> int:
         return int(_STATE.run(connection, {})[0].value)
 
 
-def count(
-    database: Database, query: Query, most: int | None = None, searchable: Additional = NONE
-) -> int | None:
-    """How many answers a query has, its limit and offset set aside; counted up to `most`.
-
-    None when only looking at every candidate would tell and `most` asks for a quick answer.
-    """
+def count(database: Database, query: Query, searchable: Additional = NONE) -> int:
+    """How many answers a query has, its limit and offset set aside."""
     search = _search(database, query, searchable)
     if search.exact and query.level is not Level.PATIENT:
-        return search.count(most)
-    if most is not None:
-        return None
+        return search.count()
     everything = replace(query, fields=frozenset(), limit=None, offset=0)
     return sum(1 for _ in find(database, everything, searchable))
 
@@ -225,13 +218,13 @@ class _Search:
             yield from rows
             keys = keys[size:]
 
-    def count(self, most: int | None) -> int:
-        """How many rows match; at most `most`. For plans that are exact."""
+    def count(self) -> int:
+        """How many rows match. For plans that are exact."""
         rows = self._keys().where(*self._beginning())
         if not self._plan.narrowed:
             # True of all, and what leads SQLite to the index of living studies instead of past every row's attributes.
             rows = rows.where(study.c.study_date >= "")
-        number = select(func.count()).select_from(rows.limit(most).subquery("found"))
+        number = select(func.count()).select_from(rows.subquery("found"))
         with self._database.read() as connection:
             return int(connection.scalar(number, self._values) or 0)
 
