@@ -33,6 +33,7 @@ from dicomweb.rendering.content_text import as_text, text_lines
 from dicomweb.rendering.contours import is_structure_set
 from dicomweb.rendering.dose import is_dose
 from dicomweb.rendering.geometry import fitted
+from dicomweb.rendering.mappings import is_mapping, mapping
 from dicomweb.rendering.pages import page, paginated
 from dicomweb.rendering.segments import is_segmentation
 from dicomweb.rendering.sheet import Sheet
@@ -54,7 +55,7 @@ MOST_PAGES: Final = 20_000
 
 
 class ReportShown(Shown):
-    """A structured report or key object selection: HTML, text, or pages (PS3.18 table 8.7.4-1, category Text)."""
+    """A structured report, key object selection or value mapping: HTML, text, or pages (PS3.18 table 8.7.4-1, category Text)."""
 
     offers = (Offer(HTML), Offer(TEXT), *PICTURES)
 
@@ -64,6 +65,8 @@ class ReportShown(Shown):
 
     @cached_property
     def _report(self) -> Report:
+        if is_mapping(self._instance.dataset):
+            return mapping(self._instance.dataset)
         return report(self._instance.dataset, self._instance.little_endian_bulk)
 
     @cached_property
@@ -196,7 +199,7 @@ def shown_of(instance: Instance, mount: str, archive: Archive, layouts: Layouts)
         return StructuresShown(instance, Sources(instance, archive, layouts))
     if has_waveforms(instance.dataset):
         return WaveformShown(instance, archive)
-    if is_report(instance.dataset):
+    if is_report(instance.dataset) or is_mapping(instance.dataset):
         return ReportShown(instance, mount)
     return None
 

@@ -94,7 +94,7 @@ def report(dataset: Dataset, bulk: Bulk | None = None) -> Report:
             break
         found.append(line)
     title = found[0].concept if found and found[0].concept else "Untitled document"
-    return Report(title, tuple(_about(dataset)), tuple(found), left_out)
+    return Report(title, tuple(about(dataset)), tuple(found), left_out)
 
 
 def _lines(dataset: Dataset, where: dict[str, tuple[str, str]], bulk: Bulk | None) -> Iterator[Line]:
@@ -137,10 +137,11 @@ def coded(codes: Sequence[Dataset]) -> str:
     """The meaning of the first code, else its value and scheme (PS3.3 8)."""
     if not codes:
         return ""
-    return text(codes[0], MEANING) or _code(codes[0])
+    return text(codes[0], MEANING) or as_code(codes[0])
 
 
-def _code(code: Dataset) -> str:
+def as_code(code: Dataset) -> str:
+    """A code by its value and scheme."""
     value = next((found for tag in CODE_VALUES if (found := text(code, tag))), "")
     return ", ".join(part for part in (value, text(code, SCHEME)) if part)
 
@@ -162,7 +163,7 @@ def _lines_of(value: str) -> str:
 
 def _code_value(item: Dataset, _bulk: Bulk | None) -> str:
     codes = items(item, "0040A168")
-    meaning, code = coded(codes), _code(codes[0]) if codes else ""
+    meaning, code = coded(codes), as_code(codes[0]) if codes else ""
     return f"{meaning} ({code})" if code and code != meaning else meaning
 
 
@@ -317,7 +318,7 @@ _ABOUT: Final[tuple[tuple[str, str, Callable[[str], str]], ...]] = (
 )
 
 
-def _about(dataset: Dataset) -> Iterator[tuple[str, str]]:
+def about(dataset: Dataset) -> Iterator[tuple[str, str]]:
     """Whose document it is, and how far it can be relied on (PS3.3 C.17.2)."""
     names = (("Patient", "00100010"), ("Referring physician", "00080090"))
     yield from ((name, found) for name, tag in names if (found := person(dataset, tag)))

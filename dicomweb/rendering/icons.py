@@ -22,6 +22,7 @@ BY_SOP_CLASS: dict[str, tuple[str, str]] = {
     f"{_STORAGE}104.": ("page", "3D"),
     f"{_STORAGE}9.": ("wave", ""),
     f"{_STORAGE}11.": ("page", "PR"),
+    f"{_STORAGE}67": ("page", "RWV"),
     f"{_STORAGE}88.59": ("page", "KO"),
     f"{_STORAGE}88.": ("page", "SR"),
     f"{_STORAGE}481.": ("target", "RT"),
