@@ -209,7 +209,7 @@ _STATES = (
     " `…/frames/{list}/rendered` those by their number in the state's order. `window` is refused with 400; a source region of `viewport` is"
     " one of the picture that the state makes. Modality LUT, VOI LUT and presentation LUT are those of the state, none of the image (PS3.4 N.2);"
     " shutters of all four shapes, in colour where picture and state have one (Shutter Presentation Color CIELab Value); displayed area with pixel aspect and MAGNIFY, TRUE SIZE as SCALE TO FIT; rotation and flip; graphics"
-    " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, with anchor) in PIXEL and DISPLAY units; compound"
+    " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, aligned as their style or box says, with anchor) in PIXEL and DISPLAY units; compound"
     " graphics by the graphic and text objects that come with them (Compound Graphic Instance ID), those without any are named as not drawn; overlays that a layer activates, of the state or the image; layers in their order and colour; mask subtraction (AVG_SUB, TID) after the modality LUT of the state, 406 where the image has not its frames. XA/XRF states frame by frame:"
     " the mask item of its Applicable Frame Range, viewing mode (NAT and what is not known as stored), Mask Visibility Percentage, pixel shifts by frame and region, Pixel Intensity Relationship LUT (TO_LOG, its own for mask and contrast),"
     f" shutters, and Display Filter Percentage, 100 of which doubles how much a pixel differs from the mean of the {AROUND} by {AROUND} around it. Not:"
@@ -232,7 +232,7 @@ def _rendering() -> str:
     names = ", ".join(f"`{preset.id}`" for preset in built_in())
     return (
         "Applied in order: modality LUT or rescale, VOI LUT or window (the request's, else the image's first possible one: where none is, its Window Width below 1, a Warning 299 says so, else the default preset for its"
-        " modality and body part, else one made from its values), inversion for MONOCHROME1, palette, shutters, overlays of groups 6000 to 601E and of unused pixel bits in white"
+        " modality and body part, else one made from its values), inversion for MONOCHROME1, palette, shutters (of the frame, where it has its own), overlays of groups 6000 to 601E and of unused pixel bits in white"
         " (regions of interest by their outline). Grey frames whose Pixel Presentation (0008,9205) is COLOR (their own of the frame type macro, else the image's) show stored values from the"
         " second value of the Palette Color Lookup Table Descriptor on in the colours of the supplemental palette (PS3.3 C.7.6.19), which neither a window nor a greyscale or"
         " blending presentation state changes; values below in grey, of which alone an automatic window is made. COLOR_RANGE and COLOR_REF are shown in grey."

@@ -242,6 +242,24 @@ def test_graphics_turn_with_the_image_and_words_stay_upright(client: TestClient)
     assert np.ptp(columns) > np.ptp(rows)
 
 
+PLACES = {
+    # How words stand in a box of 100 by 60 pixels, and in which third of its width and height they are.
+    "LEFT TOP": (0, 0),
+    "CENTER CENTER": (1, 1),
+    "RIGHT BOTTOM": (2, 2),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_words_stand_in_their_box_as_their_style_says(client: TestClient, name: str) -> None:
+    """It has the last word on what the box says too."""
+    across, down = name.split()
+    style = item(HorizontalAlignment=across, VerticalAlignment=down, TextColorCIELabValue=GREEN)
+    found = drawn(client, shapes(words("ww", [14, 18, 114, 78], TextStyleSequence=[style], BoundingBoxTextHorizontalJustification="CENTER")))
+    rows, columns = np.nonzero(found[..., 1] > 180)
+    assert (int((columns.mean() - 14) // (100 / 3)), int((rows.mean() - 18) // 20)) == PLACES[name]
+
+
 def test_colours_of_layers_lines_and_areas(client: TestClient) -> None:
     line = item(PatternOnColorCIELabValue=GREEN, LineThickness=3, LineDashingStyle="SOLID")
     shown = shapes(

@@ -549,6 +549,16 @@ def test_pixel_aspect_of_a_frame_is_in_its_pixel_measures() -> None:
     assert pixel_aspect(dataset, 1) == 2.0
 
 
+def test_a_frame_of_an_enhanced_image_has_its_own_shutter() -> None:
+    """PS3.3 C.7.6.16.2.16: the second frame alone is covered above row 3."""
+    values = np.full((4, 4), 255, np.uint8)
+    shutter = {"00181600": ["RECTANGULAR"], "00181602": [1], "00181604": [4], "00181606": [3], "00181608": [4]}
+    own = group("00189472", **{f"t{tag}": value for tag, value in shutter.items()})
+    dataset = data_set(values) | {"52009230": {"vr": "SQ", "Value": [{}, own]}}
+    assert picture(values, dataset, Window(128, 256), number=1).all()
+    assert picture(values, dataset, Window(128, 256), number=2).any(axis=1).tolist() == [False, False, True, True]
+
+
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 REQUESTS: tuple[tuple[list[tuple[str, str]], RenderRequest], ...] = (

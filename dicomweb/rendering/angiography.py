@@ -26,12 +26,12 @@ from dicomweb.rendering.masks import (
     within,
 )
 from dicomweb.rendering.references import applying
-from dicomweb.rendering.shutters import COVER, COVER_COLOUR
+from dicomweb.rendering.shutters import COVER, COVER_COLOUR, FRAME_SHUTTER
 from dicomweb.rendering.values import items, number, numbers, text
 from dicomweb.rendering.voi import DESCRIPTOR, LUT_DATA
 from storage.types import Dataset
 
-PRESENTATION, FILTER, SHUTTERS = "00289505", "00289411", "00189472"
+PRESENTATION, FILTER = "00289505", "00289411"
 PIXEL_SHIFTS, SHIFTED_FRAMES, SHIFTED_REGIONS, VERTICES = "00289501", "00289506", "00289502", "00289503"
 INTENSITY_LUTS, LUT_FRAMES, LUT_FUNCTION = "00289422", "00289507", "00289474"
 # The filter at full strength doubles how much a pixel differs from the mean of so many by so many around it.
@@ -96,7 +96,7 @@ def _intensity_luts(state: Dataset, uid: str, frame: int) -> Iterator[Dataset]:
 def frame_shutters(state: Dataset, uid: str, frame: int) -> Iterator[Dataset]:
     """The shutters of a frame, each with what covers it: its own word, else that of the state (PS3.3 C.11.20, C.11.12)."""
     cover = {tag: state[tag] for tag in (COVER, COVER_COLOUR) if tag in state}
-    for item in applying(state, SHUTTERS, uid, frame):
+    for item in applying(state, FRAME_SHUTTER, uid, frame):
         yield {**cover, **item}
 
 

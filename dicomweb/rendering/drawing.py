@@ -54,8 +54,10 @@ class Canvas:
         """Write words in their box, and the line from there to what they are about."""
         if caption.anchor is not None:
             self.strokes(_leader(caption, caption.anchor))
-        left, top, right, _bottom = caption.box
+        left, top, right, bottom = caption.box
         lines = [line(words, self._letters(caption)) for words in _lines(caption.words)]
+        below = max(bottom - top - sum(one.height for one in lines), 0.0)
+        top += {"CENTER": below / 2, "BOTTOM": below}.get(caption.standing, 0.0)
         for one in lines:
             spare = right - left - one.width
             self.write(left + {"RIGHT": spare, "CENTER": spare / 2}.get(caption.justified, 0.0), top, one, caption.colour)

@@ -20,6 +20,7 @@ ANNOTATIONS, TEXTS, GRAPHICS = "00700001", "00700008", "00700009"
 COMPOUNDS, COMPOUND_TYPE, COMPOUND_ID = "00700209", "00700294", "00700226"
 UNITS, DATA, TYPE, FILLED = "00700005", "00700022", "00700023", "00700024"
 TEXT_STYLE, LINE_STYLE, FILL_STYLE = "00700231", "00700232", "00700233"
+ALIGNED, STANDING = "00700242", "00700243"
 TEXT_COLOUR, PATTERN_COLOUR, THICKNESS, DASHING, OPACITY = "00700241", "00700251", "00700253", "00700254", "00700284"
 BOX_UNITS, WORDS, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, JUSTIFIED = "00700003", "00700006", "00700010", "00700011", "00700012"
 ANCHOR, ANCHOR_SHOWN, ANCHOR_UNITS = "00700014", "00700015", "00700004"
@@ -53,6 +54,8 @@ class Caption:
     justified: str
     colour: Rgb
     anchor: tuple[float, float] | None
+    # Where in the box they stand: TOP, CENTER or BOTTOM.
+    standing: str = "TOP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def _caption(item: Dataset, layer: Layer, display: Display) -> Caption | None:
     if first is not None and last is not None:
         box = (min(first[0], last[0]), min(first[1], last[1]), max(first[0], last[0]), max(first[1], last[1]))
         seen = anchor if text(item, ANCHOR_SHOWN) == "Y" else None
-        return Caption(text(item, WORDS), box, text(item, JUSTIFIED), colour, seen)
+        return Caption(text(item, WORDS), box, text(style, ALIGNED) or text(item, JUSTIFIED), colour, seen, text(style, STANDING) or "TOP")
     if anchor is None:
         return None
     return Caption(text(item, WORDS), (*anchor, *anchor), "LEFT", colour, anchor if text(item, ANCHOR_SHOWN) == "Y" else None)

@@ -18,9 +18,9 @@ from dicomweb.rendering.named_windows import own_window
 from dicomweb.rendering.overlays import drawn, embedded, of_bit, overlays
 from dicomweb.rendering.profiles import carrying, converted, is_colour, own_profile
 from dicomweb.rendering.request import THUMBNAIL_SIDE, OwnWindow, RenderRequest, Share, Viewport, Window
-from dicomweb.rendering.shutters import shuttered
+from dicomweb.rendering.shutters import FRAME_SHUTTER, shuttered
 from dicomweb.rendering.subtraction import as_stored, own_difference, show_difference, subtracted
-from dicomweb.rendering.values import Bulk
+from dicomweb.rendering.values import Bulk, macro
 from dicomweb.rendering.voi import describes_voi, transform
 from storage import codecs
 from storage.codecs import PixelDescription, has_pixels
@@ -172,7 +172,7 @@ def frame_picture(
     else:
         plain = dataset if frames is None else as_stored(dataset, number, pixels, bulk)
         picture = _shown(values, plain, number, pixels, window, request.defaults, bulk)
-    picture = shuttered(picture, dataset)
+    picture = shuttered(picture, macro(dataset, number, FRAME_SHUTTER))
     for overlay in (*drawings, *overlays(dataset, number, bulk)):
         picture = drawn(picture, overlay)
     return picture

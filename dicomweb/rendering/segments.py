@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dicomweb.rendering.colours import cielab
 from dicomweb.rendering.geometry import Picture
 from dicomweb.rendering.values import items, macro, number, numbers, text
 from storage.types import Dataset
@@ -73,9 +74,7 @@ def colours(dataset: Dataset) -> Mapping[int, Colour]:
     """Segment number -> RGB: as recommended (PS3.3 C.10.7.1.1), else by turns around the colour circle."""
     found = {}
     for index, item in enumerate(items(dataset, SEGMENTS)):
-        lab = numbers(item, CIELAB)
-        segment = int(number(item, SEGMENT_NUMBER) or 0)
-        found[segment] = from_cielab(lab) if len(lab) == 3 else turned(index)
+        found[int(number(item, SEGMENT_NUMBER) or 0)] = cielab(item, CIELAB) or turned(index)
     return found
 
 
@@ -83,28 +82,6 @@ def turned(index: int) -> Colour:
     """Colours that are far from each other, however many are needed."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1, 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def from_cielab(scaled: list[float]) -> Colour:
-    """sRGB of L*, a*, b* as PS3.3 C.10.7.1.1 scales them: 0 to 0xFFFF for 0 to 100, and for -128 to 127."""
-    light, a, b = scaled[0] / 65535 * 100, scaled[1] / 65535 * 255 - 128, scaled[2] / 65535 * 255 - 128
-    y = (light + 16) / 116
-    linear = np.array([_lightness(y + a / 500) * 0.9642, _lightness(y), _lightness(y - b / 200) * 0.8249])
-    rgb = _FROM_XYZ_D50 @ linear
-    rgb = np.clip(rgb, 0, 1)
-    encoded = np.where(rgb <= 0.0031308, rgb * 12.92, 1.055 * rgb ** (1 / 2.4) - 0.055)
-    red, green, blue = (round(float(value) * 255) for value in encoded)
-    return red, green, blue
-
-
-def _lightness(value: float) -> float:
-    return value**3 if value > 6 / 29 else 3 * (6 / 29) ** 2 * (value - 4 / 29)
-
-
-# XYZ under D50, the white of ICC's profile connection space, to linear sRGB (Bradford-adapted; IEC 61966-2-1).
-_FROM_XYZ_D50: Final = np.array(
-    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
-)
 
 
 def laid_over(picture: Picture, mask: Mask, colour: Colour) -> Picture:

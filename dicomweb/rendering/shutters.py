@@ -16,6 +16,8 @@ from storage.types import Dataset
 SHAPE = "00181600"
 LEFT, RIGHT, UPPER, LOWER = "00181602", "00181604", "00181606", "00181608"
 CENTER, RADIUS, VERTICES = "00181610", "00181612", "00181620"
+# Where a frame has its own: a functional group of enhanced images (PS3.3 C.7.6.16.2.16), a sequence of XA/XRF states (C.11.20).
+FRAME_SHUTTER = "00189472"
 COVER, COVER_COLOUR = "00181622", "00181624"
 
 Seen = NDArray[np.bool_]
