@@ -19,6 +19,8 @@ _ROUGHLY: Final = 1024  # bytes of an entry beside its JSON and its frame table
 _AHEAD: Final = 50
 # Readers that wait for another that is at the same series already, rather than read the same again.
 _TURNS: Final = 16
+# One may take half of all there is: a slide of half a million tiles has twenty megabytes, and is asked for tile by tile.
+_SHARE: Final = 2
 
 
 class _Series(NamedTuple):
@@ -123,7 +125,7 @@ class Layouts:
     def _keep(self, scope: Scope, layout: Layout, tag: str) -> None:
         self._drop(scope)
         size = layout.size + _ROUGHLY
-        if size <= self._max_bytes // 4:
+        if size <= self._max_bytes // _SHARE:
             self._kept[scope] = _Kept(tag, size, layout)
             self._bytes += size
 

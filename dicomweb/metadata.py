@@ -6,11 +6,11 @@ The join of a series or a study is kept as it was sent (`finished`) for as long 
 from __future__ import annotations
 
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from xml.sax.saxutils import escape
 
 import orjson
 
@@ -22,9 +22,10 @@ from dicomweb.frames import scope_of
 from dicomweb.instance import YBR, served_decoded
 from dicomweb.media_types import DICOM_XML
 from dicomweb.multipart import boundary_for, closing, part_head
-from dicomweb.native_xml import to_xml
+from dicomweb.native_xml import xml_pieces
 from storage.archive import Archive
 from storage.errors import NotFound
+from storage.per_frame import Encoded
 from storage.transfer_syntaxes import Coding, lookup
 from storage.types import Located, Scope
 
@@ -62,24 +63,24 @@ class Remade:
                 others += 1
         return cls(frozenset(always), frozenset(native) if always or others else None, videos)
 
-    def describe(self, item: bytes) -> bytes:
+    def describe(self, item: Encoded) -> Encoded:
         """One instance's JSON, describing its frames as they are served: colour is RGB by pixel (PS3.3 C.7.6.3).
 
         Viewers read a frame by the Image Pixel module, so the two must agree whatever the stored coding was.
         """
-        subsampled = self.native != frozenset() and YBR in item
+        subsampled = self.native != frozenset() and YBR in item.json
         if not self.always and not subsampled and not self.videos:
             return item
-        dataset: dict[str, Any] = orjson.loads(item)
+        dataset: dict[str, Any] = orjson.loads(item.json)
         instance = _first(dataset, _SOP_INSTANCE_UID)
         if instance in self.videos:
             # A viewer has to know that it must ask for the whole as /rendered, and group 0002 is not in metadata.
             dataset[_AVAILABLE] = {"vr": "UI", "Value": [self.videos[instance]]}
-            return orjson.dumps(dict(sorted(dataset.items())))
+            return replace(item, json=orjson.dumps(dict(sorted(dataset.items()))))
         native = self.native is None or instance in self.native
         if instance in self.always or (native and str(_first(dataset, _PHOTOMETRIC)).endswith("_422")):
             _as_decoded(dataset)
-            return orjson.dumps(dataset)
+            return replace(item, json=orjson.dumps(dataset))
         return item
 
 
@@ -114,8 +115,7 @@ class Metadata:
             headers["Content-Encoding"] = coding
 
         def pieces() -> Iterator[bytes]:
-            completed = _completed(items, call.mount)
-            return _documents(completed, boundary) if xml else _array(completed)
+            return _documents(items, call.mount, boundary) if xml else _array(items, call.mount)
 
         # One instance's is not worth the place: what tells its ETag is all of it.
         key = None if scope.instance else (scope, etag, call.mount)
@@ -125,21 +125,21 @@ class Metadata:
             headers["Content-Length"] = str(body.length)
         return Answer(200, headers, content)
 
-    def _instance(self, scope: Scope) -> tuple[str, Iterator[bytes]]:
+    def _instance(self, scope: Scope) -> tuple[str, Iterator[Encoded]]:
         """One instance in one query; its ETag is made of what it answers from."""
         layout = self._index.layout(scope)
         if layout is None:
             raise NotFound("there is no such instance")
-        tag = f"{layout.located.sha256[:32]}-{zlib.crc32(layout.json):x}"
-        return tag, map(Remade.among((layout.located,)).describe, (layout.json,))
+        tag = f"{layout.located.sha256[:32]}-{layout.encoded.checksum:x}"
+        return tag, map(Remade.among((layout.located,)).describe, (layout.encoded,))
 
-    def _many(self, scope: Scope) -> tuple[str, Iterator[bytes]]:
+    def _many(self, scope: Scope) -> tuple[str, Iterator[Encoded]]:
         tag = self._index.etag(scope)
         if tag is None:
             raise NotFound("nothing is stored under the UIDs of this URL")
         return tag, self._series(scope, tag)
 
-    def _series(self, scope: Scope, tag: str) -> Iterator[bytes]:
+    def _series(self, scope: Scope, tag: str) -> Iterator[Encoded]:
         yield from map(self._remade_in(scope, tag).describe, self._index.metadata(scope))
 
     def _remade_in(self, scope: Scope, tag: str) -> Remade:
@@ -155,27 +155,30 @@ class Metadata:
         return known
 
 
-def _completed(items: Iterator[bytes], mount: str) -> Iterator[bytes]:
+def _completed(piece: bytes, mount: str) -> bytes:
     """With BulkDataURIs that begin at the root of the web as the client sees it, behind whatever proxy."""
-    uri = b'"BulkDataURI":"' + mount.encode() + b"/"
-    for item in items:
-        # Unescaped quotes cannot stand inside a JSON string, so this is a BulkDataURI and nothing else.
-        yield item.replace(b'"BulkDataURI":"bulk:/', uri)
+    # Unescaped quotes cannot stand inside a JSON string, so this is a BulkDataURI and nothing else.
+    return piece.replace(b'"BulkDataURI":"bulk:/', b'"BulkDataURI":"' + mount.encode() + b"/")
 
 
-def _array(items: Iterator[bytes]) -> Iterator[bytes]:
+def _array(items: Iterator[Encoded], mount: str) -> Iterator[bytes]:
     before = b"["
     for item in items:
-        yield before + item
+        for piece in item.pieces():
+            yield before + _completed(piece, mount)
+            before = b""
         before = b","
     yield b"]" if before == b"," else b"[]"
 
 
-def _documents(items: Iterator[bytes], boundary: str) -> Iterator[bytes]:
+def _documents(items: Iterator[Encoded], mount: str, boundary: str) -> Iterator[bytes]:
     """Each data set in the Native DICOM Model, in a part of its own (PS3.18 8.7.3.2, PS3.19 A.1)."""
+    begin = b'<BulkData uri="' + escape(mount, {'"': "&quot;"}).encode() + b"/"
     first = True
     for item in items:
-        yield part_head(boundary, {"Content-Type": DICOM_XML}, first=first) + to_xml(orjson.loads(item))
+        yield part_head(boundary, {"Content-Type": DICOM_XML}, first=first)
+        for piece in xml_pieces(item.dataset()):
+            yield piece.replace(b'<BulkData uri="bulk:/', begin)
         first = False
     yield closing(boundary)
 

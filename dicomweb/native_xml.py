@@ -48,6 +48,9 @@ _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _NOT_FINITE: Final = {"INF": "Infinity", "-INF": "-Infinity"}
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
+# Texts, most of them of some dozen characters, that are put together to a piece of a document.
+_TEXTS: Final = 4096
+
 # XML 1.0 2.2: no other characters can stand in a document, not even escaped.
 _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SPECIAL = re.compile('[&<>\r"\n\t]')
@@ -63,10 +66,19 @@ def to_xml(dataset: Dataset) -> bytes:
 
     Characters that XML 1.0 cannot hold (controls, halves of surrogate pairs) become U+FFFD.
     """
-    pieces = ['<?xml version="1.0" encoding="UTF-8"?>\n', f'<NativeDicomModel xmlns="{NAMESPACE}" xml:space="preserve">\n']
-    pieces.extend(_data_set(dataset))
-    pieces.append("</NativeDicomModel>\n")
-    return "".join(pieces).encode("utf-8")
+    return b"".join(xml_pieces(dataset))
+
+
+def xml_pieces(dataset: Dataset) -> Iterator[bytes]:
+    """`to_xml` piece by piece, none of which begins or ends inside a tag: a slide's document has hundreds of megabytes."""
+    waiting = ['<?xml version="1.0" encoding="UTF-8"?>\n', f'<NativeDicomModel xmlns="{NAMESPACE}" xml:space="preserve">\n']
+    for text in _data_set(dataset):
+        waiting.append(text)
+        if len(waiting) >= _TEXTS:
+            yield "".join(waiting).encode("utf-8")
+            waiting.clear()
+    waiting.append("</NativeDicomModel>\n")
+    yield "".join(waiting).encode("utf-8")
 
 
 def _data_set(dataset: Dataset) -> Iterator[str]:

@@ -6,7 +6,6 @@ their place there into the terms of the studies service, and leaves the rest to 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -63,12 +62,12 @@ class NonPatientInstances:
         layout = self._index.layout(located.scope)
         if layout is None:
             raise NotFound("the instance was deleted a moment ago")
-        tag = f"{located.sha256[:32]}-{zlib.crc32(layout.json):x}"
+        tag = f"{located.sha256[:32]}-{layout.encoded.checksum:x}"
         boundary = boundary_for(tag, str(offer))
         headers = {"ETag": f'W/"{boundary}"', "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
         if unchanged(call, headers["ETag"]):
             return Answer(304, headers)
-        content = _completed(layout.json, located, call)
+        content = _completed(b"".join(layout.encoded.pieces()), located, call)
         if offer.media_type != DICOM_XML:
             return Answer(200, {**headers, "Content-Type": offer.media_type}, (b"[" + content + b"]",))
         document = to_xml(orjson.loads(content))

@@ -39,7 +39,7 @@ class WebSettings:
     # Seconds after which a client may try again when the archive was unavailable.
     retry_after: int = 10
     # Memory for places of frames and headers of recently read instances, and how long one is believed.
-    layout_cache_bytes: int = 32 << 20
+    layout_cache_bytes: int = 64 << 20
     layout_cache_seconds: float = 2.0
     # Memory for the metadata of series that have been asked for, compressed.
     metadata_cache_bytes: int = 32 << 20

@@ -401,7 +401,7 @@ def _statuses() -> str:
     )
     rows = ((f"{status:04X}", status.name.replace("_", " ").lower()) for status in ours)
     return (
-        f"{stored.errors()}\n\nError Comment (0000,0902) and the HTTP body say in words what was wrong. C-STORE warns of nothing but coercion."
+        f"{stored.errors()}\n\n{stored.limits()}\n\nError Comment (0000,0902) and the HTTP body say in words what was wrong. C-STORE warns of nothing but coercion."
         f" Other DIMSE statuses:\n\n{table(('status', 'meaning'), rows)}"
     )
 

@@ -10,6 +10,8 @@ from storage.codecs.decoding import DECODERS
 from storage.codecs.lossy import LOSSY
 from storage.errors import STATUS, LightboxError, UnsupportedQuery
 from storage.index.plan import Plan
+from storage.item_parts import ITEMS
+from storage.levels import Limits
 from storage.matching import parse
 from storage.matching.keys import WILD
 from storage.matching.parsing import MOST_STARS, MOST_VALUES
@@ -98,6 +100,18 @@ def errors() -> str:
         for error, status in STATUS.items()
     )
     return table(("error", "when", "C-STORE; Failure Reason (0008,1197)", "C-FIND", "HTTP"), rows)
+
+
+def limits() -> str:
+    """How much of a data set is read before it is refused as LimitExceeded."""
+    most = Limits()
+    return (
+        f"A data set may have sequences {most.depth} deep, {most.elements:,} elements and items, {most.header_bytes >> 20} MiB outside pixel and bulk data, and"
+        f" {most.fragments:,} fragments of pixel data. The items of its Per-Frame Functional Groups Sequence (5200,9230) count apart, so that slides of hundreds of thousands"
+        f" of tiles are stored: as many as Number of Frames says, at most {most.frames:,} with {most.frame_elements:,} elements; they are kept compressed, {ITEMS} at a time, and it is"
+        " what they take then that counts against the bytes. Items beyond the last frame count as anything else. From that many items on the sequence is in metadata"
+        " and not in answers to searches."
+    )
 
 
 def character_sets() -> str:

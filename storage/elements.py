@@ -12,11 +12,12 @@ from typing import Any, Final
 from storage.charsets import DEFAULT, Charset, charset_of
 from storage.dictionary import EXPLICIT_VRS, KEYS, is_vr_like, spell, vr_of
 from storage.errors import LimitExceeded
+from storage.findings import Findings
 from storage.fragments import walk_fragments
+from storage.item_parts import ITEMS
 from storage.levels import ODD, DataSet, Fragment, Limits, Pixels, SequenceLevel
 from storage.recurring import LONGEST_KNOWN, MOST_KNOWN, MOST_VALUES, Place, Recurring, known_elements
-from storage.types import BulkItem, Flag
-from storage.values import BULK_VRS, DECODERS, Text, inline
+from storage.values import BULK_VRS, DECODERS, Text
 
 # (explicit, little endian) -> readers of an element's first eight bytes and of a 32-bit length behind them (PS3.5 7.1).
 _HEADERS: Final = {
@@ -32,35 +33,22 @@ _OFFSETS, _OFFSET_LENGTHS = 0x7FE00001, 0x7FE00002
 # Pixel Data, Float Pixel Data, Double Float Pixel Data.
 PIXEL_TAGS: Final = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
 _SPECIAL: Final = frozenset({_CHARSET, _PIXEL_REPRESENTATION, _PADDING, _OFFSETS, _OFFSET_LENGTHS}) | PIXEL_TAGS
-# Palettes are given inline however large: viewers that must fetch them show a black image now and then.
-_PALETTES: Final = frozenset({0x00281201, 0x00281202, 0x00281203, 0x00281221, 0x00281222, 0x00281223})
-_PALETTE_BYTES: Final = 256 << 10
 
 
-class Reader:
-    """One pass. After `run`: `dataset`, `bulk`, `pixels`, `offsets` (extended offset table), `flags`, `truncated`."""
+class Reader(Findings):
+    """One pass. After `run` it is what has been found."""
 
     def __init__(self, data: memoryview, limits: Limits, assumed: Charset = DEFAULT) -> None:
-        self._data, self._size, self._limits = data, len(data), limits
+        super().__init__(data, limits)
+        self._size = len(data)
         # The character set where the data set names none that is known.
         self._assumed = assumed
         self._pos = 0
         self._count = 0
-        self._bytes = 0
         self._stack: list[DataSet | SequenceLevel] = []
-        self.dataset: dict[str, Any] = {}
-        # By path: of a repeated element the last is the one that counts.
-        self.bulk: dict[str, BulkItem] = {}
-        # The JSON elements that refer to bulk data, to be given their URIs when the UIDs are known.
-        self.references: list[tuple[dict[str, Any], str]] = []
-        self.pixels: Pixels | None = None
-        self.offsets: tuple[bytes, bytes] = (b"", b"")
-        self.flags: dict[str, Flag] = {}
-        self.truncated = False
-        # Of the top data set: what earlier ones had too, the sequence that is being read, and how much is of this one alone.
+        # Of the top data set: what earlier ones had too, and the sequence that is being read.
         self._recurring = Recurring(data)
         self._sequence = ""
-        self._oddities = 0
 
     def run(self, start: int, *, explicit: bool, little: bool) -> None:
         """Read from `start` to the end of the data. Raises LimitExceeded."""
@@ -74,20 +62,6 @@ class Reader:
                 self._elements(level)
             else:
                 self._items(level)  # type: ignore[arg-type]
-
-    def flag(self, code: str, text: str, tag: str = "") -> None:
-        """Note something odd, once per kind."""
-        self._oddities += 1
-        if code not in self.flags:
-            self.flags[code] = Flag(code, text, tag)
-
-    def longs(self, offset: int, length: int) -> tuple[int, ...]:
-        """Unsigned 32-bit numbers, little endian: a Basic Offset Table."""
-        return struct.unpack_from(f"<{length // 4}I", self._data, offset)
-
-    def starts_with(self, offset: int, magics: tuple[bytes, ...]) -> bool:
-        """Whether one of `magics` stands at `offset`."""
-        return self._data[offset : offset + 8].tobytes().startswith(magics)
 
     # ---- data sets
 
@@ -274,8 +248,6 @@ class Reader:
             self._remember(level, key, tag)
         return False
 
-    _was_un = False
-
     def _known_instead(self, level: DataSet, tag: int, length: int) -> str:
         """UN is written by those who did not know the VR; where we know it, it is read as implicit VR (PS3.5 6.2.2)."""
         self._was_un = True
@@ -320,39 +292,6 @@ class Reader:
             return None
         return level.creators.get(tag & 0xFFFF0000 | (tag & 0xFF00) >> 8)
 
-    # ---- bulk data
-
-    def _binary(self, level: DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
-        was_un, self._was_un = self._was_un, False
-        if not length:
-            level.values[key] = {"vr": vr}
-        elif length <= self._limits.inline_bytes or (tag in _PALETTES and length <= _PALETTE_BYTES):
-            self._bytes += length
-            raw = self._data[at : at + length].tobytes()
-            level.values[key] = {"vr": vr, "InlineBinary": inline(raw, vr, level.little or was_un)}
-        else:
-            self._refer(level, key, vr, at, length)
-
-    def _refer(self, level: DataSet, key: str, vr: str, at: int, length: int) -> None:
-        self._oddities += 1
-        path = level.path + key
-        self.bulk[path] = BulkItem(path, vr, at, length)
-        level.values[key] = {"vr": vr}
-        self.references.append((level.values[key], path))
-
-    def _pixel_data(self, level: DataSet, key: str, tag: int, vr: str, at: int, length: int) -> None:
-        self._was_un = False
-        vr = vr if vr in BULK_VRS else "OW"
-        self.pixels = Pixels(tag, at, length)
-        if length:
-            self._refer(level, key, vr, at, length)
-        else:
-            level.values[key] = {"vr": vr}
-
-    def _offset_table(self, tag: int, at: int, stop: int) -> None:
-        raw = self._data[at:stop].tobytes()
-        self.offsets = (raw, self.offsets[1]) if tag == _OFFSETS else (self.offsets[0], raw)
-
     def _undefined(self, level: DataSet, tag: int, key: str, vr: str) -> bool:
         """Undefined length: a sequence, or fragments of encapsulated pixel data (PS3.5 7.5, A.4)."""
         if vr in BULK_VRS or tag in PIXEL_TAGS:
@@ -386,10 +325,15 @@ class Reader:
             raise LimitExceeded(f"sequences are nested more than {self._limits.depth} deep")
         items: list[Any] = []
         owner.values[key] = {"vr": "SQ", "Value": items}
-        self._stack.append(SequenceLevel(owner, key, items, end, defined, explicit, little))
+        level = SequenceLevel(owner, key, items, end, defined, explicit, little)
+        if level.of_frames:
+            self.frame_items.begin(self.integer("00280008", 0), self._count, self._bytes, len(self.references))
+        self._stack.append(level)
 
     def _items(self, level: SequenceLevel) -> None:
         """Begin the next item, or end the sequence."""
+        if level.of_frames and len(level.items) >= ITEMS:
+            self._set_aside(level)
         pos, size = self._pos, self._size
         if pos + 8 > size or pos >= level.end:
             if not level.defined:
@@ -412,6 +356,11 @@ class Reader:
             self._pos = level.end if level.defined else pos
         self._end_sequence(level)
 
+    def _set_aside(self, level: SequenceLevel) -> None:
+        self._count, self._bytes = self.frame_items.take(level.items, self._count, self._bytes, len(self.references))
+        if not level.items:
+            level.set_aside += ITEMS
+
     def _begin_item(self, level: SequenceLevel, length: int) -> None:
         defined = length != _UNDEFINED
         end = self._pos + length if defined else self._size
@@ -421,7 +370,7 @@ class Reader:
             end = self._size
         owner = level.owner
         explicit = self._item_explicit(level, end)
-        path = f"{owner.path}{level.key}/{len(level.items)}/"
+        path = f"{owner.path}{level.key}/{level.set_aside + len(level.items)}/"
         item = DataSet(end, defined, explicit, level.little, owner.charset, owner.signed, path)
         level.items.append(item.values)
         self._count += 1
@@ -449,7 +398,9 @@ class Reader:
         return bool(length != _UNDEFINED and self._pos + 8 + length > end)
 
     def _end_sequence(self, level: SequenceLevel) -> None:
-        if not level.items:
+        if level.of_frames:
+            self.frame_items.ended(level.items)
+        if not level.items and not level.set_aside:
             level.owner.values[level.key] = {"vr": "SQ"}
         self._stack.pop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 from storage.elements import Reader
 from storage.frames import FrameTable, Ranges
@@ -27,7 +26,7 @@ def frame_table(reader: Reader, transfer_syntax_uid: str) -> FrameTable:
     pixels = reader.pixels
     if pixels is None or not (pixels.length or pixels.fragments):
         return FrameTable.EMPTY
-    count = _integer(reader, "00280008", 1)
+    count = reader.integer("00280008", 1)
     if count < 1:
         reader.flag("bad-frame-count", "Number of Frames is not a positive number; 1 is taken", "00280008")
         count = 1
@@ -38,11 +37,6 @@ def frame_table(reader: Reader, transfer_syntax_uid: str) -> FrameTable:
     if pixels.fragments is None:
         return _native(reader, pixels, count)
     return _encapsulated(reader, pixels, count, syntax.coding)
-
-
-def _integer(reader: Reader, tag: str, default: int) -> int:
-    values: list[Any] = (reader.dataset.get(tag) or {}).get("Value") or [default]
-    return values[0] if isinstance(values[0], int) else default
 
 
 def _native(reader: Reader, pixels: Pixels, count: int) -> FrameTable:
@@ -62,9 +56,9 @@ def _native(reader: Reader, pixels: Pixels, count: int) -> FrameTable:
 
 
 def _frame_bits(reader: Reader, pixels: Pixels, count: int) -> int:
-    size = max(0, _integer(reader, "00280010", 0)) * max(0, _integer(reader, "00280011", 0))
-    allocated = _FLOAT_BITS.get(pixels.tag) or _integer(reader, "00280100", 0)
-    samples = _integer(reader, "00280002", 1)
+    size = max(0, reader.integer("00280010", 0)) * max(0, reader.integer("00280011", 0))
+    allocated = _FLOAT_BITS.get(pixels.tag) or reader.integer("00280100", 0)
+    samples = reader.integer("00280002", 1)
     colours = ((reader.dataset.get("00280004") or {}).get("Value") or [""])[0]
     whole = size * samples * allocated
     if colours in ("YBR_FULL_422", "YBR_PARTIAL_422") and samples == 3 and pixels.length * 8 < whole * count:

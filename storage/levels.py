@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.charsets import Charset
+from storage.per_frame import PER_FRAME_GROUPS
 from storage.values import Text
 
 # Offset and length of the value of an item of encapsulated pixel data.
@@ -23,11 +24,18 @@ ODD = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a header is read (RELIABILITY 6-9); `inline_bytes` is what the JSON carries rather than refers to."""
+    """How much of a header is read; `inline_bytes` is what the JSON carries rather than refers to.
+
+    `elements` are those that are in memory as they were read. Those of the functional groups that frames have of their own are not
+    (`storage.frame_items`): a slide of 300,000 tiles has four million. They have limits of their own, and of a data set with them
+    `header_bytes` counts what they take when they are compressed.
+    """
 
     depth: int = 64
     elements: int = 200_000
     header_bytes: int = 64 << 20
+    frames: int = 1_000_000
+    frame_elements: int = 20_000_000
     fragments: int = 1_000_000
     inflation_ratio: int = 200
     inflated_bytes: int = 1 << 30
@@ -59,11 +67,13 @@ class DataSet:
 
 
 class SequenceLevel:
-    """A sequence being read: its items so far and what they inherit."""
+    """A sequence being read: its items so far, but for those that were set aside before them, and what they inherit."""
 
-    __slots__ = ("defined", "end", "explicit", "items", "key", "little", "owner")
+    __slots__ = ("defined", "end", "explicit", "items", "key", "little", "of_frames", "owner", "set_aside")
 
     def __init__(self, owner: DataSet, key: str, items: list[Any], end: int, defined: bool, explicit: bool, little: bool) -> None:
         self.owner, self.key, self.items = owner, key, items
         self.end, self.defined = end, defined
         self.explicit, self.little = explicit, little
+        self.of_frames = key == PER_FRAME_GROUPS and not owner.path
+        self.set_aside = 0

@@ -6,7 +6,8 @@ A slide has an item for each of its tiles, megabytes of them, and who shows a ti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, overload
 
@@ -14,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from storage.item_parts import ItemParts, packed
 from storage.types import Dataset
 
 PER_FRAME_GROUPS: Final = "52009230"
 _KEY: Final = f'"{PER_FRAME_GROUPS}":'.encode()
+# Of any other sequence without items nothing is written but its VR, and no quotation mark is in a string without a backslash.
+_LEFT_OUT: Final = _KEY + b'{"vr":"SQ","Value":[]'
 _QUOTE, _OPEN, _CLOSE = b'"{}'
 # Fewer than so many bytes are read faster than they are looked through.
 _LEAST: Final = 8192
@@ -26,6 +30,66 @@ _IS_MARK: Final = np.isin(np.arange(256), (_QUOTE, _OPEN, _CLOSE))
 _ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
 
 _Places = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The JSON of a data set; where it has `parts`, `json` is without the per-frame items: their list is empty there."""
+
+    json: bytes
+    parts: ItemParts | None = None
+
+    @property
+    def size(self) -> int:
+        """How much memory it takes, roughly, in bytes."""
+        return len(self.json) + (self.parts.size if self.parts is not None else 0)
+
+    @property
+    def checksum(self) -> int:
+        """Another one for another data set, most probably."""
+        found = zlib.crc32(self.json)
+        for part in self.parts.parts if self.parts is not None else ():
+            found = zlib.crc32(part, found)
+        return found
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it, one part at a time; no piece begins or ends inside an item."""
+        if self.parts is None:
+            yield self.json
+            return
+        before, behind = self._halves()
+        yield before
+        yield from self.parts.pieces()
+        yield behind
+
+    def stored(self, compress: Callable[[bytes], bytes]) -> bytes:
+        """As it is stored; `compress` is for what has no parts."""
+        if self.parts is None:
+            return compress(self.json)
+        before, behind = self._halves()
+        return packed(before, self.parts, behind)
+
+    def _halves(self) -> tuple[bytes, bytes]:
+        at = self.json.index(_LEFT_OUT) + len(_LEFT_OUT) - 1
+        return self.json[:at], self.json[at:]
+
+    def dataset(self, places: ItemPlaces | None = None) -> dict[str, Any]:
+        """It read, but for per-frame items in parts, or where `places` tells where they are: those are read when they are asked for."""
+        if self.parts is None:
+            return opened(self.json, places)
+        return with_items(orjson.loads(self.json), self.parts)
+
+    def without_items(self) -> dict[str, Any]:
+        """It read, without the Per-Frame Functional Groups Sequence where that is in parts."""
+        found: dict[str, Any] = orjson.loads(self.json)
+        if self.parts is not None:
+            del found[PER_FRAME_GROUPS]
+        return found
+
+
+def with_items(dataset: Mapping[str, Any], parts: ItemParts) -> dict[str, Any]:
+    """A data set with its per-frame items, which are read when they are asked for."""
+    return {**dataset, PER_FRAME_GROUPS: {"vr": "SQ", "Value": Items(parts.count, parts.item, parts.items)}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +103,15 @@ class ItemPlaces:
 class Items(Sequence[Dataset]):
     """The items of a sequence, each of which is read when it is asked for."""
 
-    def __init__(self, json: bytes, places: ItemPlaces) -> None:
-        self._json = json
-        self._places = places
+    def __init__(self, count: int, json_of: Callable[[int], bytes], every: Callable[[], Iterator[bytes]] | None = None) -> None:
+        """`json_of` gives the JSON of an item, from 0; `every` that of each, where all of them are had for less than one by one."""
+        self._count = count
+        self._json_of = json_of
+        self._every = every
         self._read: dict[int, Dataset] = {}
 
     def __len__(self) -> int:
-        return len(self._places.starts)
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> Dataset: ...
@@ -58,11 +124,12 @@ class Items(Sequence[Dataset]):
         found = self._read.get(number)
         if found is None:
             # As many as are asked for are kept: of a picture, those of its frame.
-            found = self._read[number] = orjson.loads(self._json[self._places.starts[number] : self._places.ends[number]])
+            found = self._read[number] = orjson.loads(self._json_of(number))
         return found
 
     def __iter__(self) -> Iterator[Dataset]:
-        return (self[number] for number in range(len(self)))
+        # None is kept: who goes through all of them is not to have all of them in memory.
+        return map(orjson.loads, self._every() if self._every is not None else map(self._json_of, range(self._count)))
 
 
 def item_places(json: bytes, most: int) -> ItemPlaces | None:
@@ -88,7 +155,7 @@ def opened(json: bytes, places: ItemPlaces | None) -> dict[str, Any]:
         whole: dict[str, Any] = orjson.loads(json)
         return whole
     head: dict[str, Any] = orjson.loads(json[: places.starts[0]] + json[places.ends[-1] :])
-    return {**head, PER_FRAME_GROUPS: {**head[PER_FRAME_GROUPS], "Value": Items(json, places)}}
+    return {**head, PER_FRAME_GROUPS: {**head[PER_FRAME_GROUPS], "Value": Items(len(places.starts), lambda number: json[places.starts[number] : places.ends[number]])}}
 
 
 def _braces(plain: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:

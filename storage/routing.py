@@ -52,8 +52,7 @@ class Arrival:
         """The attributes of the study and the series, and of the instance where they were read."""
         if self.whole is None:
             return self.attributes
-        found: Dataset = orjson.loads(rows.decompress(self.whole))
-        return found
+        return rows.encoded(self.whole).dataset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from storage.levels import Limits
 from storage.named_uids import named_uid
 from storage.non_patient import BY_SOP_CLASS
 from storage.part10 import Meta, preamble_danger, read_meta
+from storage.per_frame import Encoded, with_items
 from storage.transfer_syntaxes import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -41,16 +42,18 @@ _UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _PROPER_UID = re.compile(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _NOT_AN_INSTANCE = "a DICOMDIR is an index of a medium, not an instance; import the folder that it lies in"
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What one pass found. Offsets are in the object or, when `inflated`, in its inflated data set.
 
-    `dataset` is the DICOM JSON model (PS3.18 F.2) without group 0002, `json` its encoding; their BulkDataURIs read
+    `dataset` is the DICOM JSON model (PS3.18 F.2) without group 0002, `encoded` its encoding; their BulkDataURIs read
     `bulk:/studies/…/bulkdata/{path}`, for the web to complete. `dataset_offset` is 0 for a data set without file meta.
     """
 
     dataset: Mapping[str, Any]
-    json: bytes
+    encoded: Encoded
     uids: Uids
     sop_class_uid: str
     transfer_syntax_uid: str
@@ -59,6 +62,11 @@ class Scan:
     frames: FrameTable
     bulk: tuple[BulkItem, ...]
     flags: tuple[Flag, ...]
+
+    @property
+    def json(self) -> bytes:
+        """The encoding of the data set, without the items that frames have where those are in parts."""
+        return self.encoded.json
 
 
 def scan(
@@ -102,9 +110,10 @@ def _scan(whole: memoryview, meta: Meta, limits: Limits, assumed: Charset) -> Sc
     if lookup(syntax).coding is Coding.VIDEO:
         # OHIF takes Pixel Data that it is referred to for something to load before it plays, and waits for ever.
         reader.dataset.pop("7FE00010", None)
+    dataset, encoded = _encoded(reader)
     return Scan(
-        dataset=reader.dataset,
-        json=orjson.dumps(reader.dataset),
+        dataset=dataset,
+        encoded=encoded,
         uids=uids,
         sop_class_uid=sop_class,
         transfer_syntax_uid=syntax,
@@ -114,6 +123,15 @@ def _scan(whole: memoryview, meta: Meta, limits: Limits, assumed: Charset) -> Sc
         bulk=tuple(reader.bulk.values()),
         flags=tuple(reader.flags.values()),
     )
+
+
+def _encoded(reader: Reader) -> tuple[Mapping[str, Any], Encoded]:
+    """The data set and its encoding, with the items of frames that were set aside."""
+    json = orjson.dumps(reader.dataset)
+    if not reader.frame_items:
+        return reader.dataset, Encoded(json)
+    parts = reader.frame_items.parts()
+    return with_items(reader.dataset, parts), Encoded(json, parts)
 
 
 def inflate(view: memoryview | bytes, dataset_offset: int, limits: Limits | None = None) -> bytes:

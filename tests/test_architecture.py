@@ -30,9 +30,12 @@ PURE = (
     "storage.differences",
     "storage.elements",
     "storage.errors",
+    "storage.findings",
     "storage.fragments",
+    "storage.frame_items",
     "storage.frames",
     "storage.framing",
+    "storage.item_parts",
     "storage.levels",
     "storage.matching",
     "storage.mpps_rules",
@@ -79,7 +82,7 @@ PURE = (
 # function that has frames decoded in worker processes before the rest begins.
 EXCEPTIONS = frozenset({"dicomweb.rendering.fonts", "dicomweb.rendering.named_windows", "dicomweb.rendering.render"})
 # Third-party code from values to values; what takes HL7 messages apart, and the picture libraries for encoding what was rendered, and only there.
-PURE_LIBRARIES = frozenset({"pydicom", "numpy", "orjson"})
+PURE_LIBRARIES = frozenset({"pydicom", "numpy", "orjson", "zstandard"})
 MESSAGE_LIBRARIES = frozenset({"hl7"})
 PICTURE_LIBRARIES = frozenset({"imagecodecs", "PIL"})
 # Parts of the standard library that reach outside the values a function was given.

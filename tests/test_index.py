@@ -222,7 +222,7 @@ def test_instances_come_by_series_and_instance_number(index: Index) -> None:
     )
     expected = ["1.1.2.1", "1.1.1.2", "1.1.1.1", "1.1.1.3", "1.1.3.1"]
     assert [one.uids.instance for one in index.locate(Scope("1.1"))] == expected
-    assert [orjson.loads(one)["00080018"]["Value"][0] for one in index.metadata(Scope("1.1"))] == expected
+    assert [orjson.loads(one.json)["00080018"]["Value"][0] for one in index.metadata(Scope("1.1"))] == expected
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.2"))] == ["1.1.2.1"]
     assert [one.uids.instance for one in index.locate(Scope("1.1", "1.1.1", "1.1.1.1"))] == ["1.1.1.1"]
     assert sum(index.kinds(Scope("1.1")).values()) == 5

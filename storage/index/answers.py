@@ -197,7 +197,7 @@ class Answers:
         """Everything that was loaded for a row, before the projection: what conditions without a column look at."""
         found: dict[str, Any] = {}
         if self.needs_metadata:
-            found.update(orjson.loads(rows.decompress(row.json)))
+            found.update(rows.encoded(row.json).without_items())
         elif self._level is Level.IMAGE:
             found.update(_own(row))
         if self.needs_series:

@@ -83,4 +83,4 @@ def _values(one: Searchable, entry: Any) -> list[Row]:
     if kept(one):
         return rows_of(one, entry.key, orjson.loads(entry.attributes))
     owner = {Level.IMAGE: entry.key, Level.SERIES: entry.series_pk}.get(one.level, entry.study_pk)
-    return rows_of(one, owner, orjson.loads(rows.decompress(entry.json)))
+    return rows_of(one, owner, rows.encoded(entry.json).dataset())

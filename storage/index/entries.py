@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from storage.frames import FrameTable
-from storage.per_frame import ItemPlaces, item_places, opened
+from storage.per_frame import Encoded, ItemPlaces, item_places
 from storage.scanner import Scan
 from storage.types import DEFAULT_PARTITION, BulkItem, Flag, Job, Located, Outcome, Source, Uids
 
@@ -68,7 +68,7 @@ class Added:
 class Layout:
     """Everything to serve frames, bulk data or a picture of one instance, from one query.
 
-    Offsets of frames and bulk data are in the object or, when `inflated`, in the inflated data set. `json` is the
+    Offsets of frames and bulk data are in the object or, when `inflated`, in the inflated data set. `encoded` is the
     instance's metadata in the DICOM JSON model.
     """
 
@@ -76,20 +76,25 @@ class Layout:
     frames: FrameTable
     bulk: tuple[BulkItem, ...]
     inflated: bool
-    json: bytes
+    encoded: Encoded
 
     @cached_property
     def _item_places(self) -> ItemPlaces | None:
-        return item_places(self.json, self.frames.count)
+        return item_places(self.json, self.frames.count) if self.encoded.parts is None else None
+
+    @property
+    def json(self) -> bytes:
+        """The metadata, without the items that frames have where those are in parts."""
+        return self.encoded.json
 
     def dataset(self) -> dict[str, Any]:
-        """`json` read, anew each time: who reads it may keep it. Items of the Per-Frame Functional Groups Sequence are read when asked for."""
-        return opened(self.json, self._item_places)
+        """The metadata read, anew each time: who reads it may keep it. Items of the Per-Frame Functional Groups Sequence are read when asked for."""
+        return self.encoded.dataset(self._item_places)
 
     @property
     def size(self) -> int:
         """How much memory it takes, roughly, in bytes; with what is found out later of where the items of frames are."""
-        return len(self.json) + len(self.frames.starts) + len(self.frames.lengths) + len(self.frames.groups) + _EACH_FRAME * self.frames.count
+        return self.encoded.size + len(self.frames.starts) + len(self.frames.lengths) + len(self.frames.groups) + _EACH_FRAME * self.frames.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from storage.index.tables import (
     study,
 )
 from storage.non_patient import PARTITION as NON_PATIENT
+from storage.per_frame import Encoded
 from storage.types import DEFAULT_PARTITION, Change, Located, Scope, Uids
 
 # Rows in memory at a time; each page is a query of its own, so a slow reader holds neither connection nor snapshot.
@@ -105,13 +106,13 @@ class Reading:
         with self._database.read() as connection:
             return [rows.located(row) for row in connection.execute(query)]
 
-    def metadata(self, scope: Scope) -> Iterator[bytes]:
+    def metadata(self, scope: Scope) -> Iterator[Encoded]:
         """The DICOM JSON of each instance of a scope (one object each, PS3.18 F.2), in the same order."""
         query = _joined(instance_content.c.json, instance.c.instance_number, instance.c.pk).join(
             instance_content, instance_content.c.instance_pk == instance.c.pk
         )
         for row in self._in_order(query, scope, _JSON_PAGE):
-            yield rows.decompress(row.json)
+            yield rows.encoded(row.json)
 
     def layout(self, scope: Scope) -> Layout | None:
         """Everything to serve parts of one instance; None when it is not stored. `scope` must name an instance."""
@@ -290,7 +291,7 @@ def _layout(row: Any) -> Layout:
         frames=FrameTable.from_bytes(row.frames),
         bulk=rows.bulk_of(row.bulk),
         inflated=row.inflated,
-        json=rows.decompress(row.json),
+        encoded=rows.encoded(row.json),
     )
 
 

@@ -48,7 +48,7 @@ def ready(entry: Entry) -> Ready:
             "frame_count": scan.frames.count,
         },
         content={
-            "json": rows.compress(scan.json),
+            "json": rows.stored(scan.encoded),
             "frames": scan.frames.to_bytes(),
             "bulk": rows.bulk_bytes(scan.bulk),
         },

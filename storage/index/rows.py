@@ -12,8 +12,10 @@ import zstandard
 
 from storage.attributes import indexed_at, kept_tags, name_of
 from storage.index.tables import columns_of
+from storage.item_parts import is_packed, unpacked
 from storage.matching.keys import NO_NUMBER, NO_TEXT, WHOLE, Key, key_of
 from storage.matching.names import fuzzy_key, name_keys
+from storage.per_frame import Encoded
 from storage.types import BulkItem, Dataset, Flag, Level, Located, Source, Uids
 
 # What a study's and a series' row keep of their instances.
@@ -92,7 +94,7 @@ def says_something(element: Mapping[str, Any]) -> bool:
 
 
 def compress(json: bytes) -> bytes:
-    """Metadata as it is stored."""
+    """JSON as it is stored."""
     compressor: zstandard.ZstdCompressor | None = getattr(_codecs, "compressor", None)
     if compressor is None:
         compressor = _codecs.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
@@ -100,11 +102,21 @@ def compress(json: bytes) -> bytes:
 
 
 def decompress(stored: bytes) -> bytes:
-    """The metadata again."""
+    """The JSON again."""
     decompressor: zstandard.ZstdDecompressor | None = getattr(_codecs, "decompressor", None)
     if decompressor is None:
         decompressor = _codecs.decompressor = zstandard.ZstdDecompressor()
     return decompressor.decompress(stored)
+
+
+def stored(encoded: Encoded) -> bytes:
+    """The metadata of an instance as it is stored."""
+    return encoded.stored(compress)
+
+
+def encoded(stored: bytes) -> Encoded:
+    """The metadata of an instance again."""
+    return Encoded(*unpacked(stored)) if is_packed(stored) else Encoded(decompress(stored))
 
 
 def microseconds(when: datetime) -> int:

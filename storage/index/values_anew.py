@@ -73,7 +73,7 @@ def _told(index: Index, attributes: Sequence[Searchable], above: Any) -> Iterato
         with index.database.read() as connection:
             page = connection.execute(query.order_by(instance.c.pk).limit(_PAGE)).all()
         for row in page:
-            dataset = orjson.loads(rows.decompress(row.json))
+            dataset = rows.encoded(row.json).dataset()
             for one in attributes:
                 yield from rows_of(one, row.series_pk if one.level is Level.SERIES else above.pk, dataset)
         if len(page) < _PAGE:

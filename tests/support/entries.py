@@ -13,6 +13,7 @@ from pydicom.datadict import dictionary_VR
 from storage.attributes import tag_of
 from storage.frames import FrameTable
 from storage.index import Entry
+from storage.per_frame import Encoded
 from storage.scanner import Scan
 from storage.types import BulkItem, Flag, Job, Source, Uids
 
@@ -73,7 +74,7 @@ def entry(
     )
     made = Scan(
         dataset=dataset,
-        json=orjson.dumps(dataset),
+        encoded=Encoded(orjson.dumps(dataset)),
         uids=Uids(study, series_uid, instance_uid),
         sop_class_uid=sop_class,
         transfer_syntax_uid=EXPLICIT_LITTLE,

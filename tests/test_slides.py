@@ -1,0 +1,208 @@
+"""Slides of many tiles: stored however many there are, with little of them in memory, and a tile costs a tile; bombs are still refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any, Final
+from xml.etree import ElementTree
+
+import numpy as np
+import orjson
+import pytest
+import zstandard
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from starlette.testclient import TestClient
+
+from storage.archive import Archive
+from storage.errors import LimitExceeded
+from storage.index import rows
+from storage.item_parts import ITEMS
+from storage.per_frame import PER_FRAME_GROUPS, Items
+from storage.scanner import Limits, Scan, scan
+from storage.types import Scope
+from tests.support import slides, web
+from tests.support.slides import element, group, item, slide
+
+MANY: Final = 2 * ITEMS + 88
+PATH: Final = f"studies/1.2.3/series/1.2.3.{MANY}/instances/1.2.3.{MANY}.1"
+COMMENT: Final = 0x00204000
+
+
+def whole(found: Scan) -> Any:
+    return orjson.loads(b"".join(found.encoded.pieces()))
+
+
+def plainly(content: bytes) -> Any:
+    """The same, of a data set that is in memory as it was read."""
+    found = scan(content, Limits(frames=0))
+    assert found.encoded.parts is None
+    assert orjson.loads(found.json) == found.dataset
+    return found.dataset
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tiles", [1, ITEMS - 1, ITEMS, ITEMS + 1, 2 * ITEMS, MANY])
+def test_whatever_way_they_are_read_they_are_the_same(tiles: int) -> None:
+    content = slide(tiles)
+    found, expected = scan(content), plainly(content)
+    assert (found.encoded.parts is not None) is (tiles >= ITEMS)
+    assert whole(found) == expected
+    items = found.dataset[PER_FRAME_GROUPS]["Value"]
+    assert list(items) == expected[PER_FRAME_GROUPS]["Value"]
+    assert [items[number] for number in (0, tiles // 2, tiles - 1)] == [expected[PER_FRAME_GROUPS]["Value"][number] for number in (0, tiles // 2, tiles - 1)]
+    assert found.frames.count == tiles
+
+
+@pytest.mark.parametrize("tiles", [ITEMS - 1, 2 * ITEMS, MANY])
+def test_they_are_stored_and_read_again_and_others_can_read_them_too(tiles: int) -> None:
+    content = slide(tiles)
+    found = scan(content)
+    stored = rows.stored(found.encoded)
+    again = rows.encoded(stored)
+    assert list(again.pieces()) == list(found.encoded.pieces())
+    assert again.dataset() | {PER_FRAME_GROUPS: 0} == dict(found.dataset) | {PER_FRAME_GROUPS: 0}
+    assert list(again.dataset()[PER_FRAME_GROUPS]["Value"]) == list(found.dataset[PER_FRAME_GROUPS]["Value"])
+    assert (PER_FRAME_GROUPS in again.without_items()) is (tiles < ITEMS)
+    assert again.checksum == found.encoded.checksum
+    assert orjson.loads(zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True).read()) == plainly(content)
+
+
+def test_items_that_refer_to_bulk_data_have_its_address() -> None:
+    """Which is made of UIDs that the whole data set is read for; and what is in strings does not look like the end of an item."""
+    large, odd = bytes(range(256)) * 8, b'},\n{"52009230":{"vr":"SQ","Value":[] '
+    own = {3: element(COMMENT, b"LT", odd), ITEMS + 7: element(0x00091001, b"OB", large), MANY - 1: element(0x00091001, b"OB", large)}
+    groups = b"".join(item(own.get(number, b"") + group(number + 1)[8:]) for number in range(MANY))
+    content = slide(MANY, groups=groups)
+    found = scan(content)
+    assert whole(found) == plainly(content)
+    assert [place.path for place in found.bulk if place.path.startswith(PER_FRAME_GROUPS)] == [f"{PER_FRAME_GROUPS}/{number}/00091001" for number in sorted(own)[1:]]
+    items = found.dataset[PER_FRAME_GROUPS]["Value"]
+    assert items[ITEMS + 7]["00091001"]["BulkDataURI"].endswith(f"1.2.3.{MANY}.1/bulkdata/{PER_FRAME_GROUPS}/{ITEMS + 7}/00091001")
+    assert items[3]["00204000"]["Value"] == [odd.decode().rstrip()]
+
+
+def test_of_several_sequences_the_last_counts() -> None:
+    """As of any attribute that stands twice."""
+    twice = element(0x52009230, b"SQ", b"".join(map(group, range(1, MANY + 1))))
+    content = slide(MANY).replace(twice, twice + element(0x52009230, b"SQ", group(9)))
+    assert whole(scan(content)) == plainly(content)
+    assert len(scan(content).dataset[PER_FRAME_GROUPS]["Value"]) == 1
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_slide_may_have_more_elements_than_fit_in_memory() -> None:
+    found = scan(slide(3000), Limits(elements=9000))
+    assert len(found.dataset[PER_FRAME_GROUPS]["Value"]) == 3000
+
+
+NOTHING: Final = item(b"")
+TINY: Final = item(element(COMMENT, b"LT", b""))
+
+
+@pytest.mark.parametrize(
+    ("content", "limits"),
+    [
+        pytest.param(slide(3000, said=300), Limits(elements=9000), id="more items than frames"),
+        pytest.param(slide(3000, said=0), Limits(elements=9000), id="no frames"),
+        pytest.param(slide(3000), Limits(elements=9000, frames=400), id="more items than there may be"),
+        pytest.param(slide(3000), Limits(frame_elements=9000), id="more elements of frames than there may be"),
+        pytest.param(slide(600, groups=item(TINY[8:] * 300) * 600), Limits(elements=9000), id="an item of too many elements"),
+        pytest.param(slide(3000), Limits(header_bytes=9000), id="too much of it"),
+        pytest.param(slide(1, said=2**31 - 1, groups=NOTHING * 300_000), Limits(frames=200_000, elements=50_000), id="nothing, many times"),
+        pytest.param(slide(1, said=2**31 - 1, groups=element(0x00209111, b"SQ", NOTHING * 210_000).join((struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF), b""))), None, id="inside an item"),
+        pytest.param(slide(1, OtherPatientIDsSequence=[Dataset()] * 210_000), None, id="another sequence"),
+        pytest.param(slide(1) + element(0x00091010, b"SQ", NOTHING * 210_000), None, id="a private sequence"),
+        pytest.param(slide(3000).replace(element(0x52009230, b"SQ", b"")[:8], element(0x52009231, b"SQ", b"")[:8]), Limits(elements=9000), id="a sequence beside it"),
+    ],
+)
+def test_bombs_are_refused(content: bytes, limits: Limits | None) -> None:
+    with pytest.raises(LimitExceeded, match="more than"):
+        scan(content, limits)
+
+
+def test_the_same_room_is_for_all_sequences_of_one_name() -> None:
+    groups = element(0x52009230, b"SQ", b"".join(map(group, range(1, MANY + 1))))
+    content = slide(MANY).replace(groups, groups * 20)
+    with pytest.raises(LimitExceeded):
+        scan(content, Limits(elements=14 * MANY))
+
+
+def test_few_of_them_are_in_memory_at_a_time() -> None:
+    """As they are read, the items of a slide of 4,000 tiles take 20 MB."""
+    content = slide(4000)
+    scan(slide(ITEMS))
+    tracemalloc.start()
+    found = scan(content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"{peak >> 10} KB")
+    assert found.frames.count == 4000
+    assert peak < 5 << 20
+
+
+# --- on the web ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return slide(MANY)
+
+
+@pytest.fixture
+def client(archive: Archive, content: bytes) -> Iterator[TestClient]:
+    with web.client(archive) as client:
+        assert web.stow(client, [content]).status_code == 200
+        yield client
+
+
+def test_metadata_are_what_pydicom_reads(client: TestClient, content: bytes) -> None:
+    stored = dcmread(io.BytesIO(content), stop_before_pixels=True)
+    for path in (PATH, PATH.partition("/instances")[0]):
+        answer = client.get(f"{path}/metadata", headers={"Accept": "application/dicom+json"})
+        (dataset,) = answer.json()
+        assert len(dataset[PER_FRAME_GROUPS]["Value"]) == MANY
+        for number in (0, ITEMS - 1, ITEMS, MANY - 1):
+            assert Dataset.from_json(dataset[PER_FRAME_GROUPS]["Value"][number]) == stored.PerFrameFunctionalGroupsSequence[number]
+        assert client.get(f"{path}/metadata", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+
+
+def test_metadata_in_xml_have_them_all(client: TestClient) -> None:
+    answer = client.get(f"{PATH}/metadata", headers={"Accept": 'multipart/related; type="application/dicom+xml"'})
+    document = ElementTree.fromstring(answer.content.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0])
+    model = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
+    items = document.findall(f"{model}DicomAttribute[@tag='{PER_FRAME_GROUPS}']/{model}Item")
+    assert [one.get("number") for one in items] == [str(number) for number in range(1, MANY + 1)]
+    (pixels,) = document.findall(f"{model}DicomAttribute[@tag='7FE00010']/{model}BulkData")
+    assert str(pixels.get("uri")).endswith(f"/{PATH}/bulkdata/7FE00010")
+    assert "bulk:" not in str(pixels.get("uri"))
+
+
+def test_tiles_are_those_of_their_number(client: TestClient) -> None:
+    for number in (1, 2, ITEMS, ITEMS + 1, MANY):
+        frame = client.get(f"{PATH}/frames/{number}", headers={"Accept": 'multipart/related; type="image/jpeg"; transfer-syntax=*'})
+        assert slides.tile(number) in frame.content
+        picture = np.asarray(Image.open(io.BytesIO(client.get(f"{PATH}/frames/{number}/rendered?window=128,256,LINEAR_EXACT", headers={"Accept": "image/png"}).content)).convert("L"))
+        assert picture.shape == (slides.SIDE, slides.SIDE)
+        assert abs(int(picture[8, 8]) - (8 + 15 * ((number - 1) % slides.KINDS))) <= 1
+
+
+def test_searches_leave_out_what_is_no_answer_to_them(client: TestClient) -> None:
+    (found,) = client.get(f"{PATH.partition('/instances')[0]}/instances?includefield=all").json()
+    assert found["00280008"]["Value"] == [MANY]
+    assert PER_FRAME_GROUPS not in found
+
+
+def test_items_are_read_one_by_one(archive: Archive, client: TestClient) -> None:
+    (one,) = archive.index.metadata(Scope("1.2.3", f"1.2.3.{MANY}"))
+    items = one.dataset()[PER_FRAME_GROUPS]["Value"]
+    assert isinstance(items, Items)
+    assert items[MANY - 1] == list(items)[-1]
