@@ -207,7 +207,7 @@ def _associations(settings: DimseSettings) -> str:
             "calling AE title",
             "by the registry: known nodes from their addresses with their rights; others everything or nothing, by setting",
         ),
-        ("associations at a time", f"{settings.max_associations} in each process; then A-ASSOCIATE-RJ"),
+        ("associations at a time", f"{settings.max_associations} in each process; then one from an address with fewer of them than another takes the place of one of that other which has been at rest for {settings.rested_seconds:g} s (A-ABORT), else A-ASSOCIATE-RJ"),
         (
             "initiated",
             "by `pacs ae echo`, `send`, `find` and `fetch`, and the same in `/admin/`; by routes and rules for priors; for C-MOVE, and"

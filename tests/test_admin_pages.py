@@ -105,6 +105,14 @@ def test_many_titles_of_one_address_are_one_card(web: TestClient, archive: Archi
     assert text.count("data-caller=") == 6
 
 
+def test_refusals_that_are_one_entry_say_when_first_and_last(web: TestClient, archive: Archive) -> None:
+    write(archive.index, [Entry("again", Outcome.REFUSED, "10.6.6.7", "MR3", at=1e9, last_at=1e9 + 60, times=3)])
+    path = re.findall(r'href="(/admin/associations/\d+)"', web.get("/admin/associations").text)[0]
+    text = web.get(path).text
+    assert "<dt>First</dt><dd><time datetime=\"2001-09-09T01:46:40+00:00\">" in text
+    assert "<dt>Last</dt><dd><time datetime=\"2001-09-09T01:47:40+00:00\">2001-09-09 01:47:40 UTC</time>, 3 times" in text
+
+
 def test_the_log_has_pages(web: TestClient, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_ROWS", 1)
     text = web.get("/admin/associations").text

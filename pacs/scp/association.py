@@ -364,7 +364,10 @@ class Association:
         self._look()
         if self._ahead or self._release_asked or self._assembly.begun:
             return False
-        return self._transport.is_quiet(seconds, patient=patient)
+        try:
+            return self._transport.is_quiet(seconds, patient=patient)
+        except Ended as error:
+            raise self.aborted(error.how, str(error)) from error
 
     def is_ending(self) -> bool:
         """Whether the peer wants release; looks, and does not wait."""

@@ -40,8 +40,13 @@ REJECTIONS: Final[dict[Reject, str]] = {
 # What the end of an association that its sender has not used is told as.
 NOTHING_ASKED: Final = "nothing was asked for"
 NO_PLACE: Final = (
-    "all {most} associations that one process may have are open: look in this log who holds them, and raise"
-    " PACS_DIMSE_MAX_ASSOCIATIONS if they are wanted"
+    "all {most} associations that one process may have are open, and this address has as many of them as any other, or all are at"
+    " work: look in this log who holds them, and raise PACS_DIMSE_MAX_ASSOCIATIONS if they are wanted"
+)
+# That of one that another has got the place of.
+MADE_ROOM: Final = (
+    "all associations were open, most of them from this address: this one, of which nothing was asked, made room for another"
+    " caller; have the sender release what it does not use, or raise PACS_DIMSE_MAX_ASSOCIATIONS"
 )
 DROPPED: Final[dict[str, str]] = {
     "too slow": "it connected and sent no whole association request in time: is it a DICOM device, and does it expect TLS?",

@@ -17,7 +17,7 @@ from pacs.scp.provider import Provider
 from pacs.scp.secured import Channel
 from pacs.scp.services import SERVICES, Answer
 from pacs.scp.session import serve
-from pacs.scp.settings import DimseSettings, Load, Observer
+from pacs.scp.settings import Alone, DimseSettings, Load, Observer
 from pacs.scp.sop_classes import Kind
 from pacs.upper_layer import Acceptor
 from storage.archive import Archive
@@ -65,7 +65,8 @@ class DimseServer:
         users: Users | None = None,
     ) -> None:
         self._settings = settings or DimseSettings()
-        self._provider = Provider(archive, self._settings, observer, load, users)
+        self._load = load or Alone()
+        self._provider = Provider(archive, self._settings, observer, self._load, users)
         self._services = services
         self._listeners = [one for one in (Listener(sock) if sock else None, tls) if one is not None]
         self._ports = tuple(_port_of(one.sock) for one in self._listeners)
@@ -86,7 +87,7 @@ class DimseServer:
     @property
     def associations(self) -> int:
         """How many associations there are now."""
-        return self._provider.associations
+        return self._provider.places.taken
 
     @property
     def waiting(self) -> int:
@@ -107,7 +108,7 @@ class DimseServer:
             self._settings,
             self._provider.observer,
             self._take_over,
-            self._provider.load,
+            self._load,
             self._provider.journal,
         )
         self._provider.journal.start()
@@ -122,26 +123,26 @@ class DimseServer:
             return
         begun = time.monotonic()
         self._front.stop()
-        stopping = self._provider.stopping
+        stopping, places = self._provider.stopping, self._provider.places
         stopping.begun = True
-        finished = self._provider.wait(grace_seconds)
+        finished = places.wait(grace_seconds)
         stopping.over = True
-        if not finished and not self._provider.wait(_LAST_SECONDS):
-            self._provider.cut()
-            self._provider.wait(_LAST_SECONDS)
+        if not finished and not places.wait(_LAST_SECONDS):
+            places.cut()
+            places.wait(_LAST_SECONDS)
         self._provider.journal.stop()
-        left = self._provider.associations
+        left = places.taken
         _log.info("dimse.stopped", seconds=round(time.monotonic() - begun, 3), finished=finished, left=left)
 
     def _take_over(self, sock: Channel, machine: Acceptor, address: str) -> bool:
-        if not self._provider.take_place():
+        if not self._provider.places.take(address):
             return False
         arguments = (sock, machine, address, self._provider, self._services)
         try:
             threading.Thread(target=serve, args=arguments, name=f"dimse-{address}", daemon=True).start()
         except RuntimeError:
             # The system has no thread left for us: the same as having no place.
-            self._provider.closed(None)
+            self._provider.places.leave(None, address)
             return False
         return True
 

@@ -64,15 +64,15 @@ def serve(
         transport = Transport(sock, provider.settings, provider.stopping)
     except OSError:
         sock.close()
-        provider.closed(None)
+        provider.places.leave(None, address)
         return
-    provider.opened(transport)
+    provider.places.occupy(transport, address)
     session = _Session(transport, machine, address, provider, services)
     try:
         session.run()
     finally:
         transport.linger()
-        provider.closed(transport)
+        provider.places.leave(transport, address)
 
 
 class _Session:

@@ -34,6 +34,8 @@ class DimseSettings:
     max_waiting_bytes: int = 64 << 20
 
     max_associations: int = 100
+    # How long one must have been at rest before it makes room for another caller, when all are open (`pacs.scp.places`).
+    rested_seconds: float = 5.0
     max_pdu_bytes: int = 1 << 17
     # One read of the socket; also the memory of an association between messages.
     read_bytes: int = 1 << 18
@@ -62,7 +64,7 @@ class Observer(Protocol):
         """`reason`: called AE, calling AE, protocol version, application context, limit."""
 
     def association_ended(self, how: str, seconds: float) -> None:
-        """`how`: released, aborted by peer, lost, violation, idle, stopped, error."""
+        """`how`: released, aborted by peer, lost, violation, idle, crowded out, stopped, error."""
 
     def connection_dropped(self, reason: str) -> None:
         """A socket that never negotiated: too slow, crowded out, violation, TLS, closed."""

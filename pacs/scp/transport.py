@@ -16,7 +16,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
-from pacs.scp.reasons import NOTHING_ASKED
+from pacs.scp.reasons import MADE_ROOM, NOTHING_ASKED
 from pacs.scp.secured import Channel, Secrecy, Secured
 from pacs.scp.settings import DimseSettings
 
@@ -75,6 +75,8 @@ class Transport:
         self._quiet_since = time.monotonic()
         self._waited = 0.0
         self._came = 0
+        # Whether the last tick has found that nobody owes anybody anything; and whether another has got its place.
+        self._resting = self._sent_away = False
         # Bytes written so far.
         self.sent = 0
         sock.setblocking(True)
@@ -100,10 +102,20 @@ class Transport:
     def message_begins(self) -> None:
         """From now on the peer owes us the rest of a message: `receive` holds it to the least rate."""
         self._waited, self._came = 0.0, 0
+        self._resting = False
 
     def message_ended(self) -> None:
         """We have answered: the peer may rest."""
         self._quiet_since = time.monotonic()
+
+    @property
+    def rests_since(self) -> float | None:
+        """When the last message was over (monotonic); None while one is under way. From any thread, a tick old at most."""
+        return self._quiet_since if self._resting else None
+
+    def send_away(self) -> None:
+        """From another thread: end it at the next tick that finds it at rest."""
+        self._sent_away = True
 
     def receive(self, space: memoryview, wait: Wait) -> int:
         """Read what is there, at least a byte. Raises Silent for a data set that does not begin."""
@@ -144,9 +156,7 @@ class Transport:
         waiting.register(self._socket.fileno(), select.POLLIN)
         if waiting.poll(min(seconds, TICK) * 1000):
             return False
-        if patient:
-            self.message_ended()
-        self._check_patience(time.monotonic(), Wait.REST)
+        self._check_patience(time.monotonic(), Wait.REST, patient=patient)
         return True
 
     def send(self, data: bytes) -> None:
@@ -204,7 +214,7 @@ class Transport:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _check_patience(self, begun: float, wait: Wait) -> None:
+    def _check_patience(self, begun: float, wait: Wait, *, patient: bool = False) -> None:
         """Called at each tick without a byte."""
         if self._stopping.over or (self._stopping.begun and wait is Wait.REST):
             raise Ended("stopped", "the server is stopping")
@@ -215,7 +225,12 @@ class Transport:
             raise Silent
         if wait is Wait.ANSWER and now - begun >= self._settings.answer_seconds:
             raise Ended("idle", f"no answer came within {self._settings.answer_seconds:g} s")
-        if wait is Wait.REST and now - self._quiet_since >= self._settings.idle_seconds:
+        if wait is not Wait.REST:
+            return
+        self._resting = True
+        if self._sent_away:
+            raise Ended("crowded out", MADE_ROOM)
+        if not patient and now - self._quiet_since >= self._settings.idle_seconds:
             raise Ended("idle", NOTHING_ASKED)
 
     def _check_rate(self, waited: float, count: int) -> None:

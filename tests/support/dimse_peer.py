@@ -141,8 +141,8 @@ def status_of(answer: Mapping[int, bytes]) -> int:
 class Peer:
     """A socket, and the reading of PDUs from it. Use as a context manager."""
 
-    def __init__(self, port: int, *, timeout: float = 20, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((host, port), timeout=timeout)
+    def __init__(self, port: int, *, timeout: float = 20, host: str = "127.0.0.1", source: str = "") -> None:
+        self.socket = socket.create_connection((host, port), timeout=timeout, source_address=(source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Peer:
