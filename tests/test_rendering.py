@@ -39,6 +39,7 @@ from storage.errors import BadRequest, CannotDecode, NotAcceptable
 from storage.transfer_syntaxes import EXPLICIT_LITTLE
 from storage.types import Dataset
 from tests.support.frames import frames, image
+from tests.support.odd import ODD
 
 Json = dict[str, dict[str, Any]]
 PNG = RenderRequest(media_type="image/png")
@@ -758,29 +759,6 @@ def test_a_lut_is_a_key() -> None:
 
 # --- data sets that lie -------------------------------------------------------------------------------------------------
 
-ODD: tuple[Any, ...] = (
-    None,
-    "",
-    "x",
-    "-1",
-    -1,
-    0,
-    1,
-    2,
-    3,
-    255,
-    65535,
-    65536,
-    1 << 40,
-    -(1 << 40),
-    0.5,
-    1e308,
-    -1e308,
-    "1e999",
-    [],
-    {},
-    True,
-)
 LYING = (
     "luts-overlays/mlut_18.dcm",
     "luts-overlays/vlut_04.dcm",

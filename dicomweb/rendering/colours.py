@@ -25,7 +25,8 @@ def cielab(dataset: Dataset, tag: str) -> Rgb | None:
 
 
 def srgb(lightness: float, a: float, b: float) -> Rgb:
-    """L* from 0 to 100, a* and b* from -128 to 127, each over 16 bits."""
+    """L* from 0 to 100, a* and b* from -128 to 127, each over 16 bits; what is beyond is at the end of them."""
+    lightness, a, b = (min(max(value, 0.0), 65535.0) for value in (lightness, a, b))
     height = (lightness / 65535 * 100 + 16) / 116
     across = (height + (a / 65535 * 255 - 128) / 500, height, height - (b / 65535 * 255 - 128) / 200)
     xyz = [white * _cubed(value) for white, value in zip(_WHITE, across, strict=True)]

@@ -21,6 +21,8 @@ TOP_LEFT, BOTTOM_RIGHT, SIZE_MODE = "00700052", "00700053", "00700100"
 SPACING, ASPECT, MAGNIFICATION = "00700101", "00700102", "00700103"
 FLIP, ROTATION = "00700041", "00700042"
 
+_ENDLESS: Final = 1e9
+
 Points = NDArray[np.float64]
 
 
@@ -100,7 +102,8 @@ def display(state: Dataset, image: Dataset, uid: str, frame: int, viewport: View
     if rotation in (90, 270):
         height, width = width, height
     scale = _scale(area, width, height, viewport)
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    # Never infinite: sides and magnifications can be any number.
+    size = max(round(min(width * scale, _ENDLESS)), 1), max(round(min(height * scale, _ENDLESS)), 1)
     if max(size) > MAX_SIDE or size[0] * size[1] > MAX_AREA:
         raise CannotDecode(f"the displayed area is {size[0]} by {size[1]} pixels; ask for a smaller picture with viewport=1024,1024")
     return Display(left, top, right, bottom, rotation, text(state, FLIP) == "Y", *size)

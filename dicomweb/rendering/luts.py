@@ -48,6 +48,8 @@ def lut(
     if len(described) != 3:
         raise CannotDecode(f"the LUT descriptor ({descriptor[:4]},{descriptor[4:]}) has not three values")
     count, first, bits = (described[0] & 0xFFFF) or MAX_ENTRIES, described[1], described[2]
+    if abs(first) > 0xFFFF:
+        raise CannotDecode(f"the LUT descriptor ({descriptor[:4]},{descriptor[4:]}) begins at {first:.6g}, which no sample of 16 bits can be")
     if signed and first >= 1 << 15:
         first -= 1 << 16
     elif not signed and first < 0:

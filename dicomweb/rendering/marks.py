@@ -29,6 +29,8 @@ WHITE: Final[Rgb] = (255, 255, 255)
 # More points than a hand can draw, and farther from the picture than a slip of the pen.
 _MOST_POINTS: Final = 50_000
 _FARTHEST: Final = 64_000
+# Farther than that in any unit.
+_BEYOND: Final = 1e12
 # Points of a curve between two that are given.
 _FINE: Final = 12
 
@@ -163,6 +165,7 @@ def _point(item: Dataset, tag: str, units: str, display: Display) -> tuple[float
 
 def _placed(points: Points, units: str, display: Display) -> Points | None:
     """PIXEL counts from the upper left edge of the image, DISPLAY in parts of what is shown (PS3.3 C.10.5.1)."""
+    points = np.clip(points, -_BEYOND, _BEYOND)
     if units == "PIXEL":
         return display.at(points)
     if units == "DISPLAY":

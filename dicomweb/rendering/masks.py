@@ -16,6 +16,8 @@ AVERAGING, SHIFT, TID_OFFSET = "00286112", "00286114", "00286120"
 PIXEL_SHIFT, SUBTRACTION_ID, VISIBILITY = "00289415", "00289416", "00289478"
 # So many frames can be averaged for one picture.
 MOST_AVERAGED: Final = 64
+# No image reaches farther, whatever a shift says.
+MOST_SHIFTED: Final = 65536.0
 
 
 # How far a mask is moved, in rows (down) and columns (to the right).
@@ -158,5 +160,5 @@ def _shift(item: Dataset, image: Dataset, frame: int) -> Shift:
 
 def shift_of(holder: Dataset) -> Shift | None:
     """Mask Sub-pixel Shift: a positive row offset is towards the lower row, a positive column offset towards the column at the left (PS3.3 C.7.6.10.1.2)."""
-    pair = numbers(holder, SHIFT)
+    pair = [min(max(value, -MOST_SHIFTED), MOST_SHIFTED) for value in numbers(holder, SHIFT)]
     return (pair[0], 0.0 - pair[1]) if len(pair) == 2 else None

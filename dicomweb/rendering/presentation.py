@@ -204,7 +204,8 @@ def _everything(made: GreyTransform) -> Window:
     else:
         first = -(1 << (made.bits - 1)) if made.signed else 0
         ends = made.modality_values(np.array([first, first + (1 << made.bits) - 1]))
-    low, high = float(ends.min()), float(ends.max())
+    # A slope can make them infinite, whose middle would be no number.
+    low, high = (float(end) for end in np.clip([ends.min(), ends.max()], -1e300, 1e300))
     return Window((low + high) / 2, max(high - low, 1.0), Function.LINEAR_EXACT)
 
 

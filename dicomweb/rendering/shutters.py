@@ -20,6 +20,8 @@ CENTER, RADIUS, VERTICES = "00181610", "00181612", "00181620"
 FRAME_SHUTTER = "00189472"
 COVER, COVER_COLOUR = "00181622", "00181624"
 
+_FARTHEST = 1e6
+
 Seen = NDArray[np.bool_]
 
 
@@ -39,7 +41,7 @@ def under(picture: Picture, hidden: Seen, dataset: Dataset) -> Picture:
     """
     covered = picture.copy()
     colour = cielab(dataset, COVER_COLOUR) if picture.ndim == 3 else None
-    covered[hidden] = min(int(number(dataset, COVER) or 0), 0xFFFF) >> 8 if colour is None else colour
+    covered[hidden] = min(max(int(number(dataset, COVER) or 0), 0), 0xFFFF) >> 8 if colour is None else colour
     return covered
 
 
@@ -58,9 +60,10 @@ def _inside(first: float, last: float) -> slice:
 
 
 def _circle(picture: Picture, dataset: Dataset) -> Seen | None:
-    center, radius = numbers(dataset, CENTER), number(dataset, RADIUS)
+    center, radius = _within_reach(numbers(dataset, CENTER)), number(dataset, RADIUS)
     if len(center) != 2 or radius is None:
         return None
+    radius = min(abs(radius), 2.0 * _FARTHEST)
     rows, columns = (np.arange(1, length + 1, dtype=np.float64) for length in picture.shape[:2])
     distance = (rows[:, None] - center[0]) ** 2 + (columns[None, :] - center[1]) ** 2
     seen: Seen = distance <= radius**2
@@ -68,7 +71,7 @@ def _circle(picture: Picture, dataset: Dataset) -> Seen | None:
 
 
 def _polygon(picture: Picture, dataset: Dataset) -> Seen | None:
-    flat = numbers(dataset, VERTICES)
+    flat = _within_reach(numbers(dataset, VERTICES))
     corners = list(zip(flat[::2], flat[1::2], strict=False))
     return polygon(corners, picture.shape[0], picture.shape[1]) if len(corners) > 2 else None
 
@@ -78,6 +81,11 @@ def polygon(corners: Sequence[tuple[float, float]], rows: int, columns: int) -> 
     mask = Image.new("1", (columns, rows))
     ImageDraw.Draw(mask).polygon([(column - 1, row - 1) for row, column in corners], fill=1, outline=1)
     return np.asarray(mask, np.bool_)
+
+
+def _within_reach(places: list[float]) -> list[float]:
+    """No farther than any image reaches, so that squares of it can be had."""
+    return [min(max(place, -_FARTHEST), _FARTHEST) for place in places]
 
 
 _MASKS = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}
