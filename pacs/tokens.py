@@ -138,7 +138,7 @@ def name_of(claims: Claims) -> str:
 
 
 class _Keys:
-    """The keys of one issuer. Thread-safe: one thread looks for them, while others wait for what it finds."""
+    """The keys of one issuer. Thread-safe: one thread looks for them, and only who needs what it finds waits for that."""
 
     def __init__(self, source: Callable[[], KeySet], clock: Callable[[], float]) -> None:
         self._source = source
@@ -149,13 +149,17 @@ class _Keys:
 
     def named(self, kid: str | None) -> list[Key]:
         """Those that a token may be signed with. Raises TokenRefused where there are none to be had."""
-        with self._lock:
-            now = self._clock()
-            if now - self._found > FRESH_SECONDS or not self._of(kid):
-                self._look(now)
-            if now - self._found > _STALE_SECONDS:
-                raise TokenRefused("the keys of its token's issuer cannot be had now: this server's log says why")
-            return self._of(kid)
+        now = self._clock()
+        if not self._is_known(kid, now):
+            with self._lock:
+                if not self._is_known(kid, now):
+                    self._look(now)
+        if now - self._found > _STALE_SECONDS:
+            raise TokenRefused("the keys of its token's issuer cannot be had now: this server's log says why")
+        return self._of(kid)
+
+    def _is_known(self, kid: str | None, now: float) -> bool:
+        return now - self._found <= FRESH_SECONDS and bool(self._of(kid))
 
     def _of(self, kid: str | None) -> list[Key]:
         return [one for one in self._keys if (kid is None or one.kid in (kid, None)) and one.get("use") in (None, "sig")]

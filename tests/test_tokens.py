@@ -19,7 +19,7 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pacs.setting_values import issuers
 from pacs.settings import Settings
 from pacs.settings_file import SettingsError
-from pacs.tokens import FRESH_SECONDS, PAUSE_SECONDS, TokenRefused, Tokens, name_of
+from pacs.tokens import FRESH_SECONDS, PAUSE_SECONDS, TokenRefused, Tokens, fetched, name_of
 from pacs.users import TokenUsers, users_of
 from storage.archive import Archive
 from storage.index.associations import Wanted, search
@@ -171,6 +171,34 @@ def test_keys_are_kept_and_looked_for_again(issuer: Issuer) -> None:
     now[0] += 86_400
     with pytest.raises(TokenRefused, match="cannot be had now"):
         tokens.check(issuer.token(new, exp=int(now[0]) + 60))
+
+
+def test_a_slow_issuer_holds_up_only_who_needs_it(issuer: Issuer) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    slow = False
+
+    def fetch(url: str) -> Any:
+        if slow:
+            asked.set()
+            answer.wait(10)
+        return fetched(url)
+
+    now = [time.time()]
+    tokens = Tokens([issuer.url], audience="lightbox", fetch=fetch, clock=lambda: now[0])
+    tokens.check(issuer.token())
+    slow = True
+    now[0] += PAUSE_SECONDS + 1
+    new = RSAKey.generate_key(2048, {"kid": "new"})
+    issuer.keys = [*issuer.keys, new]
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(tokens.check(issuer.token(new))))
+    waiting.start()
+    assert asked.wait(10)
+    assert tokens.check(issuer.token())
+    assert found == []
+    answer.set()
+    waiting.join(10)
+    assert len(found) == 1
 
 
 def test_an_issuer_of_another_name(issuer: Issuer, tokens: Tokens) -> None:
