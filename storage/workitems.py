@@ -147,19 +147,25 @@ class Workitems:
     def subscribe(
         self, uid: str, ae_title: str, *, locked: bool, filters: Sequence[FilterKey] = (), dimse: bool = False
     ) -> None:
-        """Have an AE told of a workitem, or of all (GLOBAL), or of all that match (FILTERED); `locked`: and keep them for it
-        (PS3.4 CC.2.3). It is told at once in which state they are: by `workitem_reports`, where it is to be over DIMSE."""
+        """Have an AE told of a workitem, or of all (GLOBAL), or of all that match (FILTERED); `locked`: and keep them for it.
+
+        By PS3.4 table CC.2.3-2: of a workitem that it names, and of all with a lock, it is told at once in which state they are;
+        and to subscribe to all changes nothing of what it subscribes to already, the lock on a single one say.
+        """
 
         def run(connection: Connection) -> None:
             _known_subscriber(connection, ae_title, dimse=dimse)
-            if uid not in (GLOBAL, FILTERED):
+            single = uid not in (GLOBAL, FILTERED)
+            if single:
                 items: Iterable[Workitem] = [_read(connection, uid)]
             else:
                 _put(connection, "", ae_title, locked, filters)
-                items = (item for _, item in _every(connection) if _matches(filters, item.dataset))
+                already = _subscriptions(connection, ae_title)
+                items = (one for _, one in _every(connection) if one.uid not in already and _matches(filters, one.dataset))
             for item in items:
                 _put(connection, item.uid, ae_title, locked)
-                self._tell(connection, Changed(item, (procedure_steps.state_report(item),)), [ae_title])
+                if single or locked:
+                    self._tell(connection, Changed(item, (procedure_steps.state_report(item),)), [ae_title])
 
         self._written(run)
 
@@ -367,6 +373,11 @@ def _every(connection: Connection) -> Iterator[tuple[int, Workitem]]:
 def _subscribers(connection: Connection, uid: str) -> Sequence[str]:
     query = select(workitem_subscription.c.ae_title).where(workitem_subscription.c.uid == uid)
     return connection.scalars(query.order_by(workitem_subscription.c.ae_title)).all()
+
+
+def _subscriptions(connection: Connection, ae_title: str) -> frozenset[str]:
+    table = workitem_subscription
+    return frozenset(connection.scalars(select(table.c.uid).where(table.c.ae_title == ae_title)))
 
 
 def _subscribe_globals(connection: Connection, item: Workitem) -> None:

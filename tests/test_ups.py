@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from sqlalchemy import select
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import InvalidStatus
@@ -24,6 +25,7 @@ from storage.archive import Archive
 from storage.attributes import tag_of
 from storage.errors import BadRequest, Gone, NotFound, WorkitemRefused
 from storage.index import Index
+from storage.index.tables import workitem_subscription
 from storage.procedure_steps import FILTERED, GLOBAL, RULES, Event, Refusal, Remark, State, Workitem
 from storage.workitems import Search, Workitems
 from tests.support import web
@@ -374,26 +376,58 @@ def test_subscriptions(index: Index) -> None:
     items.subscribe(UID, "ONE", locked=False)
     items.subscribe(GLOBAL, "ALL", locked=False)
     items.subscribe(FILTERED, "SOME", locked=False, filters=[(("00741202",), "LO", ("CT*",))])
-    assert told(items, "ONE") == told(items, "ALL") == [(UID, Event.STATE_REPORT)]
-    assert told(items, "SOME") == []
+    items.subscribe(GLOBAL, "LOCKED", locked=True)
+    assert told(items, "ONE") == told(items, "LOCKED") == [(UID, Event.STATE_REPORT)]
+    # Who subscribes to all without a lock is not told of what there is.
+    assert told(items, "ALL") == told(items, "SOME") == []
+    items.unsubscribe(GLOBAL, "LOCKED")
 
     items.create(scheduled(WorklistLabel={"vr": "LO", "Value": ["CTCAD"]}), OTHER)
     new = [(OTHER, Event.STATE_REPORT), (OTHER, Event.ASSIGNED)]
-    assert told(items, "ALL")[1:] == told(items, "SOME") == new
+    assert told(items, "ALL") == told(items, "SOME") == new
     assert len(told(items, "ONE")) == 1
 
     items.suspend("ALL")
     items.create(scheduled(), "1.2.3.7")
-    assert len(told(items, "ALL")) == 3
+    assert len(told(items, "ALL")) == 2
     items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
-    assert told(items, "ALL")[3:] == told(items, "ONE")[1:] == [(UID, Event.STATE_REPORT)]
+    assert told(items, "ALL")[2:] == told(items, "ONE")[1:] == [(UID, Event.STATE_REPORT)]
     items.unsubscribe(UID, "ONE")
     items.unsubscribe(GLOBAL, "ALL")
     items.update(UID, TRANSACTION, progress("50"))
-    assert len(told(items, "ALL")) == 4
+    assert len(told(items, "ALL")) == 3
     assert len(told(items, "ONE")) == 2
-    sequences = [event.sequence for name in ("ONE", "ALL", "SOME") for event in items.events(name, 0)]
+    sequences = [event.sequence for name in ("ONE", "ALL", "SOME", "LOCKED") for event in items.events(name, 0)]
     assert sorted(sequences) == list(range(1, items.latest() + 1))
+
+
+@pytest.mark.parametrize(
+    ("before", "uid", "locked", "after", "events"),
+    [
+        (None, GLOBAL, True, True, 1),
+        (None, GLOBAL, False, False, 0),
+        (True, GLOBAL, True, True, 0),
+        (True, GLOBAL, False, True, 0),
+        (False, GLOBAL, True, False, 0),
+        (False, GLOBAL, False, False, 0),
+        (None, UID, True, True, 1),
+        (True, UID, False, False, 1),
+        (False, UID, True, True, 1),
+        (True, UID, True, True, 1),
+    ],
+)
+def test_subscribing_again(index: Index, before: bool | None, uid: str, locked: bool, after: bool, events: int) -> None:
+    """Table CC.2.3-2, a row for each state before: what is said of one workitem counts before what is said of all."""
+    items = Workitems(index)
+    items.create(scheduled(), UID)
+    if before is not None:
+        items.subscribe(UID, "ME", locked=before)
+    newest = items.latest()
+    items.subscribe(uid, "ME", locked=locked)
+    assert len(told(items, "ME", newest)) == events
+    with index.database.read() as connection:
+        held = connection.scalar(select(workitem_subscription.c.locked).where(workitem_subscription.c.uid == UID))
+    assert held is after
 
 
 def test_what_has_ended_is_removed_after_a_time_unless_locked(index: Index) -> None:
