@@ -116,9 +116,10 @@ TICKET, TOKEN = UserIdentity(3, True, b"ticket"), UserIdentity(5, True, b"e30.e3
         (Strangers(), UserIdentity(1, True, b"a\nb\xff"), Identified("a\\nb\\\\xff", answer=b"")),
         (Strangers(), UserIdentity(1, False, b"x" * 1000), Identified("x" * 64 + "…")),
         # An answer would say that they were checked (PS3.7 D.3.3.7).
-        (Strangers(), PASSCODE, Identified("anna")),
-        (Strangers(), TICKET, Identified("(Kerberos service ticket)")),
-        (Strangers(), TOKEN, Identified("(JSON web token)")),
+        (Strangers(), PASSCODE, Identified("anna", missed=True)),
+        (Strangers(), UserIdentity(2, False, b"anna", b"secret"), Identified("anna")),
+        (Strangers(), TICKET, Identified("(Kerberos service ticket)", missed=True)),
+        (Strangers(), TOKEN, Identified("(JSON web token)", missed=True)),
         (Strangers(), UserIdentity(9, False, b"x"), Identified(refused="its user identity is of kind 9, which there is not (PS3.7 D.3.3.7)")),
         (Two(), NAME, Identified("anna", answer=b"")),
         (Two(), PASSCODE, Identified("anna", "by a passcode", b"")),
@@ -126,7 +127,7 @@ TICKET, TOKEN = UserIdentity(3, True, b"ticket"), UserIdentity(5, True, b"e30.e3
         (Two(), TOKEN, Identified("bert", "by a token of X", b"")),
         (Two(), UserIdentity(5, False, b"e30.e30."), Identified("bert", "by a token of X")),
         (Two(), UserIdentity(5, False, b"old"), Identified(refused="its token has expired")),
-        (Two(), TICKET, Identified("(Kerberos service ticket)")),
+        (Two(), TICKET, Identified("(Kerberos service ticket)", missed=True)),
     ],
 )
 def test_what_is_made_of_it(users: Users, identity_: UserIdentity | None, expected: Identified) -> None:
@@ -201,6 +202,17 @@ def test_dcmtk_says_who_it_is(archive: Archive, tmp_path: Path, options: tuple[s
         done = subprocess.run([*command, str(tmp_path / "one.dcm")], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         assert "its user is anna (as it says; not checked)" in logged(archive).reason
+
+
+def test_who_hangs_up_without_a_positive_answer_is_told_of(archive: Archive, tmp_path: Path) -> None:
+    if not shutil.which("storescu", path="/usr/bin"):
+        pytest.skip("DCMTK's storescu is not installed: nothing is tested with it")
+    (tmp_path / "one.dcm").write_bytes(instance())
+    with serving(archive) as server:
+        asks = ["--user", "anna", "--password", "secret", "--pos-response", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port)]
+        done = subprocess.run(["/usr/bin/storescu", *asks, str(tmp_path / "one.dcm")], capture_output=True, timeout=60, check=False)
+        assert done.returncode != 0
+        assert "the positive answer that it asks for is not given" in logged(archive).reason
 
 
 def test_pynetdicom_writes_what_we_read() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from pacs.users import TokenUsers, users_of
 from storage.archive import Archive
 from storage.index.associations import Wanted, search
 from tests.support.dimse_server import serving, wait_until
+from tests.support.made import instance
 
 
 class Issuer:
@@ -268,3 +271,16 @@ def test_pynetdicom_with_a_token(archive: Archive, issuer: Issuer, tokens: Token
     assert f"its user is anna (by a token of {issuer.url})" in told
     assert "its token has expired" in told
     assert "it says nothing of its user" in told
+
+
+def test_dcmtk_with_a_token(archive: Archive, issuer: Issuer, tokens: Tokens, tmp_path: Path) -> None:
+    if not shutil.which("storescu", path="/usr/bin"):
+        pytest.skip("DCMTK's storescu is not installed: nothing is tested with it")
+    (tmp_path / "one.dcm").write_bytes(instance())
+    with serving(archive, users=TokenUsers(tokens), user_identity="verified") as server:
+        command = ["/usr/bin/storescu", "--jwt", str(tmp_path / "token"), "--pos-response", "-aec", "LIGHTBOX", "127.0.0.1", str(server.port)]
+        for token, status in ((issuer.token(), 0), (issuer.token(aud="other"), 1)):
+            (tmp_path / "token").write_bytes(token)
+            done = subprocess.run([*command, str(tmp_path / "one.dcm")], capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == status, done.stderr
+    assert archive.index.counts().instances == 1

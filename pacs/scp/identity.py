@@ -72,17 +72,20 @@ class Identified:
     """What is made of an identity.
 
     `user` is a name, for logs; `by` says what stands behind it, nothing where it is empty. `answer` is the server response,
-    None for none. `refused`: the association is rejected, and why.
+    None for none; `missed`: one was asked for in vain, and some callers hang up then. `refused`: the association is rejected, and
+    why.
     """
 
     user: str = ""
     by: str = ""
     answer: bytes | None = None
+    missed: bool = False
     refused: str = ""
 
     def told(self, reason: str) -> str:
         """A reason of the association log, with who asked before it."""
-        who = f"its user is {self.user} ({self.by or 'as it says; not checked'})" if self.user else ""
+        unchecked = "as it says; not checked, and so the positive answer that it asks for is not given" if self.missed else "as it says; not checked"
+        who = f"its user is {self.user} ({self.by or unchecked})" if self.user else ""
         return "; ".join(part for part in (who, reason) if part)
 
 
@@ -107,7 +110,9 @@ class Verifier:
             return Identified(refused=str(error))
         # An answer says that it is believed (D.3.3.7); and of a name that it was taken, for there is nothing to check.
         answer = b"" if identity.answer_wanted and (known or identity.kind == _NAME) else None
-        return Identified(_shown(known.name), known.by, answer) if known else self._claimed(identity, answer)
+        if known:
+            return Identified(_shown(known.name), known.by, answer)
+        return self._claimed(identity, answer, missed=identity.answer_wanted and answer is None)
 
     @property
     def _checks(self) -> Mapping[int, Callable[[UserIdentity], Known | None]]:
@@ -116,17 +121,17 @@ class Verifier:
             _TOKEN: lambda one: self._users.by_token(one.primary),
         }
 
-    def _claimed(self, identity: UserIdentity, answer: bytes | None) -> Identified:
+    def _claimed(self, identity: UserIdentity, answer: bytes | None, *, missed: bool) -> Identified:
         """What nobody can check."""
         if self._required is Required.VERIFIED:
             text = f"its user identity is a {KINDS[identity.kind]}, which cannot be checked here, and PACS_DIMSE_USER_IDENTITY=verified"
             return Identified(refused=f"{text} wants one that can: a JSON web token of an issuer of PACS_OIDC_ISSUERS")
         if identity.kind not in (_NAME, _PASSCODE):
-            return Identified(f"({KINDS[identity.kind]})")
+            return Identified(f"({KINDS[identity.kind]})", missed=missed)
         user = _shown(_text(identity.primary))
         if not user and self._required is Required.REQUIRED:
             return Identified(refused="its user name is empty: set one at the sender")
-        return Identified(user, answer=answer)
+        return Identified(user, answer=answer, missed=missed)
 
 
 def _text(name: bytes) -> str:
