@@ -67,7 +67,7 @@ def drawn_on(picture: Picture, plane: Plane, lines: Iterable[Contour]) -> Pictur
     for line in lines:
         pixels, _ = plane.to_pixels(line.points)
         # A pixel's own coordinates are those of its centre.
-        placed = np.clip((pixels + 0.5) * FINER, -FARTHEST, FARTHEST)
+        placed = np.clip((np.clip(pixels, -FARTHEST, FARTHEST) + 0.5) * FINER, -FARTHEST, FARTHEST)
         points = [(float(x), float(y)) for x, y in placed]
         if len(points) == 1:
             (x, y), arm = points[0], 4 * FINER

@@ -99,8 +99,10 @@ def values(dataset: Dataset, group: Group, first: int, count: int, part: Part) -
         stored = words(item, DATA, None)[first * row : (first + count) * row]
     samples = np.frombuffer(stored[: len(stored) // row * row], kind).reshape(-1, len(group.channels))
     scaled = _expanded(samples, group.interpretation)
-    scaled *= [channel.scale for channel in group.channels]
-    scaled += [channel.baseline for channel in group.channels]
+    # Sensitivities can be any number; what overflows is not traced.
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled *= [channel.scale for channel in group.channels]
+        scaled += [channel.baseline for channel in group.channels]
     if len(group.padding) == kind.itemsize:
         scaled[samples == np.frombuffer(group.padding, kind)[0]] = np.nan
     return scaled
