@@ -9,6 +9,9 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+import orjson
+
+from storage.alike import Alike
 from storage.charsets import DEFAULT, Charset, charset_of
 from storage.dictionary import EXPLICIT_VRS, KEYS, is_vr_like, spell, vr_of
 from storage.errors import LimitExceeded
@@ -332,7 +335,7 @@ class Reader(Findings):
 
     def _items(self, level: SequenceLevel) -> None:
         """Begin the next item, or end the sequence."""
-        if level.of_frames and len(level.items) >= ITEMS:
+        if level.of_frames:
             self._set_aside(level)
         pos, size = self._pos, self._size
         if pos + 8 > size or pos >= level.end:
@@ -344,8 +347,9 @@ class Reader(Findings):
         group, element, length = struct.unpack_from("<HHI" if level.little else ">HHI", self._data, pos)
         tag = group << 16 | element
         if tag == _ITEM:
-            self._pos = pos + 8
-            self._begin_item(level, length)
+            if level.alike is None or not self._like_another(level, level.alike, length):
+                self._pos = pos + 8
+                self._begin_item(level, length)
             return
         if tag == _SEQUENCE_END:
             self._pos = pos + 8
@@ -357,9 +361,28 @@ class Reader(Findings):
         self._end_sequence(level)
 
     def _set_aside(self, level: SequenceLevel) -> None:
+        """Items of frames that are read are put away, as many as make a part; of then on others may be like them."""
+        if level.alike is not None:
+            level.alike.ended(self._pos, level.items and level.items[-1], self._count, self._bytes, self._oddities)
+        if len(level.items) < ITEMS:
+            return
         self._count, self._bytes = self.frame_items.take(level.items, self._count, self._bytes, len(self.references))
         if not level.items:
             level.set_aside += ITEMS
+            if level.alike is None and level.explicit and level.little:
+                level.alike = Alike(self._data, level.owner.text)
+
+    def _like_another(self, level: SequenceLevel, alike: Alike, length: int) -> bool:
+        """Whether the item that begins here is like one before it, and so read already."""
+        found = alike.find(self._pos, length, min(level.end, self._size))
+        if found is None:
+            alike.begin(self._pos, length, self._count, self._bytes, self._oddities)
+            return False
+        level.items.append(orjson.Fragment(found.json))
+        self._pos += found.size
+        self._count, self._bytes = self._count + found.elements, self._bytes + found.value_bytes
+        self._check_limits()
+        return True
 
     def _begin_item(self, level: SequenceLevel, length: int) -> None:
         defined = length != _UNDEFINED

@@ -64,7 +64,9 @@ class ItemParts:
 
 def part_of(items: Sequence[Any], *, first: bool) -> bytes:
     """Items as a part, the first or another."""
-    return zstandard.ZstdCompressor(level=_LEVEL).compress((b"" if first else _BETWEEN) + _BETWEEN.join(map(orjson.dumps, items)))
+    made = zstandard.ZstdCompressor(level=_LEVEL).compress((b"" if first else _BETWEEN) + _BETWEEN.join(map(orjson.dumps, items)))
+    # Copied, because the compressor's own bytes keep the room that it had for them, which is that of the items.
+    return bytes(memoryview(made))
 
 
 def packed(before: bytes, items: ItemParts, behind: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from storage.alike import Alike
 from storage.charsets import Charset
 from storage.per_frame import PER_FRAME_GROUPS
 from storage.values import Text
@@ -69,7 +70,7 @@ class DataSet:
 class SequenceLevel:
     """A sequence being read: its items so far, but for those that were set aside before them, and what they inherit."""
 
-    __slots__ = ("defined", "end", "explicit", "items", "key", "little", "of_frames", "owner", "set_aside")
+    __slots__ = ("alike", "defined", "end", "explicit", "items", "key", "little", "of_frames", "owner", "set_aside")
 
     def __init__(self, owner: DataSet, key: str, items: list[Any], end: int, defined: bool, explicit: bool, little: bool) -> None:
         self.owner, self.key, self.items = owner, key, items
@@ -77,3 +78,4 @@ class SequenceLevel:
         self.explicit, self.little = explicit, little
         self.of_frames = key == PER_FRAME_GROUPS and not owner.path
         self.set_aside = 0
+        self.alike: Alike | None = None

@@ -18,6 +18,7 @@ DIRECTIONS = [("storage", "pacs"), ("storage", "dicomweb"), ("pacs", "dicomweb")
 
 # Values in, values out: no files, sockets, SQL, clock or environment. A package stands for all that is in it.
 PURE = (
+    "storage.alike",
     "storage.attributes",
     "storage.charsets",
     "storage.codecs.headers",

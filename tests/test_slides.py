@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -19,14 +21,15 @@ from pydicom.dataset import Dataset
 from starlette.testclient import TestClient
 
 from storage.archive import Archive
-from storage.errors import LimitExceeded
+from storage.errors import LightboxError, LimitExceeded
 from storage.index import rows
 from storage.item_parts import ITEMS
 from storage.per_frame import PER_FRAME_GROUPS, Items
 from storage.scanner import Limits, Scan, scan
 from storage.types import Scope
 from tests.support import slides, web
-from tests.support.slides import element, group, item, slide
+from tests.support.counting import bytecodes
+from tests.support.slides import element, group, item, sequence, slide
 
 MANY: Final = 2 * ITEMS + 88
 PATH: Final = f"studies/1.2.3/series/1.2.3.{MANY}/instances/1.2.3.{MANY}.1"
@@ -94,6 +97,89 @@ def test_of_several_sequences_the_last_counts() -> None:
     content = slide(MANY).replace(twice, twice + element(0x52009230, b"SQ", group(9)))
     assert whole(scan(content)) == plainly(content)
     assert len(scan(content).dataset[PER_FRAME_GROUPS]["Value"]) == 1
+
+
+def _comment(number: int) -> bytes:
+    return element(COMMENT, b"LT", f"tile {number}".ljust(10).encode())
+
+
+def _number(value: str) -> bytes:
+    return element(0x0040072A, b"DS", value.encode() + b" " * (len(value) % 2))
+
+
+def _inside(number: int, **how: bool) -> bytes:
+    return sequence(0x00209111, item(_comment(number), **how), item(b"", **how), item(_comment(number + 1) + _number("1"), **how))
+
+
+# Contents of the item of a tile, from 0: some are all like each other, some never.
+KINDS_OF_ITEMS: Final[dict[str, Callable[[int], bytes]]] = {
+    "tiles": lambda number: group(number + 1)[8:],
+    "nothing": lambda _number: b"",
+    "an empty sequence": lambda number: element(0x00209111, b"SQ", b"") + _comment(number),
+    "an empty sequence of undefined length": lambda number: sequence(0x00209111) + _comment(number),
+    "empty values": lambda number: element(COMMENT, b"LT", b"") + _number("" if number % 3 else "1.5"),
+    "numbers of any length": lambda number: _number(f"{number * 7.25:.{number % 5}f}"),
+    "several numbers": lambda number: _number(f"{number}\\{number / 4}\\-1e3"),
+    "numbers that are none": lambda number: _number(("1,5", "2.5", "nan")[number % 3]),
+    "letters": lambda number: element(0x00100010, b"PN", f"Möller^{number % 9}".encode() + b"=x"),
+    "letters in a character set of the item": lambda number: element(0x00080005, b"CS", b"ISO_IR 100") + element(0x00100010, b"PN", f"M\xf6ller^{number % 10}".encode("latin-1") + b" "),
+    "text that is not in the character set": lambda number: element(COMMENT, b"LT", b"\xff\xfe" if number % 2 else b"ab"),
+    "sequences of undefined length": lambda number: _inside(number),
+    "items of undefined length": lambda number: _inside(number, delimited=True),
+    "numbers of several VRs": lambda number: element(0x0048021E, b"SL", struct.pack("<i", -number)) + element(0x00189306, b"FD", struct.pack("<d", number / 3)) + element(0x00280009, b"AT", struct.pack("<HH", number, 16)),
+    "integers of the wrong length": lambda number: element(0x0048021E, b"SL", bytes(2 + 2 * (number % 2))),
+    "private": lambda number: element(0x00090010, b"LO", b"ACME") + element(0x00091001, b"DS", f"{number:4}".encode()),
+    "private of no known creator": lambda number: element(0x00091001, b"DS", f"{number:4}".encode()),
+    "signed or not": lambda number: element(0x00280103, b"US", bytes((number % 2, 0))) + element(0x00280120, b"US", b"\xff\xff"),
+    "bytes": lambda number: element(0x00091001, b"OB", bytes((number % 256, 0))),
+    "group lengths": lambda number: element(0x00200000, b"UL", bytes(4)) + _comment(number),
+    "the same attribute twice": lambda number: _comment(number) + _comment(number + 1),
+    "a delimiter too much": lambda number: _comment(number) + struct.pack("<HHI", 0xFFFE, 0xE00D, 0),
+    "values that are longer than the item": lambda number: _comment(number) + element(0x00204001, b"LT", b"ab")[:-2],
+    "an unknown VR": lambda number: element(0x00204001, b"ZZ", b"ab") + _comment(number),
+    "implicit VR": lambda number: struct.pack("<HHI", 0x0020, 0x4000, 4) + f"{number % 9000 + 1000}".encode(),
+    "two kinds by turns": lambda number: _comment(number) if number % 2 else _number("12.5") + b"",
+}
+
+
+@pytest.mark.parametrize("delimited", [False, True])
+@pytest.mark.parametrize("kind", KINDS_OF_ITEMS)
+def test_items_that_are_like_others_are_what_reading_them_gives(kind: str, delimited: bool) -> None:
+    groups = b"".join(item(KINDS_OF_ITEMS[kind](number), delimited=delimited) for number in range(MANY))
+    content = slide(MANY, groups=groups)
+    found, expected = scan(content), scan(content, Limits(frames=0))
+    assert whole(found) == expected.dataset
+    assert (found.flags, found.frames) == (expected.flags, expected.frames)
+    # As it is written, and not only in what it means.
+    assert b"".join(found.encoded.pieces()).replace(b",\n", b",") == expected.json
+
+
+def _outcome(content: bytes, limits: Limits | None) -> Any:
+    try:
+        found = scan(content, limits)
+    except LightboxError as error:
+        return type(error), str(error)
+    return whole(found), found.flags, found.frames, found.bulk
+
+
+def test_damaged_items_are_what_reading_them_gives() -> None:
+    """Whatever byte of them is another: in a length, a tag, a VR or a value."""
+    content, chance = slide(ITEMS + 40), random.Random(5)
+    begin, end = content.index(group(1)), content.index(group(ITEMS + 40))
+    for _ in range(60):
+        damaged = bytearray(content)
+        for _ in range(chance.randrange(1, 4)):
+            at = chance.randrange(end - 40 * len(group(1)), end) if chance.randrange(4) else chance.randrange(begin, end)
+            damaged[at] = chance.choice((0, 1, 8, 0xFF, chance.randrange(256), damaged[at] ^ 1))
+        assert _outcome(bytes(damaged), None) == _outcome(bytes(damaged), Limits(frames=0))
+
+
+def test_a_tile_takes_less_than_a_third_of_the_instructions() -> None:
+    taken = [bytecodes(partial(scan, slide(tiles))) for tiles in (2 * ITEMS, 4 * ITEMS)]
+    each = (taken[1] - taken[0]) / (2 * ITEMS)
+    plain = [bytecodes(partial(scan, slide(tiles), Limits(frames=0))) for tiles in (2 * ITEMS, 4 * ITEMS)]
+    print(f"{each:.0f} of {(plain[1] - plain[0]) / (2 * ITEMS):.0f} bytecodes")
+    assert each < (plain[1] - plain[0]) / (2 * ITEMS) / 3
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def slide(tiles: int, *, said: int | None = None, groups: bytes | None = None, *
 
 
 def group(number: int) -> bytes:
-    """The item of tile `number`: its place in the pixel matrix and on the slide, its optical path (PS3.3 C.8.12.4, C.8.12.6)."""
+    """The item of tile `number`, from 1: its place in the pixel matrix and on the slide, its optical path (PS3.3 C.8.12.4, C.8.12.6)."""
     row, column = divmod(number - 1, 500)
     y, x = row * _TILE_PIXELS + 1, column * _TILE_PIXELS + 1
     content = element(0x00209157, b"UL", struct.pack("<II", column + 1, row + 1))
@@ -70,6 +70,13 @@ def element(tag: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
 
 
-def item(value: bytes) -> bytes:
-    """An item of a sequence, or of encapsulated pixel data."""
+def item(value: bytes, *, delimited: bool = False) -> bytes:
+    """An item of a sequence, or of encapsulated pixel data; of undefined length, and so delimited."""
+    if delimited:
+        return struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + value + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
     return struct.pack("<HHI", 0xFFFE, 0xE000, len(value)) + value
+
+
+def sequence(tag: int, *items: bytes) -> bytes:
+    """A sequence of undefined length."""
+    return struct.pack("<HH2s2xI", tag >> 16, tag & 0xFFFF, b"SQ", 0xFFFFFFFF) + b"".join(items) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
