@@ -166,9 +166,11 @@ def subject_of(index: Index, study_uid: str, entry: int = 0) -> Subject | None:
         below = select(series.c.modality, series.c.body_part_examined).where(series.c.study_pk == row.pk, series.c.deleted_at.is_(None))
         found = connection.execute(below).all()
     kept = orjson.loads(row.attributes)
+    # The ID of somebody who is not to be known is no patient's, and elsewhere may be another's.
+    nobody = _text(kept, "PatientIdentityRemoved") == "YES"
     return Subject(
         study_uid,
-        _text(kept, "PatientID"),
+        "" if nobody else _text(kept, "PatientID"),
         _text(kept, "IssuerOfPatientID"),
         frozenset(one.modality for one in found if one.modality),
         frozenset(one.body_part_examined for one in found if one.body_part_examined),

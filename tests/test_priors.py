@@ -272,6 +272,15 @@ def test_an_id_with_wildcards_is_not_asked_for(here: Here, other: Archive) -> No
     assert here.has() == {"1.2.9"}
 
 
+def test_who_is_not_to_be_known_has_no_priors(here: Here, other: Archive) -> None:
+    """The ID of a de-identified study may be that of a patient elsewhere."""
+    ingest(other, study(1))
+    put_rule(here.archive.index, Rule("p", Prefetch(("PACS2",))))
+    here.come(study(9, PatientIdentityRemoved="YES"))
+    assert here.work_off() == []
+    assert here.has() == {"1.2.9"}
+
+
 def test_jobs_name_no_patient(here: Here) -> None:
     put_rule(here.archive.index, Rule("p", Prefetch(("PACS2",))))
     here.come(study(9))
