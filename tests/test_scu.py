@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -231,6 +232,32 @@ def test_what_cannot_be_reached_says_why(
     given = {"title": "OTHER", "host": "127.0.0.1", "port": other.port, **destination}
     with pytest.raises(error, match=said):
         querying.echo(Destination(**given, calling_ae="LIGHTBOX"))
+
+
+@pytest.mark.parametrize(
+    ("result", "source", "reason", "said"),
+    [
+        (1, 1, 1, "it gives no reason: its own log may; it may not know 'LIGHTBOX'"),
+        (1, 1, 3, "it does not know our AE title 'LIGHTBOX'"),
+        (1, 2, 1, "wants to be told the user"),
+        (2, 3, 2, "as many associations as it allows"),
+        (1, 1, 9, r"with result 1, source 1, reason 9 \(PS3.8 9.3.4\)"),
+    ],
+)
+def test_a_rejection_is_told_in_words(result: int, source: int, reason: int, said: str) -> None:
+    """PS3.8 table 9-21, from a node that does nothing else."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reject() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(bytes((3, 0, 0, 0, 0, 4, 0, result, source, reason)))
+                connection.recv(1)
+
+        threading.Thread(target=reject, daemon=True).start()
+        with pytest.raises(Rejection, match=said):
+            querying.echo(Destination("OTHER", "127.0.0.1", listener.getsockname()[1], "LIGHTBOX"))
 
 
 def test_no_context_accepted(other: Serving) -> None:

@@ -22,7 +22,9 @@ from pacs.upper_layer import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
+    IDENTITY_NOT_ACCEPTED,
     LOCAL_LIMIT_EXCEEDED,
+    NO_REASON,
     PROTOCOL_VERSION_NOT_SUPPORTED,
     TEMPORARY_CONGESTION,
     Aborted,
@@ -113,6 +115,8 @@ REJECTIONS: Final = {
     CALLED_AE_NOT_RECOGNIZED: "it is not called {theirs!r}: ask for its AE title (letters' case counts) and correct it here",
     APPLICATION_CONTEXT_NOT_SUPPORTED: "it does not know the application context: is it a DICOM node?",
     PROTOCOL_VERSION_NOT_SUPPORTED: "it speaks another version of the protocol",
+    NO_REASON: "it gives no reason: its own log may; it may not know {ours!r}, or not this address",
+    IDENTITY_NOT_ACCEPTED: "it gives no reason, as who wants to be told the user (user identity) does: allow {ours!r} there without",
     LOCAL_LIMIT_EXCEEDED: "it has as many associations as it allows: try again later",
     TEMPORARY_CONGESTION: "it is too busy now: try again later",
 }
@@ -325,7 +329,7 @@ def _answer(machine: Requestor, transport: Transport, destination: Destination) 
     if isinstance(event, AssociateAnswer):
         return event
     if isinstance(event, Rejected):
-        text = REJECTIONS.get(event.why, "result {why.result}, source {why.source}, reason {why.reason}")
+        text = REJECTIONS.get(event.why, "with result {why.result}, source {why.source}, reason {why.reason} (PS3.8 9.3.4): its own log says more")
         said = text.format(ours=destination.calling_ae, theirs=title, why=event.why)
         raise Rejection(f"{title} rejects the association: {said}", event.why)
     raise NotReached(f"{title} aborts the association request")
