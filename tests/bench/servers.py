@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -100,7 +101,9 @@ class Lightbox(Server):
 
     def version(self) -> str:
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-        return f"Lightbox {commit.stdout.strip()}, Python {sys.version.split()[0]}"
+        optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+        built = "built with optimizations" if optimized else "built without optimizations"
+        return f"Lightbox {commit.stdout.strip()}, Python {sys.version.split()[0]} ({built})"
 
     def _command(self) -> list[str]:
         return [self._pacs(), "serve"]
