@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,23 +35,28 @@ class Loop:
     def drawn(self, request: rendering.RenderRequest, folder: Path) -> bytes:
         """A GIF, WebP or MP4. Raises BadRequest where it would be too long or too large, CannotDecode."""
         times = rendering.frame_times(self._middle.dataset, sum(one.frames for one in self._images))
-        return in_motion(self._pictures(request), times, request, folder)
+        coloured = any(is_colour(one.dataset, number) for one in self._images for number in range(1, one.frames + 1))
+        return in_motion(alike(self._pictures(request), coloured=coloured), times, request, folder)
 
     def _pictures(self, request: rendering.RenderRequest) -> Iterator[rendering.Picture]:
-        coloured = any(is_colour(one.dataset, number) for one in self._images for number in range(1, one.frames + 1))
         steady = request.steady or self._steady(request)
-        shape: tuple[int, ...] = ()
         for image in self._images:
             for number in range(1, image.frames + 1):
                 window = None if request.window is None and describes_voi(image.dataset, number) else steady
-                picture = placed(image, number, replace(request, window=window))
-                picture = np.repeat(picture[..., None], 3, axis=-1) if coloured and picture.ndim == 2 else picture
-                shape = shape or picture.shape
-                yield picture if picture.shape == shape else _within(picture, shape)
+                yield placed(image, number, replace(request, window=window))
 
     def _steady(self, request: rendering.RenderRequest) -> rendering.Window | None:
         """One window for all images that have none of their own, so that they do not flicker."""
         return steady_window(self._middle, (self._middle.frames + 1) // 2, request)
+
+
+def alike(pictures: Iterable[rendering.Picture], *, coloured: bool) -> Iterator[rendering.Picture]:
+    """Pictures in the size of the first, and in RGB where any of them is `coloured`."""
+    shape: tuple[int, ...] = ()
+    for one in pictures:
+        picture = np.repeat(one[..., None], 3, axis=-1) if coloured and one.ndim == 2 else one
+        shape = shape or picture.shape
+        yield picture if picture.shape == shape else _within(picture, shape)
 
 
 def in_motion(

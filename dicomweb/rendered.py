@@ -60,7 +60,7 @@ class Rendered:
         self._presets = presets
         self._thumbnails = thumbnails
         self._answers = PictureAnswers(archive.blobs, max_bytes)
-        self._states = PresentedStates(self._answers, self._instance, archive.index.locate)
+        self._states = PresentedStates(self._answers, self._instance, archive.index.locate, archive.spool_folder)
 
     def picture(self, call: Call) -> Answer:
         """What a person can look at. Raises NotFound, BadRequest, NotAcceptable, CannotDecode."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dicomweb.rendering.animation import as_time
 from dicomweb.rendering.luts import Lut, lut
 from dicomweb.rendering.masks import (
     MASK_SUBTRACTION,
@@ -31,7 +32,7 @@ from dicomweb.rendering.values import items, number, numbers, text
 from dicomweb.rendering.voi import DESCRIPTOR, LUT_DATA
 from storage.types import Dataset
 
-PRESENTATION, FILTER = "00289505", "00289411"
+PRESENTATION, FILTER, SKIP, RATE = "00289505", "00289411", "00089460", "00089459"
 PIXEL_SHIFTS, SHIFTED_FRAMES, SHIFTED_REGIONS, VERTICES = "00289501", "00289506", "00289502", "00289503"
 INTENSITY_LUTS, LUT_FRAMES, LUT_FUNCTION = "00289422", "00289507", "00289474"
 # The filter at full strength doubles how much a pixel differs from the mean of so many by so many around it.
@@ -98,6 +99,17 @@ def frame_shutters(state: Dataset, uid: str, frame: int) -> Iterator[Dataset]:
     cover = {tag: state[tag] for tag in (COVER, COVER_COLOUR) if tag in state}
     for item in applying(state, FRAME_SHUTTER, uid, frame):
         yield {**cover, **item}
+
+
+def is_skipped(state: Dataset, uid: str, frame: int) -> bool:
+    """Whether a frame may be left out when the run is played (PS3.3 C.11.21)."""
+    return text(viewing(state, uid, frame), SKIP) == "SKIP"
+
+
+def frame_time(state: Dataset, uid: str, frame: int) -> int | None:
+    """How long a frame stands when the run is played, in milliseconds; None where the state does not say it."""
+    rate = number(viewing(state, uid, frame), RATE)
+    return as_time(1000 / rate) if rate is not None and rate > 0 else None
 
 
 def filter_strength(state: Dataset, uid: str, frame: int) -> float:

@@ -32,9 +32,9 @@ def frame_times(dataset: Dataset, count: int) -> list[int]:
     vector = numbers(dataset, FRAME_TIME_VECTOR)
     if len(vector) == count and count > 1:
         # The last is followed by the first at the pace of the others.
-        return [_time(value) for value in (*vector[1:], sum(vector[1:]) / (count - 1))]
+        return [as_time(value) for value in (*vector[1:], sum(vector[1:]) / (count - 1))]
     rate = number(dataset, DISPLAY_RATE) or number(dataset, CINE_RATE) or 0
-    return [_time(number(dataset, FRAME_TIME) or (1000 / rate if rate > 0 else USUAL))] * count
+    return [as_time(number(dataset, FRAME_TIME) or (1000 / rate if rate > 0 else USUAL))] * count
 
 
 def animated(
@@ -64,5 +64,6 @@ def animated(
     return body.getvalue()
 
 
-def _time(milliseconds: float) -> int:
+def as_time(milliseconds: float) -> int:
+    """In whole hundredths of a second, neither faster nor slower than a browser plays it."""
     return int(min(max(round(milliseconds / 10) * 10, SHORTEST), LONGEST))
