@@ -35,6 +35,7 @@ from dicomweb.ups_events import EventChannel
 from dicomweb.wado import Instances
 from dicomweb.wado_uri import WadoUri
 from storage.archive import Archive
+from storage.blobs.in_file import EXTENSION
 from storage.errors import NotFound
 from storage.index.presets import KnownPresets
 from storage.non_patient import CATEGORIES
@@ -238,7 +239,8 @@ def _compressing(endpoint: Endpoint) -> CompressMiddleware:
 
     async def plain(scope: Scope, receive: Receive, send: Send) -> None:
         # What is compressed has to be looked at on its way.
-        await endpoint({**scope, "extensions": {}}, receive, send)
+        extensions = {name: what for name, what in (scope.get("extensions") or {}).items() if name != EXTENSION}
+        await endpoint({**scope, "extensions": extensions}, receive, send)
 
     return CompressMiddleware(plain, zstd_level=1, brotli=False, gzip_level=1)
 

@@ -87,7 +87,7 @@ class Assembly:
         """A part without Content-Type: metadata when it is the first, as the request says; otherwise bytes."""
         return MediaType(self._root.inner or self._root.type if not (self._parts or self._waiting) else OCTETS)
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Its bytes. What is wrong with a part is the failure of what it belongs to; the rest of its bytes is dropped."""
         if self._error is not None:
             return

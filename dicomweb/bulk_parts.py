@@ -32,7 +32,7 @@ class BulkPart:
             raise unavailable(error, "spool the bytes that arrive") from error
         self._path = Path(name)
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append. Raises LimitExceeded, StoreFull, StoreUnavailable."""
         self.size += len(data)
         if self.size > self._most:

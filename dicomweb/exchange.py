@@ -18,8 +18,10 @@ from dicomweb import errors
 from dicomweb.errors import WebRefusal
 from dicomweb.media_types import MediaType, parse_accept
 from dicomweb.settings import WebSettings
+from storage import incoming
 from storage.blobs.in_file import EXTENSION, InFile, in_hand
 from storage.errors import BadRequest
+from storage.incoming import Incoming
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _MOST_PARAMETERS = 200
@@ -44,6 +46,8 @@ class Call:
     # The path of the root as clients see it, with what a proxy takes off: for URIs that begin with a slash.
     mount: str = "/dicom-web"
     client: str = ""
+    # What lends the socket in which the body lies, for a body that had better not be received as usual.
+    lend: Callable[[], Incoming | None] = field(default=lambda: None, repr=False, compare=False)
 
     def parameter(self, name: str) -> str | None:
         """The last value of a query parameter, None when it is absent."""
@@ -161,6 +165,7 @@ def call_of(scope: Scope, settings: WebSettings) -> Call:
         root=_root(scope, headers, settings),
         mount=scope.get("root_path", "") + settings.path,
         client=client[0] if client else "",
+        lend=(scope.get("extensions") or {}).get(incoming.EXTENSION, lambda: None),
     )
 
 

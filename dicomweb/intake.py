@@ -44,7 +44,7 @@ class Intake:
         self.hand_on()
         self._spool, self._error = self._archive.spool(), None
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Its bytes. What the spool refuses is this instance's failure; the rest of its bytes is dropped."""
         if self._spool is None:
             self.begin()

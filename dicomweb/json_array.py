@@ -27,7 +27,7 @@ class ObjectReader:
         self._array: bool | None = None
         self._ended = False
 
-    def feed(self, data: bytes | bytearray) -> Iterator[bytes]:
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
         """The objects that `data` completes."""
         self._buffer += data
         while (found := _TOKEN.search(self._buffer, self._at)) is not None:

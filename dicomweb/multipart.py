@@ -16,6 +16,9 @@ from storage.errors import BadRequest, LimitExceeded
 # RFC 2046 5.1.1 allows 70 characters; senders have been seen to exceed that and to use others than bchars.
 _BOUNDARY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 _MOST_HEADERS = 32
+# What the parser is given at a time: more than the delimiter and the headers of most parts, less than an image.
+_STEP = 1 << 10
+_EMPTY_LINE = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,10 @@ class Part:
 
 
 class _Parser(push.PushMultipartParser):  # type: ignore[misc]
-    """The PyPI parser with form-data's demand for a Content-Disposition taken out and headers bounded together."""
+    """The PyPI parser with form-data's demand for a Content-Disposition taken out and headers bounded together.
+
+    What it parses it copies twice: it is given what stands between contents, and told of these.
+    """
 
     def __init__(self, boundary: str, limits: PartLimits) -> None:
         super().__init__(
@@ -66,6 +72,40 @@ class _Parser(push.PushMultipartParser):  # type: ignore[misc]
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> Any:
         return push.MultipartSegment(headerlist)
 
+    @property
+    def finished(self) -> bool:
+        return bool(self.closed) or self._state is push._COMPLETE
+
+    def events(self, data: bytes | bytearray, end: int) -> Iterator[Any]:
+        """What `parse` yields for the first `end` bytes of `data`, with views of it for most of the contents."""
+        at, view = 0, memoryview(data)
+        while at < end and not self.finished:
+            stop = self._content_end(data, at, end)
+            if stop > at:
+                yield self._on_segment_payload(view[at:stop])
+            else:
+                stop = _step_end(data, at, end)
+                yield from self.parse(bytes(view[at:stop]))
+            at = stop
+
+    def _content_end(self, data: bytes | bytearray, at: int, end: int) -> int:
+        """How far from `at` on there is nothing but content; what follows is a delimiter, or may become one."""
+        if self._state is not push._BODY or self._buffer:
+            return at
+        delimiter: bytes = self._delimiter
+        found = data.find(delimiter, at, end)
+        if found >= 0:
+            return found
+        begun = data.rfind(b"\r", max(at, end - len(delimiter) + 1), end)
+        return begun if begun >= 0 and delimiter.startswith(data[begun:end]) else end
+
+
+def _step_end(data: bytes | bytearray, at: int, end: int) -> int:
+    """Where to stop for a look whether content begins: after an empty line, which is seldom far."""
+    end = min(end, at + _STEP)
+    found = data.find(_EMPTY_LINE, at, end)
+    return end if found < 0 else found + len(_EMPTY_LINE)
+
 
 class PartReader:
     """Push bytes in, get parts out: for each part a `Part`, then its bytes in pieces, then None.
@@ -80,21 +120,24 @@ class PartReader:
     @property
     def finished(self) -> bool:
         """Whether the closing delimiter has been seen; what follows it (the epilogue) is ignored."""
-        return bool(self._parser.closed) or self._parser._state is push._COMPLETE
+        return self._parser.finished
 
-    def feed(self, data: bytes | bytearray) -> Iterator[Part | bytes | None]:
-        """The events that `data` completes. Consume them all before feeding more."""
-        if not data or self.finished:
-            return
+    def feed(self, data: bytes | bytearray, size: int | None = None) -> Iterator[Part | bytes | memoryview | None]:
+        """The events that `data`, or its first `size` bytes, complete. Consume them all before feeding more.
+
+        A view among them is of `data` itself.
+        """
         try:
-            for event in self._parser.parse(data):
+            for event in self._parser.events(data, len(data) if size is None else size):
                 yield Part.of(event.header) if isinstance(event, push.MultipartSegment) else event
         except push.ParserLimitReached as error:
+            self._parser.close(check_complete=False)
             raise LimitExceeded(
                 f"the request has more than {self._limits.parts} parts, or a part has more than"
                 f" {self._limits.header_bytes} bytes of headers; send less at a time"
             ) from error
         except push.MultipartError as error:
+            self._parser.close(check_complete=False)
             raise BadRequest(f"the body is not multipart as RFC 2046 5.1 has it ({error}); check its boundary and line ends") from error
 
     def finish(self) -> None:

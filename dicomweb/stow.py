@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import anyio
 import orjson
@@ -17,16 +18,19 @@ from dicomweb.intake import Intake
 from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, JSON, RELATED, MediaType, parse_media_type
 from dicomweb.multipart import Part, PartReader, boundary_of
 from dicomweb.native_xml import to_xml
-from dicomweb.request_body import batches
+from dicomweb.request_body import Patience, batches, pieces
 from dicomweb.settings import WebSettings
 from dicomweb.store_response import Failed, Outcome, response, status_for, warning_header
 from storage.archive import Archive
 from storage.errors import BadRequest, LightboxError, LimitExceeded, NotAcceptable
+from storage.incoming import Incoming
 from storage.ingest import Expect
 from storage.types import Source, Stored
 
 # Metadata that refers to bulk data in parts of its own (PS3.18 10.5.1); without any, it may come alone.
 METADATA = frozenset({DICOM_JSON, DICOM_XML, JSON})
+# What became of the instances of a body, and what was wrong with the body.
+_Ended: TypeAlias = tuple[Sequence[Outcome], LightboxError | None]
 
 
 class Store:
@@ -48,23 +52,39 @@ class Store:
         expect = self._expect(call) if self._expect else None
         intake = Intake(self._archive, source, call.path.get("study"), self._settings.store_in_flight, expect)
         body = Body(self._archive, intake, content_type, self._settings)
-        broken: LightboxError | None = None
-        rest = bytearray()
+        lent = call.lend()
         try:
-            try:
-                # The latest piece is kept until it is known whether it is the last: what fits into one takes one thread once.
-                async for batch in batches(receive, self._settings):
-                    piece, rest = rest, batch
-                    if piece:
-                        await to_thread.run_sync(body.take, piece, limiter=self._threads)
-            except LightboxError as error:
-                broken = error
-            outcomes, broken = await to_thread.run_sync(body.end, rest, broken, limiter=self._threads)
+            outcomes, broken = await (self._received(body, receive) if lent is None else self._read(body, lent))
         finally:
             if not body.closed:
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(body.close, limiter=self._threads)
         return _answered(call, outcomes, broken, self._settings.retry_after)
+
+    async def _received(self, body: Body, receive: Receive) -> _Ended:
+        """The body as the event loop receives it."""
+        broken: LightboxError | None = None
+        rest = bytearray()
+        try:
+            # The latest piece is kept until it is known whether it is the last: what fits into one takes one thread once.
+            async for batch in batches(receive, self._settings):
+                piece, rest = rest, batch
+                if piece:
+                    await to_thread.run_sync(body.take, piece, limiter=self._threads)
+        except LightboxError as error:
+            broken = error
+        return await to_thread.run_sync(body.end, rest, broken, limiter=self._threads)
+
+    async def _read(self, body: Body, lent: Incoming) -> _Ended:
+        """The body as it lies in the socket: one thread reads, parses, hashes and stores what comes without a pause."""
+        with lent:
+            patience = Patience(lent, self._settings)
+            try:
+                while (ended := await to_thread.run_sync(body.read, lent, limiter=self._threads)) is None:
+                    await patience.wait()
+            except LightboxError as error:
+                return await to_thread.run_sync(body.end, b"", error, limiter=self._threads)
+            return ended
 
     def _checked(self, call: Call) -> MediaType:
         """The Content-Type of a body that can be stored. Raises WebRefusal 415, LimitExceeded."""
@@ -97,19 +117,33 @@ class Body:
         self._begun = self._dead = False
         self.closed = False
 
-    def take(self, batch: bytearray) -> None:
-        """The next bytes, of which they are not the last. Raises BadRequest and LimitExceeded; after that it takes nothing more."""
-        self._take(batch)
+    def read(self, lent: Incoming) -> _Ended | None:
+        """What is there; None while there is more to come, and else as `end`.
+
+        Raises what `take` raises, and WebRefusal when the client leaves.
+        """
+        for room, size in pieces(lent):
+            if not lent.left:
+                return self.end(room, None, size)
+            self.take(room, size)
+        return None
+
+    def take(self, batch: bytearray, size: int | None = None) -> None:
+        """The next bytes, all or `size` of them, which are not the last.
+
+        Raises BadRequest and LimitExceeded; after that it takes nothing more.
+        """
+        self._take(batch, size)
         self._intake.hand_on()
 
-    def end(self, rest: bytearray, broken: LightboxError | None) -> tuple[Sequence[Outcome], LightboxError | None]:
+    def end(self, rest: bytes | bytearray, broken: LightboxError | None, size: int | None = None) -> _Ended:
         """The last bytes, and what has broken off the body, if it has not ended: all outcomes, and what was wrong with the body.
 
         Lets go of everything.
         """
         try:
             try:
-                self._take(rest)
+                self._take(rest, size)
                 if broken is None:
                     self._finish()
             except LightboxError as error:
@@ -121,23 +155,23 @@ class Body:
         finally:
             self.close()
 
-    def _take(self, batch: bytearray) -> None:
+    def _take(self, batch: bytes | bytearray, size: int | None) -> None:
         if self._dead or not batch:
             return
         try:
-            self._feed(batch)
+            self._feed(batch, size)
         except LightboxError:
             self._dead = True
             raise
 
-    def _feed(self, batch: bytearray) -> None:
+    def _feed(self, batch: bytes | bytearray, size: int | None) -> None:
         if self._reader is None:
             if not self._begun:
                 self._begun = True
                 self._begin(Part(self._content_type.type))
-            self._write(batch)
+            self._write(memoryview(batch)[:size])
             return
-        for event in self._reader.feed(batch):
+        for event in self._reader.feed(batch, size):
             if isinstance(event, Part):
                 self._begin(event)
             elif event is None:
@@ -176,7 +210,7 @@ class Body:
         said = self._content_type.inner if self._content_type.type == RELATED else self._content_type.type
         return said in METADATA or (not said and part.content_type.partition(";")[0].strip().lower() in METADATA)
 
-    def _write(self, data: bytes | bytearray) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         if self._assembly is None:
             self._intake.write(data)
         else:

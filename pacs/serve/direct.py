@@ -12,7 +12,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from anyio import to_thread
 from anyio.lowlevel import RunVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from storage import incoming
 from storage.blobs.in_file import EXTENSION, InFile
+from storage.incoming import Incoming
 
 # Downloads that are at work at the same time; the others take turns. Readers of all else have threads of their own.
 _THREADS: Final = 8
@@ -114,11 +116,15 @@ def _writable(to: socket.socket, milliseconds: int) -> bool:
 
 
 class Direct:
-    """ASGI: one request, whose answer may be a message of `storage.blobs.in_file.EXTENSION`. `cycle` is uvicorn's of it."""
+    """ASGI: one request, whose answer may be a message of `storage.blobs.in_file.EXTENSION`. `cycle` is uvicorn's of it.
 
-    def __init__(self, app: ASGIApp, cycle: Any) -> None:
+    `lend` is what the application may ask for its body (`storage.incoming.EXTENSION`).
+    """
+
+    def __init__(self, app: ASGIApp, cycle: Any, lend: Callable[[], Incoming | None]) -> None:
         self._app = app
         self._cycle = cycle
+        self._extensions = {EXTENSION: {}, incoming.EXTENSION: lend}
         self._transport: asyncio.Transport = cycle.transport
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,7 +135,7 @@ class Direct:
                 # In uvicorn's hands again, which knows how an answer ends.
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        await self._app({**scope, "extensions": {**scope.get("extensions", {}), EXTENSION: {}}}, receive, sent)
+        await self._app({**scope, "extensions": {**scope.get("extensions", {}), **self._extensions}}, receive, sent)
 
     async def _stream(self, body: Iterator[bytes | InFile], idle: float) -> bool:
         """Whether all of it has gone; False where the client is gone, or takes nothing."""

@@ -27,6 +27,10 @@ from storage.errors import LightboxError
 _log = structlog.get_logger(__name__)
 _PR_SET_PDEATHSIG = 1
 
+# How long a thread that computes keeps the interpreter from one whose disk or socket has answered. Requests take a millisecond
+# or two, and most threads wait for something: with Python's 5 ms four clients that store wait for each other.
+_SWITCH_SECONDS: Final = 0.0005
+
 Ready = Callable[[], None]
 
 # What each kind would load when it begins: loaded before, it is in memory once for all.
@@ -73,6 +77,7 @@ def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
     from pacs.serve.web import HttpLimits, WebServer
 
     metrics = Metrics(run_folder(chosen))
+    sys.setswitchinterval(_SWITCH_SECONDS)
     limits = HttpLimits(
         connections=chosen.http_max_connections,
         head_seconds=chosen.http_header_seconds,

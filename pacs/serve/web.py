@@ -6,19 +6,24 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from pacs.serve.direct import Direct
+from pacs.serve.lending import Lent, length_of
 
 # The request line and all headers together.
 _HEAD_BYTES = 32 << 10
 # Of a body what waits to be taken, before no more is read: uvicorn's 64 KiB wake up the application for each of them.
 _BODY_BYTES = 512 << 10
+# A longer one had better be read by who wants it: see `pacs.serve.lending`.
+_LENT_BYTES = 64 << 10
 # The longest message on a WebSocket.
 _MESSAGE_BYTES = 4 << 10
 
@@ -53,6 +58,12 @@ class GuardedProtocol(HttpToolsProtocol):
     _stall_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _too_large = False
+    # Of the body of the present request what uvicorn has been given.
+    _body_bytes = 0
+    # Nothing more of it is read until the application asks for it, or for the socket.
+    _held = False
+    # What is still to come of a body that nobody wants and the parser knows nothing of.
+    _unwanted = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -66,12 +77,18 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._held = False
         # After an answer, whatever comes is the next head, or the rest of a body that nobody wants: both have a time.
         if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._begin_head()
         if self._head_timer is not None:
             self._head_bytes += len(data)
-        super().data_received(data)
+        if self._unwanted:
+            passed = min(self._unwanted, len(data))
+            self._unwanted -= passed
+            data = data[passed:]
+        if data:
+            super().data_received(data)
         if (
             self._head_timer is not None
             and self._head_bytes > _HEAD_BYTES
@@ -85,17 +102,38 @@ class GuardedProtocol(HttpToolsProtocol):
             self._too_large = True
             raise _HeadTooLarge
         self._end_head()
+        self._body_bytes = 0
         super().on_headers_complete()
+        if (length_of(self.headers) or 0) > _LENT_BYTES and not is_ssl(self.transport):
+            self.flow.pause_reading()
+            self._held = True
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         # What is encrypted cannot go past the transport.
         if not is_ssl(self.transport):
-            app = Direct(app, cycle)
+            app = Direct(app, cycle, partial(self._lend, cycle))
         super()._start_asgi_task(cycle, app)
 
+    def _lend(self, cycle: Any) -> Lent | None:
+        """The socket, for the rest of a body of which the application has received nothing; None where it needs no socket."""
+        length = length_of(cycle.scope["headers"])
+        untouched = cycle is self.cycle and len(cycle.body) == self._body_bytes
+        if length is None or not (untouched and cycle.more_body) or cycle.disconnected or self.transport.is_closing():
+            return None
+        return Lent(self, cycle, length - self._body_bytes)
+
+    def body_taken(self, rest: int) -> None:
+        """The socket is ours again; `rest` bytes of the body are still in it, or on their way."""
+        self._unwanted = rest
+        # The parser waits for a body that has gone by.
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.on_message_complete()
+
     def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
         super().on_body(body)
-        if self.flow.read_paused and len(self.cycle.body) <= _BODY_BYTES:
+        if self.flow.read_paused and not self._held and len(self.cycle.body) <= _BODY_BYTES:
             self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
