@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import exists, or_, select, true, update
+from sqlalchemy import exists, or_, select, update
 
 from storage.index import Index
 from storage.index.tables import workitem_event, workitem_subscriber
@@ -44,22 +44,32 @@ class WorkitemReports:
         with self._database.write() as connection:
             return connection.execute(free.values(not_before=now + round(LEASE_SECONDS * 1e6))).rowcount > 0
 
-    def claim(self, ae_title: str, *, held: bool = False) -> bool:
-        """The same for who tells it on an association of the subscriber's own, from then until `told`: a pause after failures
-        does not count, for it is there now. False where nobody of that title has subscribed over DIMSE, or another has it in hand.
+    def claim(self, ae_title: str, held: int = 0) -> int:
+        """The same for who tells it on an association of the subscriber's own, until `release`: a pause after failures does not
+        count, for it is there now. Gives what is held from now on; 0 where nobody of that title has subscribed over DIMSE, or
+        another has it in hand.
 
-        `held`: the caller has it, and goes on; to be called again well within LEASE_SECONDS.
+        `held` is what the caller has, and wants to keep: to be called again well within LEASE_SECONDS.
         """
         table, now = workitem_subscriber, self._now()
         # Who was called in vain has failures, and who is told here none: an attempt to call it may still be going on, and
         # then it may be told of an event twice, which is better than late.
-        free = table.c.ae_title == ae_title, table.c.dimse, true() if held else or_(table.c.not_before <= now, table.c.failures > 0)
+        ours = table.c.not_before == held if held else or_(table.c.not_before <= now, table.c.failures > 0)
+        free = table.c.ae_title == ae_title, table.c.dimse, ours
         with self._database.read() as connection:
             if connection.execute(select(table.c.ae_title).where(*free)).first() is None:
-                return False
-        values = {"not_before": now + round(LEASE_SECONDS * 1e6), "failures": 0}
+                return 0
+        until = now + round(LEASE_SECONDS * 1e6)
         with self._database.write() as connection:
-            return connection.execute(update(table).where(*free).values(values)).rowcount > 0
+            taken = connection.execute(update(table).where(*free).values(not_before=until, failures=0)).rowcount
+        return until if taken else 0
+
+    def release(self, ae_title: str, held: int) -> None:
+        """Others may have it, unless they do already."""
+        table = workitem_subscriber
+        with self._database.write() as connection:
+            same = table.c.ae_title == ae_title, table.c.not_before == held
+            connection.execute(update(table).where(*same).values(not_before=0))
 
     def keep(self, ae_title: str) -> None:
         """It still is in hand: the lease begins anew."""

@@ -19,9 +19,10 @@ from pacs.dimse import Status
 from pacs.processing import Work, workitem_reports
 from pacs.settings import Settings
 from storage.archive import Archive
+from storage.errors import IndexUnavailable
 from storage.index.ae import AeTitle, Right, add_ae_title
 from storage.procedure_steps import EVENT_SOP_CLASS, FILTERED, GLOBAL, PUSH_SOP_CLASS, State
-from storage.workitem_reports import WorkitemReports
+from storage.workitem_reports import LEASE_SECONDS, WorkitemReports
 from storage.workitems import Workitems
 from tests.support.archive import close_archive, open_archive
 from tests.support.children import free_port
@@ -373,4 +374,54 @@ def test_nothing_can_be_asked_for_on_a_context_of_events(archive: Archive) -> No
         caller = Caller(served.port)
         status, _ = caller.association.send_n_get([], PUSH_SOP_CLASS, UID, meta_uid=EVENT_SOP_CLASS)
         assert status.Status == Status.SOP_CLASS_NOT_SUPPORTED
+        caller.association.release()
+
+
+@both_engines
+def test_who_has_a_subscriber_in_hand(archive: Archive) -> None:
+    Workitems(archive.index).create(scheduled(), UID)
+    now = [time.time()]
+    reports = WorkitemReports(archive.index, clock=lambda: now[0])
+    assert reports.claim("ASKER") == 0, "nobody of that title has subscribed"
+    Workitems(archive.index).subscribe(UID, "ASKER", locked=False, dimse=True)
+    held = reports.claim("ASKER")
+    assert held
+    assert reports.claim("ASKER") == 0
+    assert not reports.take("ASKER")
+    now[0] += LEASE_SECONDS / 4
+    kept = reports.claim("ASKER", held)
+    assert kept > held
+    assert reports.claim("ASKER", held) == 0, "that is over"
+    reports.release("ASKER", held)
+    assert not reports.take("ASKER"), "it is not the other's to give back"
+    reports.release("ASKER", kept)
+    assert reports.take("ASKER")
+    assert reports.claim("ASKER") == 0, "it is being called"
+    reports.failed("ASKER")
+    # Nobody calls it for a while, and here it is.
+    assert not reports.take("ASKER")
+    assert reports.claim("ASKER")
+    # Who held it for too long has it no more.
+    now[0] += LEASE_SECONDS + 1
+    assert reports.take("ASKER")
+
+
+def test_a_database_that_is_away_ends_no_watch(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    Workitems(archive.index).create(scheduled(), UID)
+    monkeypatch.setattr("pacs.scp.watching._PAUSE_SECONDS", 1.0)
+    asked = 0
+    claim = WorkitemReports.claim
+
+    def away(self: WorkitemReports, ae_title: str, held: int = 0) -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise IndexUnavailable("the database is away")
+        return claim(self, ae_title, held)
+
+    monkeypatch.setattr(WorkitemReports, "claim", away)
+    with serving(archive) as served:
+        caller = Caller(served.port)
+        assert caller.act(3, UID) == 0
+        caller.wait((UID, 1, "SCHEDULED"))
         caller.association.release()

@@ -29,6 +29,7 @@ _log = structlog.get_logger(__name__)
 # How long an event waits at most while the peer is silent; and while it asks for one thing after the other.
 LOOK_SECONDS: Final = 0.5
 _BUSY_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 10.0
 _KEEP_SECONDS: Final = LEASE_SECONDS / 4
 
 
@@ -70,35 +71,45 @@ class Watch:
         self._reports = WorkitemReports(provider.archive.index)
         self._workitems = Workitems(provider.archive.index)
         self._title = association.peer.calling_ae
-        self._held = False
+        # What is held of its events (`WorkitemReports.claim`), and since when; when was looked for them, and may be again.
+        self._held = 0
         self._kept, self._looked = float("-inf"), time.monotonic()
+        self._pause_until = float("-inf")
 
     def wait(self) -> None:
         """Until the peer says something, tell it what waits. Raises Ended, also where there is nothing to wait for.
 
         That is in its pauses: who asks for one thing and releases is not told in between.
         """
-        while self._association.is_quiet(LOOK_SECONDS, patient=self._held):
+        while self._association.is_quiet(LOOK_SECONDS, patient=bool(self._held)):
             self._look()
         if time.monotonic() - self._looked >= _BUSY_SECONDS:
             self._look()
 
     def end(self) -> None:
         """The association is over: whoever can may tell the rest."""
-        if self._held:
-            self._reports.told(self._title)
+        if not self._held:
+            return
+        try:
+            self._reports.release(self._title, self._held)
+        except (LightboxError, Rerun) as error:
+            # They can have it all the same when the lease is over.
+            _log.warning("workitem.not_released", to=self._title, reason=str(error))
 
     def _look(self) -> None:
-        self._looked = time.monotonic()
+        now = self._looked = time.monotonic()
+        if now < self._pause_until:
+            return
         try:
-            self._tell()
+            self._tell(now)
         except (LightboxError, Rerun) as error:
-            # The database is away: it waits.
-            _log.warning("workitem.not_reported", to=self._title, reason=str(error))
+            # The database is away: it waits, and not every look is worth a line.
+            self._pause_until = now + _PAUSE_SECONDS
+            _log.warning("workitem.not_reported", to=self._title, reason=str(error), again_in=_PAUSE_SECONDS)
 
-    def _tell(self) -> None:
-        if not self._held or time.monotonic() - self._kept >= _KEEP_SECONDS:
-            self._held, self._kept = self._reports.claim(self._title, held=self._held), time.monotonic()
+    def _tell(self, now: float) -> None:
+        if not self._held or now - self._kept >= _KEEP_SECONDS:
+            self._held, self._kept = self._reports.claim(self._title, self._held), now
         if not self._held:
             return
         for event in self._workitems.events(self._title, self._workitems.delivered(self._title)):
