@@ -150,7 +150,14 @@ def test_the_log_is_live_and_says_why(page: Page, lightbox: Lightbox) -> None:
     row = page.get_by_role("row").filter(has_text="MR7").first
     expect(row).to_contain_text("refused")
     expect(row).to_contain_text("allow it under 'wants to connect'")
+    # Sent again, after somebody else: it counts, and is where what happened last is.
+    assert not send(lightbox, "MR8")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("MR8")
+    assert not send(lightbox, "MR7")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("refused × 2")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("MR7")
     row.get_by_role("link").click()
+    expect(page.get_by_text("2 times for the same reason")).to_be_visible()
     expect(page.get_by_role("heading", name="Presentation contexts")).to_be_visible()
     expect(page.get_by_role("row").filter(has_text="CT Image Storage").first).to_contain_text("not answered")
     page.goto(f"{lightbox.url}/admin/associations")
