@@ -11,7 +11,16 @@ import numpy as np
 
 from dicomweb.instance import Instance
 from dicomweb.layouts import Layouts
-from dicomweb.planned import Planned
+from dicomweb.planned import (
+    FRAME_OF_REFERENCE,
+    FRAMES_OF_REFERENCE,
+    INSTANCE,
+    RT_SERIES,
+    RT_STUDIES,
+    SERIES_UID,
+    STUDY_UID,
+    Planned,
+)
 from dicomweb.rendering import is_image
 from dicomweb.rendering.planes import Plane, plane_of
 from dicomweb.rendering.values import items, text
@@ -19,12 +28,8 @@ from storage.archive import Archive
 from storage.errors import NotFound
 from storage.types import Scope, Uids
 
-# PS3.3 C.12.2 (Common Instance Reference), C.8.8.5 (what a frame of reference of a structure set is that of).
-REFERENCED_SERIES, OTHER_STUDIES, FRAMES_OF_REFERENCE, RT_STUDIES, RT_SERIES = (
-    "00081115", "00081200", "30060010", "30060012", "30060014",
-)  # fmt: skip
-STUDY_UID, SERIES_UID, REFERENCED_INSTANCE = "0020000D", "0020000E", "00081155"
-FRAME_OF_REFERENCE, MODALITY = "00200052", "00080060"
+# PS3.3 C.12.2 (Common Instance Reference).
+REFERENCED_SERIES, OTHER_STUDIES, MODALITY = "00081115", "00081200", "00080060"
 # What is laid over images, and what images it is laid over first.
 _LAID_OVER: Final = frozenset({"RTDOSE", "SEG"})
 _FIRST: Final = ("CT", "MR", "PT")
@@ -121,7 +126,7 @@ class Sources:
         dataset = self._instance.dataset
         yield from (text(item, STUDY_UID) for item in items(dataset, OTHER_STUDIES))
         for frame in items(dataset, FRAMES_OF_REFERENCE):
-            yield from (text(item, REFERENCED_INSTANCE) for item in items(frame, RT_STUDIES))
+            yield from (text(item, INSTANCE) for item in items(frame, RT_STUDIES))
 
     def _series(self) -> Iterator[str]:
         dataset = self._instance.dataset
