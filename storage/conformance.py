@@ -108,7 +108,7 @@ def limits() -> str:
     return (
         f"A data set may have sequences {most.depth} deep, {most.elements:,} elements and items, {most.header_bytes >> 20} MiB outside pixel and bulk data, and"
         f" {most.fragments:,} fragments of pixel data. The items of its Per-Frame Functional Groups Sequence (5200,9230) count apart, so that slides of hundreds of thousands"
-        f" of tiles are stored: as many as Number of Frames says, at most {most.frames:,} with {most.frame_elements:,} elements; they are kept compressed, {ITEMS} at a time, and it is"
+        f" of tiles are stored: as many as Number of Frames says and there is room for in the pixel data (eight bytes each), at most {most.frames:,} with {most.frame_elements:,} elements; they are kept compressed, {ITEMS} at a time, and it is"
         " what they take then that counts against the bytes. Items beyond the last frame count as anything else. From that many items on the sequence is in metadata"
         " and not in answers to searches."
     )

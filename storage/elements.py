@@ -29,6 +29,8 @@ _HEADERS: Final = {
     for little, order in ((True, "<"), (False, ">"))
 }
 _UNDEFINED: Final = 0xFFFFFFFF
+# Bytes of the smallest frame there may be: more of them than there is room for are a lie.
+_LEAST_FRAME: Final = 8
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 _CHARSET, _PIXEL_REPRESENTATION, _PADDING = 0x00080005, 0x00280103, 0xFFFCFFFC
@@ -330,7 +332,10 @@ class Reader(Findings):
         owner.values[key] = {"vr": "SQ", "Value": items}
         level = SequenceLevel(owner, key, items, end, defined, explicit, little)
         if level.of_frames:
-            self.frame_items.begin(self.integer("00280008", 0), self._count, self._bytes, len(self.references))
+            # Behind the sequence are the frames; where it ends is not always known.
+            behind = self._size - end if defined else (self._size - self._pos) // 2
+            frames = min(self.integer("00280008", 0), behind // _LEAST_FRAME)
+            self.frame_items.begin(frames, self._count, self._bytes, len(self.references))
         self._stack.append(level)
 
     def _items(self, level: SequenceLevel) -> None:

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq
 from typing import Any, Final, overload
 
 import numpy as np
@@ -126,6 +127,13 @@ class Items(Sequence[Dataset]):
             # As many as are asked for are kept: of a picture, those of its frame.
             found = self._read[number] = orjson.loads(self._json_of(number))
         return found
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, list | Items):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[Dataset]:
         # None is kept: who goes through all of them is not to have all of them in memory.
