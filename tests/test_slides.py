@@ -7,6 +7,7 @@ import random
 import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -23,13 +24,14 @@ from starlette.testclient import TestClient
 from storage.archive import Archive
 from storage.differences import Version, differences
 from storage.errors import LightboxError, LimitExceeded
-from storage.index import rows
+from storage.index import Index, rows
 from storage.item_parts import ITEMS
 from storage.per_frame import PER_FRAME_GROUPS, Items
 from storage.scanner import Limits, Scan, scan
 from storage.types import Scope
 from tests.support import slides, web
 from tests.support.counting import bytecodes
+from tests.support.entries import entry
 from tests.support.slides import element, group, item, sequence, slide
 
 MANY: Final = 2 * ITEMS + 88
@@ -250,6 +252,17 @@ def test_what_differs_between_two_of_them_is_told(other: bytes, same: bool) -> N
     content = slide(MANY)
     found = differences(*(Version(scan(one), memoryview(one)) for one in (content, other)))
     assert [one.tag for one in found] == ([] if same else [PER_FRAME_GROUPS])
+
+
+def test_the_index_gives_them_back(index: Index) -> None:
+    found = scan(slide(MANY))
+    index.add([replace(entry("1.2.3", f"1.2.3.{MANY}", f"1.2.3.{MANY}.1"), scan=found)])
+    scope = Scope("1.2.3", f"1.2.3.{MANY}", f"1.2.3.{MANY}.1")
+    layout = index.layout(scope)
+    assert layout is not None
+    assert layout.dataset() == found.dataset
+    assert layout.size < 40 * MANY
+    assert [b"".join(one.pieces()) for one in index.metadata(scope)] == [b"".join(found.encoded.pieces())]
 
 
 # --- on the web ------------------------------------------------------------------------------------------------------
