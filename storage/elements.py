@@ -16,9 +16,9 @@ from storage.charsets import DEFAULT, Charset, charset_of
 from storage.dictionary import EXPLICIT_VRS, KEYS, is_vr_like, spell, vr_of
 from storage.errors import LimitExceeded
 from storage.findings import Findings
-from storage.fragments import walk_fragments
+from storage.fragments import Fragments, walk_fragments
 from storage.item_parts import ITEMS
-from storage.levels import ODD, DataSet, Fragment, Limits, Pixels, SequenceLevel
+from storage.levels import ODD, DataSet, Limits, Pixels, SequenceLevel
 from storage.recurring import LONGEST_KNOWN, MOST_KNOWN, MOST_VALUES, Place, Recurring, known_elements
 from storage.values import BULK_VRS, DECODERS, Text
 
@@ -305,7 +305,7 @@ class Reader(Findings):
             fragments = self._fragments()
             vr = vr if vr in BULK_VRS else "OB"
             if tag in PIXEL_TAGS and not level.path:
-                self.pixels = Pixels(tag, begun, -1, tuple(fragments))
+                self.pixels = Pixels(tag, begun, -1, fragments)
                 self._refer(level, key, vr, begun, -1)
             else:
                 self._refer(level, key, vr, begun, self._pos - begun)
@@ -313,7 +313,7 @@ class Reader(Findings):
         self._begin_sequence(level, key, self._size, False, level.explicit and not self._was_un)
         return True
 
-    def _fragments(self) -> list[Fragment]:
+    def _fragments(self) -> Fragments:
         """Walk the items of encapsulated pixel data; leaves the position behind them."""
         found, self._pos, problem = walk_fragments(self._data, self._pos, self._limits.fragments)
         if problem:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from storage.frame_items import FrameItems
 from storage.levels import DataSet, Limits, Pixels
@@ -46,9 +48,9 @@ class Findings:
         values: list[Any] = (self.dataset.get(tag) or {}).get("Value") or [default]
         return values[0] if isinstance(values[0], int) else default
 
-    def longs(self, offset: int, length: int) -> tuple[int, ...]:
+    def longs(self, offset: int, length: int) -> npt.NDArray[np.uint32]:
         """Unsigned 32-bit numbers, little endian: a Basic Offset Table."""
-        return struct.unpack_from(f"<{length // 4}I", self._data, offset)
+        return np.frombuffer(self._data[offset : offset + length // 4 * 4], "<u4")
 
     def starts_with(self, offset: int, magics: tuple[bytes, ...]) -> bool:
         """Whether one of `magics` stands at `offset`."""

@@ -7,6 +7,9 @@ from array import array
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from storage.errors import NotFound
 
 # kind, count, first, bits, available, number of fragments, fragments are grouped
@@ -57,6 +60,11 @@ class FrameTable:
             lengths=_little(lengths),
             groups=b"" if single else _little(groups),
         )
+
+    @classmethod
+    def single(cls, starts: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64]) -> FrameTable:
+        """Encapsulated frames of one fragment each."""
+        return cls(count=len(starts), starts=starts.astype("<u8").tobytes(), lengths=lengths.astype("<u8").tobytes())
 
     def ranges(self, number: int) -> Ranges:
         """The (offset, length) of each piece of frame `number`; raises NotFound outside 1..count.

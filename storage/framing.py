@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import struct
+import numpy as np
 
 from storage.elements import Reader
+from storage.fragments import NO_FRAGMENTS, Fragment, Fragments
 from storage.frames import FrameTable, Ranges
-from storage.levels import Fragment, Pixels
+from storage.levels import Pixels
 from storage.transfer_syntaxes import TABLE, Coding, lookup
 
 # How a frame's code stream begins, for syntaxes in which a frame may be cut into fragments.
@@ -18,6 +19,8 @@ _STARTS = {
     Coding.HTJ2K: (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP"),
     Coding.JPEG_XL: (b"\xff\x0a", b"\0\0\0\x0cJXL "),
 }
+# Offsets of a Basic Offset Table have 32 bits, however large the pixel data is.
+_LONG = np.uint64(0xFFFFFFFF)
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 
 
@@ -69,73 +72,64 @@ def _frame_bits(reader: Reader, pixels: Pixels, count: int) -> int:
 
 
 def _encapsulated(reader: Reader, pixels: Pixels, count: int, coding: Coding) -> FrameTable:
-    everything = pixels.fragments or ()
-    table, fragments = everything[:1], [f for f in everything[1:] if f[1]]
+    everything = pixels.fragments or NO_FRAGMENTS
+    table, items = everything[:1], everything[1:]
+    fragments = items.filled()
     if not fragments:
         reader.flag("no-fragments", "the encapsulated pixel data holds no fragment", "7FE00010")
         return FrameTable.EMPTY
-    if coding is Coding.VIDEO:
+    if coding is Coding.VIDEO or count == 1:
         return FrameTable.fragments([tuple(fragments)])
-    if count == 1:
-        return FrameTable.fragments([tuple(fragments)])
-    frames = (
-        _by_extended_offsets(reader, everything, count)
-        or _by_counting(reader, table[0], everything[1:], fragments, count)
-        or _by_basic_offsets(reader, table[0], everything[1:], count)
-        or _by_looking(reader, fragments, count, coding)
-    )
+    found = _by_extended_offsets(reader, everything, count) or _by_counting(reader, table[0], items, fragments, count)
+    if found is not None:
+        return found
+    frames = _by_basic_offsets(reader, table[0], items, count) or _by_looking(reader, fragments, count, coding)
     return FrameTable.fragments(frames or _at_least(reader, fragments, count))
 
 
-def _by_extended_offsets(reader: Reader, everything: tuple[Fragment, ...], count: int) -> list[Ranges] | None:
+def _by_extended_offsets(reader: Reader, everything: Fragments, count: int) -> FrameTable | None:
     """Extended Offset Table (PS3.3 C.7.6.3.1.8): one fragment a frame, each named by its offset and length."""
     offsets, lengths = reader.offsets
     if not offsets:
         return None
     if len(offsets) == len(lengths) == 8 * count and len(everything) > 1:
-        base = everything[1][0] - 8
-        sizes = {offset - 8 - base: length for offset, length in everything[1:]}
-        starts = struct.unpack(f"<{count}Q", offsets)
-        wanted = struct.unpack(f"<{count}Q", lengths)
-        if all(size <= sizes.get(start, -1) for start, size in zip(starts, wanted, strict=True)):
-            return [((base + start + 8, size),) for start, size in zip(starts, wanted, strict=True)]
+        base = np.uint64(everything[1][0] - 8)
+        starts, wanted = np.frombuffer(offsets, "<u8"), np.frombuffer(lengths, "<u8")
+        # Fragments follow one another, so that they are found by halving.
+        begins = everything.offsets[1:] - 8 - base
+        places = np.minimum(np.searchsorted(begins, starts), len(begins) - 1)
+        if bool(np.all((begins[places] == starts) & (wanted <= everything.lengths[1:][places]))):
+            return FrameTable.single(base + starts + 8, wanted)
     reader.flag("bad-offset-table", "the Extended Offset Table does not fit the fragments", "7FE00001")
     return None
 
 
-def _by_counting(
-    reader: Reader, table: Fragment, items: tuple[Fragment, ...], fragments: list[Fragment], count: int
-) -> list[Ranges] | None:
+def _by_counting(reader: Reader, table: Fragment, items: Fragments, fragments: Fragments, count: int) -> FrameTable | None:
     """As many fragments as frames: one each, whatever the Basic Offset Table says, because no frame is without."""
     if len(fragments) != count:
         return None
     offset, length = table
-    if length and (
-        length != 4 * count
-        or list(reader.longs(offset, length)) != [(at - items[0][0]) & 0xFFFFFFFF for at, _ in fragments]
-    ):
+    if length and (length != 4 * count or not np.array_equal(reader.longs(offset, length), (fragments.offsets - items.offsets[0]) & _LONG)):
         reader.flag("bad-offset-table", "the Basic Offset Table does not fit the fragments", "7FE00010")
-    return [(fragment,) for fragment in fragments]
+    return FrameTable.single(fragments.offsets, fragments.lengths)
 
 
-def _by_basic_offsets(reader: Reader, table: Fragment, items: tuple[Fragment, ...], count: int) -> list[Ranges] | None:
+def _by_basic_offsets(reader: Reader, table: Fragment, items: Fragments, count: int) -> list[Ranges] | None:
     """Basic Offset Table: where the first fragment of each frame begins, counted from the item after the table."""
     offset, length = table
     if not length:
         return None
-    starts = reader.longs(offset, length)
-    begins = {at - items[0][0]: index for index, (at, _) in enumerate(items)}
+    starts = reader.longs(offset, length).tolist()
+    base = items[0][0]
+    begins = {at - base: index for index, (at, _) in enumerate(items)}
     firsts = [begins.get(start, -1) for start in starts]
     if len(firsts) != count or firsts[0] != 0 or firsts != sorted(set(firsts)) or -1 in firsts:
         reader.flag("bad-offset-table", "the Basic Offset Table does not fit the fragments", "7FE00010")
         return None
-    return [
-        tuple(f for f in items[first:last] if f[1])
-        for first, last in zip(firsts, [*firsts[1:], len(items)], strict=True)
-    ]
+    return [tuple(items[first:last].filled()) for first, last in zip(firsts, [*firsts[1:], len(items)], strict=True)]
 
 
-def _by_looking(reader: Reader, fragments: list[Fragment], count: int, coding: Coding) -> list[Ranges] | None:
+def _by_looking(reader: Reader, fragments: Fragments, count: int, coding: Coding) -> list[Ranges] | None:
     """A frame begins with the fragment in which a code stream begins."""
     magics = _STARTS.get(coding)
     if magics is None:
@@ -148,7 +142,7 @@ def _by_looking(reader: Reader, fragments: list[Fragment], count: int, coding: C
     return [tuple(frame) for frame in frames] if len(frames) == count else None
 
 
-def _at_least(reader: Reader, fragments: list[Fragment], count: int) -> list[Ranges]:
+def _at_least(reader: Reader, fragments: Fragments, count: int) -> list[Ranges]:
     """Nothing tells the frames apart: give what there is, one fragment each, and say so."""
     reader.flag("frames-unclear", "the fragments cannot be assigned to frames", "7FE00010")
     return [(fragment,) for fragment in fragments[:count]]

@@ -7,11 +7,9 @@ from typing import Any
 
 from storage.alike import Alike
 from storage.charsets import Charset
+from storage.fragments import Fragments
 from storage.per_frame import PER_FRAME_GROUPS
 from storage.values import Text
-
-# Offset and length of the value of an item of encapsulated pixel data.
-Fragment = tuple[int, int]
 
 # What the codes of odd values mean, for people.
 ODD = {
@@ -50,7 +48,7 @@ class Pixels:
     tag: int
     offset: int
     length: int
-    fragments: tuple[Fragment, ...] | None = None
+    fragments: Fragments | None = None
 
 
 class DataSet:

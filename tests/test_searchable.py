@@ -26,6 +26,7 @@ from storage.index.tables import instance, searchable_value
 from storage.index.values_anew import write_values
 from storage.jobs import JobQueue
 from storage.matching import parse
+from storage.per_frame import Encoded
 from storage.rejection import Why
 from storage.types import Level, Query, Scope
 from tests.support.entries import entry, values
@@ -65,7 +66,7 @@ def with_private(n: int, value: Any, *, block: str = "10", creator: str = ACME, 
         f"000900{block}": {"vr": "LO", "Value": [creator]},
         f"0009{block}01": {"vr": vr, "Value": [value]},
     }
-    return replace(made, scan=replace(made.scan, dataset=dataset, json=orjson.dumps(dataset)))
+    return replace(made, scan=replace(made.scan, dataset=dataset, encoded=Encoded(orjson.dumps(dataset))))
 
 
 # (attribute, VR where no dictionary has it, level of the search, what is asked, stored values, which of them match)
@@ -230,7 +231,7 @@ def test_values_of_series_and_study_are_those_of_the_instances_that_are_left(
         uids = replace(one.scan.uids, instance=f"1.0.1.{number}")
         dataset = {**one.scan.dataset, "00080018": {"vr": "UI", "Value": [uids.instance]}}
         dataset[tag_of("ProtocolName")] = {"vr": "LO", "Value": ["xyx"[number]]}
-        scan = replace(one.scan, uids=uids, dataset=dataset, json=orjson.dumps(dataset))
+        scan = replace(one.scan, uids=uids, dataset=dataset, encoded=Encoded(orjson.dumps(dataset)))
         index.add([replace(one, scan=scan, sha256=f"{number}", object_key=f"{number}")])
 
     def found() -> list[str]:
