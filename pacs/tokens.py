@@ -104,8 +104,8 @@ class Tokens:
                 return jwt.decode(token, key, algorithms=ALGORITHMS).claims
             except BadSignatureError:
                 continue
-            except (JoseError, ValueError) as error:
-                # Another kind of key than its algorithm has.
+            except (JoseError, ValueError, TypeError) as error:
+                # Another kind of key than its algorithm has, or a header with values of another type than they must have.
                 _log.debug("token.key_does_not_fit", reason=type(error).__name__)
         raise TokenRefused("its token is signed with no key that its issuer publishes")
 
@@ -181,13 +181,26 @@ def _source(issuer: str, file: Path | None, fetch: Fetch) -> Callable[[], KeySet
         about = fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if about["issuer"] != issuer:
             raise ValueError(f"{issuer} calls itself {about['issuer']}: correct PACS_OIDC_ISSUERS")
-        return KeySet.import_key_set(fetch(about["jwks_uri"]))
+        return _understood(fetch(about["jwks_uri"]))
 
     def kept() -> KeySet:
         assert file is not None
-        return KeySet.import_key_set(orjson.loads(file.read_bytes()))
+        return _understood(orjson.loads(file.read_bytes()))
 
     return published if file is None else kept
+
+
+def _understood(keys: Any) -> KeySet:
+    """The keys of a set that can be used here; one that cannot be, of a curve unknown here say, is passed over (RFC 7517 5)."""
+    found: list[Key] = []
+    for one in keys["keys"]:
+        try:
+            found += KeySet.import_key_set({"keys": [one]}).keys
+        except (ValueError, KeyError, TypeError, JoseError) as error:
+            _log.warning("token.key_not_understood", reason=str(error) or type(error).__name__)
+    if keys["keys"] and not found:
+        raise ValueError("none of the keys that are published is understood")
+    return KeySet(found)
 
 
 def fetched(url: str) -> Any:

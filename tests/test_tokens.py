@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -208,6 +209,30 @@ def test_an_issuer_of_another_name(issuer: Issuer, tokens: Tokens) -> None:
     issuer.calls_itself = "https://another.example"
     with pytest.raises(TokenRefused, match="cannot be had now"):
         tokens.check(issuer.token())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"kty": "EC", "crv": "BP-256", "x": "AA", "y": "AA"}, {"kty": "AKP", "pub": "AA"}, {"kty": "RSA"}, {"kty": ["RSA"]}, 5],
+    ids=["curve", "type", "nothing in it", "no text", "no key"],
+)
+def test_a_key_that_is_not_understood_is_passed_over(issuer: Issuer, tmp_path: Path, other: Any) -> None:
+    file = tmp_path / "keys.json"
+    for keys in ([other, issuer.own.as_dict(private=False)], [other]):
+        file.write_bytes(orjson.dumps({"keys": keys}))
+        tokens = Tokens([issuer.url], audience="lightbox", keys_file=file)
+        if len(keys) == 2:
+            assert tokens.check(issuer.token())["sub"] == "4711"
+        else:
+            with pytest.raises(TokenRefused, match="cannot be had now"):
+                tokens.check(issuer.token())
+
+
+def test_a_header_of_other_types_is_refused(issuer: Issuer, tokens: Tokens) -> None:
+    _, claims, signature = issuer.token().split(b".")
+    header = urlsafe_b64encode(orjson.dumps({"alg": "RS256", "kid": issuer.own.kid, "crit": 5})).rstrip(b"=")
+    with pytest.raises(TokenRefused, match="no key"):
+        tokens.check(b".".join((header, claims, signature)))
 
 
 def test_keys_of_a_file(issuer: Issuer, tmp_path: Path) -> None:
