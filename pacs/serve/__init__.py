@@ -8,6 +8,7 @@ import os
 import resource
 import sys
 from collections.abc import Collection, Mapping
+from functools import partial
 from types import ModuleType
 
 from pacs import logs, metrics_folder
@@ -46,7 +47,8 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
         metrics_folder.forget(run_folder(settings), kind)
     process = _loaded(settings, kinds)
     places = [(kind, listeners[kind]) for kind in kinds for _ in range(_number(kind, settings))]
-    supervisor = Supervisor(places, process.run, environment(settings), run_folder(settings), settings.stop_seconds)
+    run = partial(process.run, settings)
+    supervisor = Supervisor(places, run, environment(settings), run_folder(settings), settings.stop_seconds)
     try:
         clean = supervisor.run(lambda: _tell(settings, listeners))
     finally:

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 from setproctitle import setproctitle
 
-from pacs import compose, logs, settings
+from pacs import compose, logs
 from pacs.data_folder import run_folder
 from pacs.metrics import Metrics
 from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind, Orders
@@ -35,7 +35,11 @@ Ready = Callable[[], None]
 
 # What each kind would load when it begins: loaded before, it is in memory once for all.
 _MODULES: Final = {
-    Kind.WEB: ("pacs.serve.web", "pacs.admin", "pacs.forwarded", "pacs.health", "pacs.hosts", "pacs.viewer", "dicomweb.app"),
+    Kind.WEB: (
+        *("pacs.serve.web", "pacs.admin", "pacs.forwarded", "pacs.health", "pacs.hosts", "pacs.viewer"),
+        *("dicomweb.app", "dicomweb.shapes", "starlette.applications", "starlette_compress._zstd_legacy"),
+        *("uvloop", "uvicorn.lifespan.off", "uvicorn.protocols.websockets.websockets_sansio_impl"),
+    ),
     Kind.DIMSE: ("pacs.scp.server",),
     Kind.HL7: ("pacs.hl7.listener", "pacs.scp.journal"),
     Kind.WORKER: ("pacs.worker", "pacs.processing"),
@@ -49,15 +53,17 @@ def load(kinds: Iterable[Kind]) -> None:
             importlib.import_module(name)
 
 
-def run(orders: Orders) -> int:
-    """Serve until SIGTERM, then finish what is in flight. 0 after a clean stop, CANNOT_START when it cannot begin."""
+def run(chosen: Settings, orders: Orders) -> int:
+    """Serve until SIGTERM, then finish what is in flight. 0 after a clean stop, CANNOT_START when it cannot begin.
+
+    `chosen` is the supervisor's, whose memory we have: to load the settings again would take 4 MB of our own.
+    """
     os.environ.update(orders.environment)
     setproctitle(f"pacs: {orders.kind}")
     _end_with_parent(orders.parent, orders.lifeline)
     # Ctrl-C reaches every process of a terminal; it is the supervisor who says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
-    chosen = settings.load()
     logs.configure(orders.kind, format=chosen.log_format, level=chosen.log_level)
     try:
         if orders.after is not None:
