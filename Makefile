@@ -64,26 +64,17 @@ clean: ## remove what was made here: the environment, the viewer, caches (never 
 	@$(PIP) install --editable '.[test]'
 	@touch .venv/.installed-test
 
-# The first Python of the right age that can make an environment, by preference one that was built with optimizations, which
-# distributions' are and those of version managers often are not: with one that was not, everything takes a fifth longer. One line
-# that says what to do where there is none.
+# The first Python of the right age that can make an environment; one line that says what to do where there is none.
 .venv/.created:
 	@test -x $(PY) || { \
 	found=; \
-	for wish in optimizations anything; do \
-	for python in $${PYTHON:-python3.13 python3.12 python3.11 python3 python /usr/bin/python3}; do \
+	for python in $${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do \
 	    "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue; \
 	    found="$$python"; \
 	    "$$python" -c 'import venv, ensurepip' 2>/dev/null || continue; \
-	    if [ $$wish = optimizations ]; then \
-	        "$$python" -c 'import sys, sysconfig; sys.exit("--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or "--enable-optimizations"))' || continue; \
-	    else \
-	        echo "$$python was built without optimizations: Lightbox will be a fifth slower than with another (make clean, make PYTHON=/path/to/python)."; \
-	    fi; \
 	    echo "Making the environment .venv with $$("$$python" --version)"; \
 	    "$$python" -m venv .venv && exit 0; \
 	    rm -rf .venv; \
-	done; \
 	done; \
 	if [ -n "$$found" ]; then \
 	    echo "$$found cannot make an environment (its venv module is missing): on Debian or Ubuntu, apt-get install python3-venv, and make again." >&2; \

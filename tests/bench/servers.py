@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -101,9 +100,7 @@ class Lightbox(Server):
 
     def version(self) -> str:
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-        optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-        built = "built with optimizations" if optimized else "built without optimizations"
-        return f"Lightbox {commit.stdout.strip()}, Python {sys.version.split()[0]} ({built})"
+        return f"Lightbox {commit.stdout.strip()}, Python {sys.version.split()[0]}"
 
     def _command(self) -> list[str]:
         return [self._pacs(), "serve"]
