@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from typing import Any
 
 import pytest
 
 from pacs.scp import reasons
 from pacs.scp.places import Places
-from pacs.scp.settings import Alone
+from pacs.scp.settings import Alone, DimseSettings
+from pacs.scp.transport import TICK, Ended, Stopping, Transport, Wait
 from storage.archive import Archive
 from storage.index.associations import Wanted, search
 from tests.support import dimse_peer as peer
@@ -109,3 +112,35 @@ def test_an_address_that_holds_every_place_lets_another_in(archive: Archive) -> 
         wait_until(lambda: any(reasons.MADE_ROOM in one.reason for one in search(archive.index, Wanted())))
         for one in crowd:
             one.socket.close()
+
+
+def test_one_that_was_sent_away_ends_in_its_first_pause_however_busy_it_is() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport = Transport(ours, DimseSettings(), Stopping())
+        space = memoryview(bytearray(64))
+        transport.send_away()
+        # What it had begun before it could learn of it is read to the end.
+        theirs.send(b"command")
+        assert transport.receive(space, Wait.REST) == len(b"command")
+        theirs.send(b"data set")
+        assert transport.receive(space, Wait.MESSAGE) == len(b"data set")
+        # It would send the next within less than a tick, and for ever.
+        begun = time.monotonic()
+        with pytest.raises(Ended, match=reasons.MADE_ROOM):
+            transport.receive(space, Wait.REST)
+        assert time.monotonic() - begun < TICK / 2
+        transport.close()
+
+
+def test_who_is_asked_something_is_not_at_rest() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport = Transport(ours, DimseSettings(idle_seconds=30), Stopping())
+        assert transport.is_quiet(0.01, patient=True)
+        rested = transport.rests_since
+        assert rested is not None
+        theirs.send(b"answer")
+        transport.receive(memoryview(bytearray(64)), Wait.ANSWER)
+        assert transport.rests_since is None
+        transport.close()

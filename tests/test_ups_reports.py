@@ -425,3 +425,31 @@ def test_a_database_that_is_away_ends_no_watch(archive: Archive, monkeypatch: py
         assert caller.act(3, UID) == 0
         caller.wait((UID, 1, "SCHEDULED"))
         caller.association.release()
+
+
+def test_who_no_longer_holds_the_events_of_a_slow_watcher_tells_no_more_of_them(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    with serving(archive) as served:
+        before = Caller(served.port)
+        assert before.act(3, UID) == 0
+        before.wait((UID, 1, "SCHEDULED"))
+        before.association.release()
+        served.told.wait("ended", "released")
+        items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+        items.request_cancel(UID, {}, "OTHER")
+        # As if each answer took as long as what is held must be asked for again.
+        monkeypatch.setattr("pacs.scp.watching._KEEP_SECONDS", 0.0)
+        claims: list[str] = []
+        claim = WorkitemReports.claim
+
+        def lost(self: WorkitemReports, ae_title: str, held: int = 0) -> int:
+            claims.append(ae_title)
+            return claim(self, ae_title, held) if len(claims) < 3 else 0
+
+        monkeypatch.setattr(WorkitemReports, "claim", lost)
+        caller = Caller(served.port)
+        caller.wait((UID, 1, "IN PROGRESS"))
+        wait_until(lambda: len(claims) >= 4, 5)
+        assert caller.reports == [(UID, 1, "IN PROGRESS")], "the rest is another's to tell"
+        caller.association.release()

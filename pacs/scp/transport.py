@@ -120,6 +120,11 @@ class Transport:
     def receive(self, space: memoryview, wait: Wait) -> int:
         """Read what is there, at least a byte. Raises Silent for a data set that does not begin."""
         begun = time.monotonic()
+        if wait is not Wait.REST:
+            self._resting = False
+        elif self._sent_away and not self._is_there(0):
+            # It began once more after another had got its place, and has its answer.
+            raise Ended("crowded out", MADE_ROOM)
         while True:
             try:
                 count = self._socket.recv_into(space)
@@ -150,14 +155,18 @@ class Transport:
 
     def is_quiet(self, seconds: float, *, patient: bool) -> bool:
         """Whether nothing comes for so long (a tick at most); `patient`: the peer may be silent as long as it likes."""
-        if isinstance(self._socket, Secured) and self._socket.pending:
-            return False
-        waiting = select.poll()
-        waiting.register(self._socket.fileno(), select.POLLIN)
-        if waiting.poll(min(seconds, TICK) * 1000):
+        if self._is_there(min(seconds, TICK)):
             return False
         self._check_patience(time.monotonic(), Wait.REST, patient=patient)
         return True
+
+    def _is_there(self, seconds: float) -> bool:
+        """Whether there is something to read, or is before so long has passed."""
+        if isinstance(self._socket, Secured) and self._socket.pending:
+            return True
+        waiting = select.poll()
+        waiting.register(self._socket.fileno(), select.POLLIN)
+        return bool(waiting.poll(seconds * 1000))
 
     def send(self, data: bytes) -> None:
         """Write all of it. A peer that does not read for as long as a message may be idle is given up."""

@@ -101,18 +101,25 @@ class Watch:
         if now < self._pause_until:
             return
         try:
-            self._tell(now)
+            self._tell()
         except (LightboxError, Rerun) as error:
             # The database is away: it waits, and not every look is worth a line.
             self._pause_until = now + _PAUSE_SECONDS
             _log.warning("workitem.not_reported", to=self._title, reason=str(error), again_in=_PAUSE_SECONDS)
 
-    def _tell(self, now: float) -> None:
-        if not self._held or now - self._kept >= _KEEP_SECONDS:
-            self._held, self._kept = self._reports.claim(self._title, self._held), now
-        if not self._held:
+    def _tell(self) -> None:
+        if not self._keep():
             return
         for event in self._workitems.events(self._title, self._workitems.delivered(self._title)):
+            if not self._keep():
+                return
             send_event(self._association, self._context, self._encoder, event)
             self._workitems.acknowledge(self._title, event.sequence)
             _log.info("workitem.reported", to=self._title, workitem=event.uid, event_type=event.kind)
+
+    def _keep(self) -> bool:
+        """Whether its events are ours to tell: a peer that takes its time for each must not outlast the lease."""
+        now = time.monotonic()
+        if not self._held or now - self._kept >= _KEEP_SECONDS:
+            self._held, self._kept = self._reports.claim(self._title, self._held), now
+        return bool(self._held)
