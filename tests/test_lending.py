@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from dicomweb.errors import WebRefusal
 from dicomweb.request_body import Patience, pieces
 from dicomweb.settings import WebSettings
-from pacs.serve.lending import length_of
+from pacs.serve.lending import Lent, length_of
 from pacs.serve.web import HttpLimits
 from storage.incoming import EXTENSION, Incoming
 from tests.test_guard import answer, connect, rest, serving, wait
@@ -238,3 +239,41 @@ def test_patience(settings: WebSettings, came: int, comes: bool, text: str | Non
     with pytest.raises(WebRefusal, match=text) as caught:
         check()
     assert caught.value.status == 408
+
+
+class Unwell:
+    """A socket that says these things, one after the other, before it has anything."""
+
+    def __init__(self, *errors: OSError) -> None:
+        self._errors = list(errors)
+        self._real = socket.socketpair()
+        self._real[1].send(b"there")
+
+    def fileno(self) -> int:
+        return self._real[0].fileno()
+
+    def recv_into(self, room: memoryview, size: int) -> int:
+        if self._errors:
+            raise self._errors.pop(0)
+        return self._real[0].recv_into(room, size)
+
+
+def lent_from(sock: Unwell) -> Lent:
+    lent: Any = Lent.__new__(Lent)
+    lent._begun, lent._rest, lent._socket = memoryview(b""), 5, sock
+    found: Lent = lent
+    return found
+
+
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.ECONNRESET, errno.EHOSTUNREACH])
+def test_every_way_to_lose_a_client_is_one(number: int) -> None:
+    with pytest.raises(ConnectionError):
+        lent_from(Unwell(OSError(number, os.strerror(number)))).into(memoryview(bytearray(5)))
+
+
+def test_what_the_system_takes_back_is_asked_for_again() -> None:
+    # A poll may say that something is there which is then dropped (select(2), BUGS).
+    again = BlockingIOError(errno.EAGAIN, "not yet")
+    room = bytearray(5)
+    assert lent_from(Unwell(again, again)).into(memoryview(room)) == 5
+    assert room == b"there"

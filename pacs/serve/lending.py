@@ -50,12 +50,16 @@ class Lent:
             self._begun = self._begun[size:]
             return size
         size = min(len(room), self._rest)
-        try:
-            count = self._socket.recv_into(room, size)
-        except BlockingIOError:
-            if not _readable(self._socket):
-                return None
-            count = self._socket.recv_into(room, size)
+        while True:
+            try:
+                count = self._socket.recv_into(room, size)
+                break
+            except BlockingIOError:
+                if not _readable(self._socket):
+                    return None
+            except OSError as error:
+                # Not only resets: an answer that never comes is a TimeoutError (ETIMEDOUT), a route that is gone something else.
+                raise ConnectionResetError(*error.args) from error
         if not count:
             raise ConnectionResetError
         self._rest -= count
