@@ -232,17 +232,18 @@ def _echoes(papers: Papers, server: Secure) -> float:
 
 @pytest.mark.parametrize("sent", [b"", HELLO[:3], HELLO], ids=["silent", "three bytes", "half a hello"])
 def test_slow_handshakes_hold_nobody_up(archive: Archive, papers: Papers, sent: bytes) -> None:
-    settings: dict[str, Any] = {"request_seconds": 1.5, "max_waiting": 60, "max_waiting_per_address": 50, "max_associations": 4}
+    settings: dict[str, Any] = {"request_seconds": 4, "max_waiting": 60, "max_waiting_per_address": 50, "max_associations": 4}
     with secured(archive, papers.credentials(), **settings) as server, ExitStack() as open_:
         for _ in range(80):
             open_.enter_context(Peer(server.tls)).send(sent)
-        assert _echoes(papers, server) < 1
+        # Half of what each of the slow ones is waited for; a busy machine takes a second.
+        assert _echoes(papers, server) < 2
         with Peer(server.plain) as plain:
             plain.associate()
             assert plain.echo() == 0
         assert server.server.waiting <= 50
         server.told.wait("dropped", "crowded out")
-        wait_until(lambda: server.server.waiting == 0, 5)
+        wait_until(lambda: server.server.waiting == 0, 15)
         server.told.wait("dropped", "too slow")
         server.logged("it connected to the port for TLS and did not finish its handshake in time: does it speak TLS?")
 
