@@ -7,6 +7,7 @@ used for a day when the issuer does not answer. Only signatures with a public ke
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -204,18 +205,29 @@ def _understood(keys: Any) -> KeySet:
 
 
 def fetched(url: str) -> Any:
-    """The JSON at an address. Raises OSError, ValueError."""
+    """The JSON at an address, which has 3 s for all of it. Raises OSError, ValueError."""
+    return orjson.loads(asyncio.run(_read(url)))
+
+
+async def _read(url: str) -> bytes:
     # Here, so that a DIMSE process does not load it where there are no issuers.
     import httpx
 
+    body = b""
     try:
-        with httpx.stream("GET", url, timeout=_FETCH_SECONDS) as answer:
+        # httpx limits each read alone, which an issuer that sends a byte at a time would never reach.
+        async with (
+            asyncio.timeout(_FETCH_SECONDS),
+            httpx.AsyncClient(timeout=_FETCH_SECONDS) as client,
+            client.stream("GET", url) as answer,
+        ):
             answer.raise_for_status()
-            body = b""
-            for piece in answer.iter_bytes():
+            async for piece in answer.aiter_bytes():
                 body += piece
                 if len(body) > _MOST_BYTES:
                     raise OSError(f"{url} answers with more than {_MOST_BYTES} bytes")
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise OSError(f"{url} does not answer within {_FETCH_SECONDS:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OSError(f"{url} cannot be read ({str(error) or type(error).__name__})") from error
-    return orjson.loads(body)
+    return body

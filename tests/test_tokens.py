@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -206,6 +208,26 @@ def test_a_slow_issuer_holds_up_only_who_needs_it(issuer: Issuer) -> None:
     answer.set()
     waiting.join(10)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"], ids=["head", "body"])
+def test_an_issuer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    monkeypatch.setattr("pacs.tokens._FETCH_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle() -> None:
+            taken, _ = server.accept()
+            with taken, suppress(OSError):
+                taken.sendall(begun or b"HTTP/1.1 200 OK\r\nX: ")
+                for _ in range(200):
+                    taken.sendall(b" ")
+                    time.sleep(0.05)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        asked = time.monotonic()
+        with pytest.raises(OSError, match=r"does not answer within 0\.5 s"):
+            fetched(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        assert time.monotonic() - asked < 5
 
 
 def test_an_issuer_of_another_name(issuer: Issuer, tokens: Tokens) -> None:
