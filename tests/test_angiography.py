@@ -20,9 +20,9 @@ from storage.archive import Archive
 from storage.errors import CannotDecode
 from tests.support import states, web
 from tests.support.runs import COLUMNS, EXACT, NATIVE, ROWS, anatomy, averaged, ends, run, tid, vessel
-from tests.support.states import ANGIOGRAPHY, VARIABLE, image, item, state
+from tests.support.states import ANGIOGRAPHY, VARIABLE, image, item, state, store
 
-STATE = f"studies/{states.STUDY}/series/{states.STATE_SERIES}/instances/{states.STATE}"
+STATE = states.STATE_PATH
 
 Pixels = np.ndarray[Any, Any]
 
@@ -31,11 +31,6 @@ Pixels = np.ndarray[Any, Any]
 def client(archive: Archive) -> Iterator[TestClient]:
     with web.client(archive, WebSettings(layout_cache_seconds=-1)) as client:
         yield client
-
-
-def store(client: TestClient, *datasets: Dataset) -> None:
-    answer = web.stow(client, [states.encoded(one) for one in datasets])
-    assert answer.status_code == 200, answer.text
 
 
 def frame(client: TestClient, number: int) -> Pixels:

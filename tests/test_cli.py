@@ -322,8 +322,8 @@ def test_callers_and_the_log(pacs: Pacs) -> None:
     ]
     assert len(pacs("ae", "log", "--outcome", "refused", "--ae", "ct", "--limit", "1").splitlines()) == 1
     assert "one of accepted, refused, dropped" in pacs("ae", "log", "--outcome", "lost", status=1)
-    first: Any = pacs.json("ae", "log")[-1]  # type: ignore[index]
-    assert (first["number"], first["reason"], first["times"]) == (1, "unknown", 3)
+    log: Any = pacs.json("ae", "log")
+    assert tuple(log[-1][name] for name in ("number", "reason", "times")) == (1, "unknown", 3)
     assert "10.0.0.6" in pacs("ae", "callers").splitlines()[0]
     assert "one association" in pacs("ae", "allow", "CT1", "--once", "--address", "10.0.0.5")
     assert pacs("ae", "allow", "CT1", "--rights", "echo,store") == "CT1 may echo store from 10.0.0.6\n"

@@ -36,7 +36,7 @@ from tests.support.states import (
 Pixels = np.ndarray[Any, Any]
 Draw = Callable[..., Pixels]
 
-STATE = f"studies/{states.STUDY}/series/{states.STATE_SERIES}/instances/{states.STATE}"
+STATE = states.STATE_PATH
 VOI: dict[str, Any] = {"SoftcopyVOILUTSequence": [window(1500, 3600)]}
 RED, GREEN, YELLOW = [34885, 53485, 50171], [57402, 10803, 54199], [62000, 28000, 58000]
 
@@ -54,8 +54,7 @@ def draw(archive: Archive) -> Draw:
 
 def _drawn(client: TestClient, shown: Dataset, images: tuple[Dataset, ...], query: str, frame: int) -> Pixels:
     client.delete(f"studies/{states.STUDY}")
-    answer = web.stow(client, [states.encoded(one) for one in (*images, shown)])
-    assert answer.status_code == 200, answer.text
+    states.store(client, *images, shown)
     answer = client.get(f"{STATE}/frames/{frame}/rendered{query}", headers={"Accept": "image/png"})
     assert answer.status_code == 200, answer.text
     return np.asarray(Image.open(io.BytesIO(answer.content)))

@@ -7,7 +7,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -232,12 +232,11 @@ def test_patience(settings: WebSettings, came: int, comes: bool, text: str | Non
         await anyio.sleep(0.05)
         await patience.wait()
 
-    check: Callable[[], None] = lambda: anyio.run(waited)  # noqa: E731
     if text is None:
-        check()
+        anyio.run(waited)
         return
     with pytest.raises(WebRefusal, match=text) as caught:
-        check()
+        anyio.run(waited)
     assert caught.value.status == 408
 
 

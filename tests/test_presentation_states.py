@@ -34,11 +34,12 @@ from tests.support.states import (
     image,
     item,
     state,
+    store,
     window,
     words,
 )
 
-STATE = f"studies/{states.STUDY}/series/{states.STATE_SERIES}/instances/{states.STATE}"
+STATE = states.STATE_PATH
 MIDDLE = window(1500, 2000)
 
 Pixels = np.ndarray[Any, Any]
@@ -48,11 +49,6 @@ Pixels = np.ndarray[Any, Any]
 def client(archive: Archive) -> Iterator[TestClient]:
     with web.client(archive, WebSettings(layout_cache_seconds=-1)) as client:
         yield client
-
-
-def store(client: TestClient, *datasets: Dataset) -> None:
-    answer = web.stow(client, [states.encoded(one) for one in datasets])
-    assert answer.status_code == 200, answer.text
 
 
 def get(client: TestClient, path: str = f"{STATE}/rendered", accept: str = "image/png", **headers: str) -> httpx2.Response:

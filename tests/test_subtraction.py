@@ -22,10 +22,10 @@ from storage.errors import CannotDecode
 from tests.support import states, web
 from tests.support.corpus import corpus_file
 from tests.support.runs import EXACT, NATIVE, anatomy, averaged, ends, frames, run, tid, vessel
-from tests.support.states import item, state
+from tests.support.states import item, state, store
 
 IMAGE = f"studies/{states.STUDY}/series/{states.SERIES}/instances/{states.IMAGE}"
-STATE = f"studies/{states.STUDY}/series/{states.STATE_SERIES}/instances/{states.STATE}"
+STATE = states.STATE_PATH
 Pixels = np.ndarray[Any, Any]
 
 TWO: dict[str, Any] = {"ApplicableFrameRange": [2, 3, 6, 7]}
@@ -125,11 +125,6 @@ def test_linear_intensities_are_subtracted_as_logarithms() -> None:
 def client(archive: Archive) -> Iterator[TestClient]:
     with web.client(archive, WebSettings(layout_cache_seconds=-1)) as client:
         yield client
-
-
-def store(client: TestClient, *datasets: Dataset) -> None:
-    answer = web.stow(client, [states.encoded(one) for one in datasets])
-    assert answer.status_code == 200, answer.text
 
 
 def get(client: TestClient, path: str, accept: str = "image/png") -> httpx2.Response:

@@ -16,15 +16,15 @@ from starlette.testclient import TestClient
 
 from dicomweb import videos
 from dicomweb.apart import Limits, run_apart
-from dicomweb.videos import can_film, filmed
+from dicomweb.videos import filmed
 from storage.archive import Archive
 from storage.errors import BadRequest, CannotDecode
 from tests.support import made, web
 from tests.support.archive import ingest
 from tests.support.corpus import corpus_file
+from tests.support.films import needs_av
 from tests.test_wado import ONE, get, store
 
-needs_av = pytest.mark.skipif(not can_film(), reason="PyAV is not installed (pip install lightbox-pacs[video])")
 # File -> rows and columns, and whether it is an MP4 as it is stored.
 STORED: dict[str, tuple[int, int, bool]] = {
     "h264_bd_103_ts": (720, 1280, False),

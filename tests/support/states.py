@@ -1,4 +1,4 @@
-"""An image that shows how it is turned, and presentation states of it."""
+"""An image that shows how it is turned, presentation states of it, and how both get into an archive."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from starlette.testclient import TestClient
+
+from tests.support import web
 
 STUDY, SERIES, IMAGE = "1.2.3", "1.2.3.4", "1.2.3.4.1"
 STATE_SERIES, STATE = "1.2.3.9", "1.2.3.9.1"
+# Where the state is found, below the root of DICOMweb.
+STATE_PATH = f"studies/{STUDY}/series/{STATE_SERIES}/instances/{STATE}"
 ROWS, COLUMNS = 96, 128
 GREY, COLOUR, PSEUDO, BLENDING, ANGIOGRAPHY, VARIABLE = (f"1.2.840.10008.5.1.4.1.1.11.{number}" for number in (1, 2, 3, 4, 5, 12))
+
+
+def store(client: TestClient, *datasets: Dataset) -> None:
+    """Store these by STOW-RS."""
+    answer = web.stow(client, [encoded(one) for one in datasets])
+    assert answer.status_code == 200, answer.text
 
 
 def letter() -> np.ndarray[Any, Any]:
