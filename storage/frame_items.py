@@ -60,9 +60,6 @@ class FrameItems:
             self._parts.extend(map(list, chunks(items)))
             items.clear()
 
-    def __bool__(self) -> bool:
-        return bool(self._parts)
-
     def parts(self) -> ItemParts:
         """What was set aside, with everything that is referred to named by now."""
         last = self._parts[-1]

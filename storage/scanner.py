@@ -21,7 +21,7 @@ from storage.levels import Limits
 from storage.named_uids import named_uid
 from storage.non_patient import BY_SOP_CLASS
 from storage.part10 import Meta, preamble_danger, read_meta
-from storage.per_frame import Encoded, with_items
+from storage.per_frame import PER_FRAME_GROUPS, Encoded, with_items
 from storage.transfer_syntaxes import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -128,7 +128,8 @@ def _scan(whole: memoryview, meta: Meta, limits: Limits, assumed: Charset) -> Sc
 def _encoded(reader: Reader) -> tuple[Mapping[str, Any], Encoded]:
     """The data set and its encoding, with the items of frames that were set aside."""
     json = orjson.dumps(reader.dataset)
-    if not reader.frame_items:
+    # An empty list is in no element but that of a sequence whose items were set aside; one that stands behind it, and counts, may be no sequence.
+    if reader.dataset.get(PER_FRAME_GROUPS) != {"vr": "SQ", "Value": []}:
         return reader.dataset, Encoded(json)
     parts = reader.frame_items.parts()
     return with_items(reader.dataset, parts), Encoded(json, parts)

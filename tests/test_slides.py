@@ -110,6 +110,15 @@ def test_of_several_sequences_the_last_counts() -> None:
     assert len(scan(content).dataset[PER_FRAME_GROUPS]["Value"]) == 1
 
 
+@pytest.mark.parametrize("vr", [b"LO", b"US", b"OB", b"UN"])
+@pytest.mark.parametrize("value", [b"", b"ab"])
+def test_what_stands_behind_them_with_another_vr_counts_too(vr: bytes, value: bytes) -> None:
+    groups = element(0x52009230, b"SQ", b"".join(map(group, range(1, MANY + 1))))
+    content = slide(MANY).replace(groups, groups + element(0x52009230, vr, value))
+    found = scan(content)
+    assert whole(found) == found.dataset == plainly(content)
+
+
 def _comment(number: int) -> bytes:
     return element(COMMENT, b"LT", f"tile {number}".ljust(10).encode())
 
