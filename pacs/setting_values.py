@@ -61,13 +61,19 @@ def origins(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def issuers(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Issuers of tokens (OpenID Connect Core 2): https, or http to this machine, for keys that are read in plain are anybody's."""
+    """Issuers of tokens (OpenID Connect Core 2), as `is_secure` has them, without query and fragment."""
     for one in value:
         parts = urlsplit(one)
-        secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-        if not secure or not parts.hostname or parts.query or parts.fragment:
+        if not is_secure(one) or parts.query or parts.fragment:
             raise ValueError(f"{one} is no issuer; write https://HOST or https://HOST/PATH")
     return value
+
+
+def is_secure(url: str) -> bool:
+    """Whether keys may be read there: by https, or by http of this machine, for those that are read in plain are anybody's."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
 def _origin(text: str) -> str:

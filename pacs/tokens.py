@@ -26,6 +26,7 @@ from joserfc.errors import (
 )
 from joserfc.jwk import Key, KeySet
 
+from pacs.setting_values import is_secure
 from storage.errors import Refused
 
 _log = structlog.get_logger(__name__)
@@ -182,7 +183,10 @@ def _source(issuer: str, file: Path | None, fetch: Fetch) -> Callable[[], KeySet
         about = fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if about["issuer"] != issuer:
             raise ValueError(f"{issuer} calls itself {about['issuer']}: correct PACS_OIDC_ISSUERS")
-        return _understood(fetch(about["jwks_uri"]))
+        keys = about["jwks_uri"]
+        if not isinstance(keys, str) or not is_secure(keys):
+            raise ValueError(f"{issuer} has its keys at {keys}: they must be read by https, for others can be changed on the way")
+        return _understood(fetch(keys))
 
     def kept() -> KeySet:
         assert file is not None

@@ -236,6 +236,21 @@ def test_an_issuer_of_another_name(issuer: Issuer, tokens: Tokens) -> None:
         tokens.check(issuer.token())
 
 
+@pytest.mark.parametrize("keys", ["http://issuer.example/keys", "ftp://issuer.example/keys", "/keys", 5])
+def test_keys_are_not_read_where_anybody_can_change_them(keys: Any) -> None:
+    asked: list[Any] = []
+
+    def fetch(url: str) -> Any:
+        asked.append(url)
+        return {"issuer": "https://issuer.example", "jwks_uri": keys}
+
+    tokens = Tokens(["https://issuer.example"], audience="lightbox", fetch=fetch)
+    token = jwt.encode({"alg": "RS256"}, {"iss": "https://issuer.example"}, RSAKey.generate_key(2048)).encode()
+    with pytest.raises(TokenRefused, match="cannot be had now"):
+        tokens.check(token)
+    assert asked == ["https://issuer.example/.well-known/openid-configuration"]
+
+
 @pytest.mark.parametrize(
     "other",
     [{"kty": "EC", "crv": "BP-256", "x": "AA", "y": "AA"}, {"kty": "AKP", "pub": "AA"}, {"kty": "RSA"}, {"kty": ["RSA"]}, 5],
