@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from dicomweb.instance import Instance
@@ -90,7 +91,7 @@ def _named(instance: Instance) -> _Named:
     key = instance.located.sha256
     found = _NAMED.get(key)
     if found is None:
-        found = _Named(tuple(_uids(instance.dataset, STRUCTURE_SETS)), tuple(_series(instance.dataset))[:MOST_NAMED])
+        found = _Named(tuple(_uids(instance.dataset, STRUCTURE_SETS)), tuple(islice(_series(instance.dataset), MOST_NAMED)))
         _NAMED.keep(key, found)
     return found
 

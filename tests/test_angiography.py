@@ -202,6 +202,19 @@ def test_frames_have_their_own_shutters(client: TestClient) -> None:
     assert not np.isin(frame(client, 4), (0x20, 0xFF)).any()
 
 
+def test_more_regions_or_shutters_than_can_be_drawn_are_refused_in_words(client: TestClient) -> None:
+    """Each costs a pass over the frame; the most that are drawn are drawn."""
+    shutter = item(ShutterShape="RECTANGULAR", ShutterLeftVerticalEdge=1, ShutterRightVerticalEdge=64, ShutterUpperHorizontalEdge=1, ShutterLowerHorizontalEdge=48)
+    for number in (64, 65):
+        moved = averaged(1, PixelShiftSequence=[shifts(1, 4, *[region(1, 0, *TRIANGLE)] * number)])
+        for shown, what in ((of(RUN, moved), "regions"), (of(RUN, averaged(1), FrameDisplayShutterSequence=[shutter] * number), "shutters")):
+            client.delete(f"studies/{states.STUDY}")
+            store(client, RUN, shown)
+            answer = client.get(f"{STATE}/frames/2/rendered", headers={"Accept": "image/png"})
+            assert answer.status_code == (200 if number == 64 else 406), answer.text[:200]
+            assert number == 64 or f"65 {what}" in answer.json()["error"]
+
+
 def test_the_filter_makes_edges_steeper_and_leaves_what_is_flat() -> None:
     """A step of 100: two pixels off the edge a fifth of the 5 x 5 around is beyond it, beside the edge two fifths."""
     step = np.tile(np.repeat([1000, 1100], 8).astype(np.uint16), (9, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from dicomweb.rendering.references import applying
 from dicomweb.rendering.shutters import COVER, COVER_COLOUR, FRAME_SHUTTER
 from dicomweb.rendering.values import items, number, numbers, text
 from dicomweb.rendering.voi import DESCRIPTOR, LUT_DATA
+from storage.errors import CannotDecode
 from storage.types import Dataset
 
 PRESENTATION, FILTER, SKIP, RATE = "00289505", "00289411", "00089460", "00089459"
@@ -37,6 +38,9 @@ PIXEL_SHIFTS, SHIFTED_FRAMES, SHIFTED_REGIONS, VERTICES = "00289501", "00289506"
 INTENSITY_LUTS, LUT_FRAMES, LUT_FUNCTION = "00289422", "00289507", "00289474"
 # The filter at full strength doubles how much a pixel differs from the mean of so many by so many around it.
 AROUND: Final = 5
+# Of one frame: each region and each shutter is drawn over the whole of it.
+MOST_REGIONS: Final = 64
+MOST_SHUTTERS: Final = 64
 
 
 def viewing(state: Dataset, uid: str, frame: int) -> Dataset:
@@ -64,7 +68,7 @@ def subtraction(state: Dataset, uid: str, frame: int, count: int) -> Subtraction
 
 
 def _shifted(wanted: Subtraction, item: Dataset, frame: int) -> Subtraction:
-    """With the pixel shifts that the item has for a contrast frame, by region (PS3.3 C.11.19.1.2)."""
+    """With the pixel shifts that the item has for a contrast frame, by region (PS3.3 C.11.19.1.2). Raises CannotDecode for too many."""
     shift, regions = shift_of(item) or wanted.shift, list[Region]()
     for shifts in items(item, PIXEL_SHIFTS):
         for region in items(shifts, SHIFTED_REGIONS) if within(frame, ranges(shifts, SHIFTED_FRAMES)) else ():
@@ -75,6 +79,7 @@ def _shifted(wanted: Subtraction, item: Dataset, frame: int) -> Subtraction:
             else:
                 # The whole frame, and what came before it with it: the last region counts.
                 shift, regions = moved, []
+    _bounded(regions, MOST_REGIONS, "regions with a shift of their own")
     return replace(wanted, shift=shift, regions=tuple(regions))
 
 
@@ -94,11 +99,20 @@ def _intensity_luts(state: Dataset, uid: str, frame: int) -> Iterator[Dataset]:
     yield from applying(state, INTENSITY_LUTS, uid, frame)
 
 
-def frame_shutters(state: Dataset, uid: str, frame: int) -> Iterator[Dataset]:
-    """The shutters of a frame, each with what covers it: its own word, else that of the state (PS3.3 C.11.20, C.11.12)."""
+def frame_shutters(state: Dataset, uid: str, frame: int) -> list[Dataset]:
+    """The shutters of a frame, each with what covers it: its own word, else that of the state (PS3.3 C.11.20, C.11.12).
+
+    Raises CannotDecode for too many: without some of them, what is to be hidden would be seen.
+    """
     cover = {tag: state[tag] for tag in (COVER, COVER_COLOUR) if tag in state}
-    for item in applying(state, FRAME_SHUTTER, uid, frame):
-        yield {**cover, **item}
+    found: list[Dataset] = [{**cover, **item} for item in applying(state, FRAME_SHUTTER, uid, frame)]
+    _bounded(found, MOST_SHUTTERS, "shutters")
+    return found
+
+
+def _bounded(found: Sequence[object], most: int, what: str) -> None:
+    if len(found) > most:
+        raise CannotDecode(f"the presentation state has {len(found)} {what} for one frame; at most {most} are drawn")
 
 
 def is_skipped(state: Dataset, uid: str, frame: int) -> bool:
