@@ -7,7 +7,6 @@ is rejected. Who users are is known to `Users` alone, which the composition root
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -105,7 +104,7 @@ class Verifier:
         if identity.kind not in KINDS:
             return Identified(refused=f"its user identity is of kind {identity.kind}, which there is not (PS3.7 D.3.3.7)")
         try:
-            known = self._checks[identity.kind](identity) if identity.kind in self._checks else None
+            known = self._known(identity)
         except Refused as error:
             return Identified(refused=str(error))
         # An answer says that it is believed (D.3.3.7); and of a name that it was taken, for there is nothing to check.
@@ -114,12 +113,11 @@ class Verifier:
             return Identified(_shown(known.name), known.by, answer)
         return self._claimed(identity, answer, missed=identity.answer_wanted and answer is None)
 
-    @property
-    def _checks(self) -> Mapping[int, Callable[[UserIdentity], Known | None]]:
-        return {
-            _PASSCODE: lambda one: self._users.by_passcode(_text(one.primary), one.secondary),
-            _TOKEN: lambda one: self._users.by_token(one.primary),
-        }
+    def _known(self, identity: UserIdentity) -> Known | None:
+        """Raises Refused for what is false; None for what nobody can check."""
+        if identity.kind == _PASSCODE:
+            return self._users.by_passcode(_text(identity.primary), identity.secondary)
+        return self._users.by_token(identity.primary) if identity.kind == _TOKEN else None
 
     def _claimed(self, identity: UserIdentity, answer: bytes | None, *, missed: bool) -> Identified:
         """What nobody can check."""
