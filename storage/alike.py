@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from storage.dictionary import EXPLICIT_VRS, KEYS, spell
+from storage.recurring import LONGEST_KNOWN
 from storage.values import DECODERS, Text
 
 _HEADER: Final = struct.Struct("<HH2sH")
@@ -29,6 +30,8 @@ _SPECIAL: Final = frozenset({0x00080005, 0x00280103})
 _MOST_VALUES: Final = 200
 _MOST_SHAPES: Final = 16
 _MOST_KNOWN: Final = 4096
+# Bytes of items that were learnt: beyond, all are forgotten, so that no slide of items of ever different lengths fills the memory.
+_MOST_LEARNT: Final = 1 << 20
 _DEEPEST: Final = 8
 # How often an item is learnt without being of use.
 _CREDIT: Final = 64
@@ -76,6 +79,7 @@ class Alike:
         self._text = text
         # By the length that their header says, the latest that was of use first.
         self._shapes: dict[int, list[_Shape]] = {}
+        self._learnt = 0
         # By VR: values and the JSON of their elements.
         self._known: dict[str, dict[bytes, bytes]] = {}
         self._credit = _CREDIT
@@ -118,7 +122,14 @@ class Alike:
         values = self._values(shape, shape.split.unpack(raw)[1::2])
         counted = (elements - begun.elements, value_bytes - begun.value_bytes)
         if values is not None and counted == (shape.elements, shape.value_bytes) and _put_together(shape.json, values) == orjson.dumps(item):
-            self._shapes[begun.length] = [shape, *self._shapes.get(begun.length, ())][:_MOST_SHAPES]
+            self._learn(begun.length, shape, len(raw))
+
+    def _learn(self, length: int, shape: _Shape, size: int) -> None:
+        self._learnt += size
+        if self._learnt > _MOST_LEARNT:
+            self._shapes.clear()
+            self._learnt = size
+        self._shapes[length] = [shape, *self._shapes.get(length, ())][:_MOST_SHAPES]
 
     def _values(self, shape: _Shape, raws: tuple[bytes, ...]) -> list[bytes] | None:
         """The JSON of elements; None where one is odd, which is for others to say."""
@@ -132,9 +143,10 @@ class Alike:
                     return None
                 # Copied, because bytes of the encoder keep the room that it had for them: four kilobytes.
                 json = bytes(memoryview(orjson.dumps({"vr": vr} if values is None else {"vr": vr, "Value": values})))
-                if known is None or len(known) >= _MOST_KNOWN:
-                    known = self._known[vr] = {}
-                known[raw] = json
+                if len(raw) <= LONGEST_KNOWN:
+                    if known is None or len(known) >= _MOST_KNOWN:
+                        known = self._known[vr] = {}
+                    known[raw] = json
             found.append(json)
         return found
 

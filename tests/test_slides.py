@@ -256,6 +256,23 @@ def test_few_of_them_are_in_memory_at_a_time() -> None:
     assert peak < 5 << 20
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(lambda number: element(COMMENT, b"LT", f"{number:08}".encode() + b"x" * 4000), id="long texts, each another"),
+        pytest.param(lambda number: element(COMMENT, b"LT", b"x" * (number // 2 * 2)) + element(0x00209111, b"SQ", b""), id="ever other lengths"),
+    ],
+)
+def test_what_is_remembered_of_them_is_little(content: Callable[[int], bytes]) -> None:
+    whole = slide(4000, groups=b"".join(item(content(number)) for number in range(4000)))
+    tracemalloc.start()
+    scan(whole)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"{peak >> 10} KB")
+    assert peak < 12 << 20
+
+
 @pytest.mark.parametrize(("other", "same"), [(slide(MANY), True), (slide(MANY, groups=b"".join(map(group, range(2, MANY + 2)))), False), (slide(MANY, groups=group(1) * (MANY - 1)), False)])
 def test_what_differs_between_two_of_them_is_told(other: bytes, same: bool) -> None:
     content = slide(MANY)
