@@ -87,7 +87,7 @@ class Alike:
 
     def find(self, pos: int, length: int, end: int) -> Like | None:
         """The item at `pos`, whose header says `length`, where it is like another and before `end`."""
-        shapes = self._shapes.get(length, ())
+        shapes = self._shapes.get(length, [])
         for number, shape in enumerate(shapes):
             size = shape.split.size
             if pos + size > end:
@@ -96,7 +96,7 @@ class Alike:
             if parts[::2] != shape.between:
                 continue
             if number:
-                shapes.insert(0, shapes.pop(number))  # type: ignore[union-attr]
+                shapes.insert(0, shapes.pop(number))
             values = self._values(shape, parts[1::2])
             if values is None:
                 return None

@@ -133,8 +133,6 @@ class Items(Sequence[Dataset]):
             return NotImplemented
         return len(self) == len(other) and all(map(eq, self, other))
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __iter__(self) -> Iterator[Dataset]:
         # None is kept: who goes through all of them is not to have all of them in memory.
         return map(orjson.loads, self._every() if self._every is not None else map(self._json_of, range(self._count)))
