@@ -17,8 +17,15 @@ import orjson
 import pytest
 import zstandard
 from PIL import Image
-from pydicom import dcmread
+from pydicom import DataElement, dcmread, dcmwrite
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from starlette.testclient import TestClient
 
 from storage.archive import Archive
@@ -108,6 +115,22 @@ def test_of_several_sequences_the_last_counts() -> None:
     content = slide(MANY).replace(twice, twice + element(0x52009230, b"SQ", group(9)))
     assert whole(scan(content)) == plainly(content)
     assert len(scan(content).dataset[PER_FRAME_GROUPS]["Value"]) == 1
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian], ids=lambda syntax: syntax.name)
+def test_in_every_encoding_they_are_what_pydicom_reads(syntax: UID) -> None:
+    dataset = dcmread(io.BytesIO(slide(MANY)))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset["PixelData"] = DataElement(0x7FE00010, "OW", bytes(slides.SIDE**2) * MANY)
+    file = io.BytesIO()
+    dcmwrite(file, dataset, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian, force_encoding=True)
+    found = scan(file.getvalue())
+    assert found.encoded.parts is not None
+    assert (found.inflated, found.frames.count, found.flags) == (syntax.is_deflated, MANY, ())
+    file.seek(0)
+    expected = dcmread(file).to_json_dict(bulk_data_threshold=0, bulk_data_element_handler=lambda _element: found.dataset["7FE00010"]["BulkDataURI"])
+    assert whole(found) == expected
 
 
 @pytest.mark.parametrize("vr", [b"LO", b"US", b"OB", b"UN"])
