@@ -290,7 +290,7 @@ def is_callable(index: Index, title: str) -> bool:
 
 
 def node_in(connection: Connection, title: str) -> AeTitle | None:
-    """The same inside a transaction."""
+    """`ae_title_of` inside a transaction."""
     row = connection.execute(select(ae_title).where(ae_title.c.title == title.strip(" "))).one_or_none()
     return _node(row) if row else None
 
