@@ -77,6 +77,10 @@ class Status(IntEnum):
     PENDING_WITHOUT_SOME_KEYS = 0xFF01
 
 
+# The status class Pending: other responses follow (PS3.7 annex C).
+PENDING: Final = frozenset({Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS})
+
+
 class Malformed(ValueError):
     """A command set that cannot be read, or a message whose fragments are out of order; the text says where."""
 

@@ -16,7 +16,7 @@ from pacs.scp import reasons
 from pacs.scp.negotiation import Context
 from pacs.scp.pending import Pending
 from pacs.scp.settings import DimseSettings
-from pacs.scp.tally import PENDING, Tally, operation
+from pacs.scp.tally import Tally, operation
 from pacs.scp.transport import Ended, Silent, Transport, Wait
 from pacs.upper_layer import (
     Aborted,
@@ -304,7 +304,7 @@ class Association:
             elif message.command["MessageIDBeingRespondedTo"] == message_id:
                 field, status = message.command["CommandField"], message.status
                 self._tally.count(field, status, "sent ")
-                if status != dimse.Status.SUCCESS and status not in PENDING:
+                if status != dimse.Status.SUCCESS and status not in dimse.PENDING:
                     self._tally.note(f"sent {operation(field, status)}: {reasons.answered(status)}; its own log says more")
                 return message
             else:

@@ -11,7 +11,6 @@ from pacs.dimse import CommandField
 # Kinds of responses that are counted apart: a peer may invent statuses.
 _MOST_COUNTED: Final = 64
 _MOST_REMARKS: Final = 5
-PENDING: Final = frozenset({dimse.Status.PENDING, dimse.Status.PENDING_WITHOUT_SOME_KEYS})
 
 
 class Tally:
@@ -29,7 +28,7 @@ class Tally:
 
     def count(self, field: int, status: int, prefix: str = "") -> None:
         """One response; pending ones are none."""
-        if status not in PENDING:
+        if status not in dimse.PENDING:
             name = prefix + operation(field, status)
             if name not in self.operations and len(self.operations) >= _MOST_COUNTED:
                 name = f"{prefix}other"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from pacs.dimse import CommandField, Status
+from pacs.dimse import PENDING, CommandField, Status
 from pacs.scp import sop_classes, store
 from pacs.scp.association import Message
 from pacs.scp.identifiers import CHARACTER_SET, UTF_8, Encoder, decode
@@ -31,7 +31,6 @@ _SOP_CLASSES: Final = tag_of("SOPClassesInStudy")
 _STUDY: Final = tag_of("StudyInstanceUID")
 # What an answer may have; a peer that sends more is not listened to.
 _LARGEST: Final = 1 << 22
-_PENDING: Final = frozenset({int(Status.PENDING), int(Status.PENDING_WITHOUT_SOME_KEYS)})
 
 
 class Failed(LightboxError):
@@ -189,7 +188,7 @@ def _retrieved(
         message = association.response_to(message_id)
         association.drain(message)
         progress = _progress(message)
-        if message.status not in _PENDING:
+        if message.status not in PENDING:
             break
         watch(progress)
     if message.status >> 12 in (0xA, 0xC) or message.status >> 8 == 1:
@@ -207,7 +206,7 @@ def _pending(association: Requested, message_id: int, what: str, title: str) -> 
     """The pending responses; ends with the last one, of success or of what was cancelled."""
     while True:
         message = association.response_to(message_id)
-        if message.status not in _PENDING:
+        if message.status not in PENDING:
             association.drain(message)
             break
         yield message
