@@ -12,7 +12,7 @@ from dicomweb.codestreams import FRAMES, VIDEOS
 from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, OCTETS, RELATED
 from dicomweb.negotiation import Offer
 from dicomweb.qido import PARAMETERS as SEARCH_PARAMETERS
-from dicomweb.rendering.angiography import AROUND
+from dicomweb.rendering.angiography import AROUND, MOST_REGIONS, MOST_SHUTTERS
 from dicomweb.rendering.request import MAX_SIDE, QUALITY, THUMBNAIL_SIDE
 from dicomweb.rendering.request import PARAMETERS as RENDERING_PARAMETERS
 from dicomweb.settings import WebSettings
@@ -212,7 +212,7 @@ _STATES = (
     " (POINT, POLYLINE, INTERPOLATED, CIRCLE, ELLIPSE, filled, with colour, thickness, dashes and opacity) and words (upright, aligned as their style or box says, with anchor) in PIXEL and DISPLAY units; compound"
     " graphics by the graphic and text objects that come with them (Compound Graphic Instance ID), those without any are named as not drawn; overlays that a layer activates, of the state or the image; layers in their order and colour; mask subtraction (AVG_SUB, TID) after the modality LUT of the state, 406 where the image has not its frames. XA/XRF states frame by frame:"
     " the mask item of its Applicable Frame Range, viewing mode (NAT and what is not known as stored), Mask Visibility Percentage, pixel shifts by frame and region, Pixel Intensity Relationship LUT (TO_LOG, its own for mask and contrast),"
-    f" shutters, pace and skipped frames of films, and Display Filter Percentage, 100 of which doubles how much a pixel differs from the mean of the {AROUND} by {AROUND} around it. Not:"
+    f" shutters, pace and skipped frames of films, and Display Filter Percentage, 100 of which doubles how much a pixel differs from the mean of the {AROUND} by {AROUND} around it; more than {MOST_REGIONS} shifted regions or {MOST_SHUTTERS} shutters of one frame are refused with 406. Not:"
     " MATRIX units, fonts and shadows of text styles, stippled areas. A mark that cannot be drawn is named at the foot of"
     " the picture. Letters are Noto Sans and Noto Sans CJK; of other scripts those of the fonts that the machine has; Hebrew and Arabic"
     " run from right to left, Arabic joined where the machine has libfribidi."
