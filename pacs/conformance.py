@@ -156,9 +156,11 @@ Beyond the standard, and where it is read differently:
   empty in the answers, which then say FF01.
 - **Several values** in a key mean any of them, also without negotiation; two quotation marks mean empty, also without negotiation.
 - **User identity** of any kind is taken; user names are recorded as claimed (PS3.15 B.4). JSON web tokens are checked where `PACS_OIDC_ISSUERS` are set: signature
-  ({", ".join(ALGORITHMS)}), issuer, audience and times; one that is not right is rejected ({IDENTITY_NOT_ACCEPTED.result}, {IDENTITY_NOT_ACCEPTED.source}, {IDENTITY_NOT_ACCEPTED.reason}: permanent, by the service provider, no reason given). Passcodes, tickets and assertions are not checked. With
-  `PACS_DIMSE_USER_IDENTITY=verified` only a token that is right gets an association. A wanted answer is given, empty, for a name and for a token that was checked; none
-  for the rest, for it would say that they were believed (PS3.7 D.3.3.7).
+  ({", ".join(ALGORITHMS)}), issuer, audience and times; one that is not right is rejected ({IDENTITY_NOT_ACCEPTED.result}, {IDENTITY_NOT_ACCEPTED.source}, {IDENTITY_NOT_ACCEPTED.reason}: permanent, by the service provider, no reason given). Passcodes are not checked.
+  Kerberos service tickets and SAML assertions (PS3.15 B.6, B.7) are not supported: the association is accepted without a server response, as PS3.7 D.3.3.7
+  has it of who does not support them, and the log says so. With `PACS_DIMSE_USER_IDENTITY=verified` only a token that is right gets an association. A wanted answer is given, empty, for a name and for a token that was checked; none
+  for the rest, for it would say that they were believed (PS3.7 D.3.3.7). As requestor it is told to nodes that an administrator has said it for (`pacs ae identity`): a user
+  name, with or without a passcode, or a JSON web token, and whether they are asked for a server response; where none comes the association goes on, and the log and C-ECHO say so.
 - **DICOMweb** takes `application/json` for `application/dicom+json`, presets by name in `window`, and comma-separated UI and CS
   values; it ignores `charset`."""
 
@@ -343,7 +345,7 @@ def _extended() -> str:
         ("C-MOVE, C-GET: enhanced multi-frame conversion", "no"),
         ("SCP/SCU role selection", "the peer may be SCU of every context; SCP of storage, where it proposes C-GET too"),
         ("common extended negotiation", "read: the service class of a SOP class that is not known"),
-        ("user identity", "any kind, required by setting; JSON web tokens checked by setting; user names recorded, not checked"),
+        ("user identity", "any kind, required by setting; JSON web tokens checked by setting; user names recorded, not checked; Kerberos and SAML not supported: accepted without a response"),
     )
     return table(("item", "answer"), rows)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pacs.dimse import CommandField, Status
+from pacs.scp.identity import KINDS
 from pacs.scp.secured import Channel, Secured
 from pacs.scp.sop_classes import PLAIN, VERIFICATION
 from pacs.scp.transport import Ended
@@ -23,13 +23,16 @@ from pacs.scu.associating import (
     reach,
     secure,
 )
-from pacs.scu.nodes import tls_of
+from pacs.scu.nodes import destination_at
 from pacs.scu.web import asked, web_destination_of
 from pacs.tls import Credentials, TlsSettings
 from storage.errors import LightboxError
 from storage.index.ae import AeTitle
+from storage.index.identities import Identity
 
 _SECONDS: Final = 5.0
+# Of the kinds of user identity the one without a secret (PS3.7 D.3.3.7.1).
+_NAME_ALONE: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +45,20 @@ class Step:
     milliseconds: float
 
 
-def echo(
-    title: str, host: str, port: int, *, calling: str, tls: ssl.SSLContext | None = None
-) -> Iterator[Step]:
-    """C-ECHO (PS3.4 annex A) to `title` at `host`:`port`, told step by step; the last step says how it ended.
-
-    With `tls` (`pacs.scu.nodes.tls_of`) it is DICOM over TLS.
-    """
-    found = _Diagnosis(
-        Destination(title, host, port, calling, connect_seconds=_SECONDS, answer_seconds=_SECONDS, tls=tls)
-    )
-    steps = {"name": found.name, "port": found.port, "TLS": found.secure, "association": found.associate, "echo": found.echo}
+def echo(destination: Destination) -> Iterator[Step]:
+    """C-ECHO (PS3.4 annex A) to a node, told step by step; the last step says how it ended."""
+    found = _Diagnosis(replace(destination, connect_seconds=_SECONDS, answer_seconds=_SECONDS))
+    steps = {
+        "name": found.name,
+        "port": found.port,
+        "TLS": found.secure if destination.tls else None,
+        "association": found.associate,
+        "user identity": found.identify if destination.identity else None,
+        "echo": found.echo,
+    }
     try:
         for name, attempt in steps.items():
-            if name == "TLS" and tls is None:
+            if attempt is None:
                 continue
             begun = time.perf_counter()
             try:
@@ -69,20 +72,22 @@ def echo(
         found.close()
 
 
-def echo_node(node: AeTitle, *, calling: str, credentials: Credentials) -> Iterator[Step]:
-    """The same to a node of the registry, over TLS with our `credentials` where that is so; a search over the web, where it is
-    sent to by STOW-RS."""
+def echo_node(
+    node: AeTitle, identity: Identity | None = None, *, calling: str, credentials: Credentials
+) -> Iterator[Step]:
+    """The same to a node of the registry, to which we are `identity`, over TLS with our `credentials` where that is so; a search
+    over the web, where it is sent to by STOW-RS."""
     if over_web := web_destination_of(node):
         begun = time.perf_counter()
         ok, text = asked(over_web)
         yield Step("DICOMweb", ok, text, (time.perf_counter() - begun) * 1000)
         return
     try:
-        tls = tls_of(node, credentials)
+        destination = destination_at(node, identity, calling_ae=calling, credentials=credentials)
     except TlsSettings as error:
         yield Step("TLS", ok=False, text=str(error), milliseconds=0.0)
         return
-    yield from echo(node.title, node.host, node.port, calling=calling, tls=tls)
+    yield from echo(destination)
 
 
 class _Fault(LightboxError):
@@ -139,6 +144,18 @@ class _Diagnosis:
             doubt = "" if self._destination.tls else ": is it a DICOM node, and does it expect TLS?"
             raise _Fault(f"{error}{doubt}") from error
         return f"{self._destination.title} accepts an association with {self._destination.calling_ae}"
+
+    def identify(self) -> str:
+        """It may ask for less than we say (PS3.7 D.3.3.7): an association is none the worse for it."""
+        assert self._association is not None
+        identity = self._destination.identity
+        assert identity is not None
+        if self._association.unconfirmed:
+            said = "was told, and does not confirm it as asked: it may not check it at all"
+        else:
+            said = "confirms it" if identity.answer_wanted else "was told, and not asked to confirm it"
+        exposed = "" if self._destination.tls or identity.kind == _NAME_ALONE else "; without TLS who listens on the way can read it"
+        return f"{KINDS[identity.kind]}: {self._destination.title} {said}{exposed}"
 
     def echo(self) -> str:
         assert self._association is not None

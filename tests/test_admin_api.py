@@ -48,7 +48,7 @@ def _problem(answer: Any) -> dict[str, Any]:
 
 
 def test_a_node_is_added_changed_listed_and_removed(web: TestClient, archive: Archive) -> None:
-    node = {"title": "CT1", **PLACE, "rights": list(Right), "addresses": [], "transfer_syntaxes": [], "quirks": {"character_set": "", "coercion": [], "silent_coercion": False}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": [], "url": "", "login": ""}
+    node = {"title": "CT1", **PLACE, "rights": list(Right), "addresses": [], "transfer_syntaxes": [], "quirks": {"character_set": "", "coercion": [], "silent_coercion": False}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": [], "url": "", "login": "", "identity": None}
     assert web.get("/api/aes").json() == []
     added = web.put("/api/aes/CT1", json=PLACE)
     assert (added.status_code, added.json()) == (200, node)

@@ -18,6 +18,7 @@ from pacs import diagnosis
 from pacs.cli import app
 from pacs.scp.server import DimseServer
 from pacs.scp.settings import DimseSettings
+from pacs.scu.associating import Destination
 from storage.archive import Archive
 from storage.index import open_index
 from storage.index.ae import Right, fingerprint_of
@@ -236,7 +237,7 @@ def test_ae_titles(pacs: Pacs) -> None:
     ]
     pacs("ae", "remove", "CT1")
     node = {"title": "WS", "host": "10.0.0.7", "port": 11112, "description": "", "rights": list(Right)}
-    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": "", "coercion": [], "silent_coercion": False}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": [], "url": "", "login": ""}]
+    assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": "", "coercion": [], "silent_coercion": False}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": [], "url": "", "login": "", "identity": None}]
     assert (
         pacs("ae", "remove", "CT1", status=1)
         == "pacs: there is no node 'CT1'; pacs ae list shows those there are\n"
@@ -401,7 +402,7 @@ def test_echo_says_what_is_wrong(pacs: Pacs, node: DimseServer) -> None:
 
 
 def test_diagnosis_of_names() -> None:
-    (step,) = diagnosis.echo("NODE", "no-such-host.invalid", 104, calling="LIGHTBOX")
+    (step,) = diagnosis.echo(Destination("NODE", "no-such-host.invalid", 104, "LIGHTBOX"))
     assert (step.name, step.ok) == ("name", False)
     assert "check its spelling" in step.text
 
@@ -418,7 +419,7 @@ def test_diagnosis_of_what_is_no_dicom_node(archive: Archive) -> None:
 
         thread = threading.Thread(target=hang_up, daemon=True)
         thread.start()
-        *_, last = diagnosis.echo("NODE", "127.0.0.1", listener.getsockname()[1], calling="LIGHTBOX")
+        *_, last = diagnosis.echo(Destination("NODE", "127.0.0.1", listener.getsockname()[1], "LIGHTBOX"))
         thread.join(10)
     assert not last.ok
     assert "is it a DICOM node" in last.text

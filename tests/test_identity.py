@@ -118,16 +118,16 @@ TICKET, TOKEN = UserIdentity(3, True, b"ticket"), UserIdentity(5, True, b"e30.e3
         # An answer would say that they were checked (PS3.7 D.3.3.7).
         (Strangers(), PASSCODE, Identified("anna", missed=True)),
         (Strangers(), UserIdentity(2, False, b"anna", b"secret"), Identified("anna")),
-        (Strangers(), TICKET, Identified("(Kerberos service ticket)", missed=True)),
-        (Strangers(), TOKEN, Identified("(JSON web token)", missed=True)),
+        (Strangers(), TICKET, Identified(unread="Kerberos service ticket", missed=True)),
+        (Strangers(), TOKEN, Identified(unread="JSON web token", missed=True)),
         (Strangers(), UserIdentity(9, False, b"x"), Identified(refused="its user identity is of kind 9, which there is not (PS3.7 D.3.3.7)")),
         (Two(), NAME, Identified("anna", answer=b"")),
-        (Two(), PASSCODE, Identified("anna", "by a passcode", b"")),
+        (Two(), PASSCODE, Identified("anna", "by a passcode", answer=b"")),
         (Two(), UserIdentity(2, True, b"anna", b"guessed"), Identified(refused="its passcode is wrong")),
-        (Two(), TOKEN, Identified("bert", "by a token of X", b"")),
+        (Two(), TOKEN, Identified("bert", "by a token of X", answer=b"")),
         (Two(), UserIdentity(5, False, b"e30.e30."), Identified("bert", "by a token of X")),
         (Two(), UserIdentity(5, False, b"old"), Identified(refused="its token has expired")),
-        (Two(), TICKET, Identified("(Kerberos service ticket)", missed=True)),
+        (Two(), TICKET, Identified(unread="Kerberos service ticket", missed=True)),
     ],
 )
 def test_what_is_made_of_it(users: Users, identity_: UserIdentity | None, expected: Identified) -> None:
@@ -176,6 +176,32 @@ def test_answers_and_the_log(archive: Archive, sent: bytes, answer: bytes | None
         entry = logged(archive)
         assert "not checked" in entry.reason
         assert "secret" not in entry.reason
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (
+            identity(3, b"ticket", wanted=1),
+            "it presents a Kerberos service ticket for its user, which is not checked here, and so the positive answer that it asks for is not given:"
+            " set a user name or a JSON web token at the sender to have its user known",
+        ),
+        (
+            identity(4, b"<saml/>"),
+            "it presents a SAML assertion for its user, which is not checked here: set a user name or a JSON web token at the sender to have its user known",
+        ),
+        (
+            identity(5, b"e30.e30."),
+            "it presents a JSON web token for its user, which is not checked here: set PACS_OIDC_ISSUERS to have it checked",
+        ),
+    ],
+)
+def test_what_says_nothing_to_us_is_accepted_without_an_answer(archive: Archive, sent: bytes, told: str) -> None:
+    """As from an acceptor that does not support it (PS3.7 D.3.3.7)."""
+    with serving(archive) as server, Peer(server.port) as client:
+        assert b"\x59\0" not in client.associate(user_item=user(16384, sent))
+        assert client.echo() == 0
+        assert logged(archive).reason == told
 
 
 def test_a_caller_without_a_user_is_refused_by_setting(archive: Archive) -> None:

@@ -44,7 +44,7 @@ def ours(papers: Papers, **changed: object) -> Credentials:
 
 def steps(port: int, credentials: Credentials | None, host: str = "127.0.0.1", pinned: str = "") -> list[diagnosis.Step]:
     tls = client_context(credentials, pinned) if credentials else None
-    return list(diagnosis.echo("LIGHTBOX", host, port, calling="OTHER", tls=tls))
+    return list(diagnosis.echo(Destination("LIGHTBOX", host, port, "OTHER", tls=tls)))
 
 
 def test_every_step_of_an_echo(papers: Papers, server: Secure) -> None:

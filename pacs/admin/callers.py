@@ -15,6 +15,7 @@ from storage.index import Index
 from storage.index import callers as registry
 from storage.index.ae import Right
 from storage.index.callers import Caller, State
+from storage.index.identities import identity_of
 
 _CALLER: Final = "/api/callers/{number}"
 
@@ -71,7 +72,8 @@ def operations(index: Index) -> tuple[Operation, ...]:
 
     def allow(asked: Asked) -> Node:
         body = asked.body
-        return node_of(registry.allow(index, _caller(index, asked), _rights(asked), anywhere=body.anywhere, tied=body.tied))
+        node = registry.allow(index, _caller(index, asked), _rights(asked), anywhere=body.anywhere, tied=body.tied)
+        return node_of(node, identity_of(index, node.title))
 
     def allow_once(asked: Asked) -> Wanting:
         if asked.body.anywhere or asked.body.tied:

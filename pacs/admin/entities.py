@@ -29,6 +29,7 @@ from storage.index.ae import (
     remove_ae_title,
     remove_own_ae,
 )
+from storage.index.identities import Identity, IdentityKind, identities, identity_of, set_identity
 from storage.problems import WebRefusal
 
 _NODE: Final = "/api/aes/{title}"
@@ -98,6 +99,25 @@ class Place(BaseModel):
     ] = ""
 
 
+class IdentityGiven(BaseModel):
+    """Who we say that we are to a node: a user name, with its passcode where there is one, or a token."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    user: Annotated[str, Field(max_length=256, pattern=PRINTABLE)] = ""
+    passcode: Annotated[str, Field(max_length=65535, description="Never shown again.")] = ""
+    token: Annotated[str, Field(max_length=65535, description="A JSON web token; never shown again.")] = ""
+    confirm: Annotated[bool, Field(description="Whether it is asked to confirm that it believes it.")] = False
+
+
+class IdentityShown(BaseModel):
+    """What is shown of that."""
+
+    kind: IdentityKind
+    user: str
+    confirm: bool
+
+
 class Node(BaseModel):
     """A DICOM node by its AE title."""
 
@@ -116,6 +136,7 @@ class Node(BaseModel):
     certificates: Annotated[list[str], Field(description="SHA-256 of their DER form.")]
     url: str
     login: str
+    identity: Annotated[IdentityShown | None, Field(description="Who we say that we are when we call it.")]
 
 
 class OwnTitle(BaseModel):
@@ -160,10 +181,18 @@ def operations(index: Index, calling: str, credentials: Credentials) -> tuple[Op
 
 def _nodes(index: Index, calling: str, credentials: Credentials) -> tuple[Operation, ...]:
     def every(_asked: Asked) -> list[Node]:
-        return [node_of(one) for one in ae_titles(index)]
+        known = identities(index)
+        return [node_of(one, known.get(one.title)) for one in ae_titles(index)]
 
     def one(asked: Asked) -> Node:
-        return node_of(_known(index, asked.path["title"]))
+        return node_of(_known(index, asked.path["title"]), identity_of(index, asked.path["title"]))
+
+    def identify(asked: Asked) -> Node:
+        set_identity(index, _known(index, asked.path["title"]).title, Identity(**asked.body.model_dump()))
+        return one(asked)
+
+    def forget(asked: Asked) -> None:
+        set_identity(index, _known(index, asked.path["title"]).title, None)
 
     def put(asked: Asked) -> Node:
         add_ae_title(index, _entity(asked.path["title"], asked.body))
@@ -177,7 +206,7 @@ def _nodes(index: Index, calling: str, credentials: Credentials) -> tuple[Operat
         node = _known(index, asked.path["title"])
         if not node.port and not node.url:
             raise WebRefusal(409, "this node has no host and port", "PUT it with those where it listens")
-        steps = diagnosis.echo_node(node, calling=calling, credentials=credentials)
+        steps = diagnosis.echo_node(node, identity_of(index, node.title), calling=calling, credentials=credentials)
         return [Step(**asdict(step)) for step in steps]
 
     return (
@@ -185,6 +214,8 @@ def _nodes(index: Index, calling: str, credentials: Credentials) -> tuple[Operat
         Operation("GET", _NODE, one, "One node.", gives=Node),
         Operation("PUT", _NODE, put, "Add a node, or change the one of this title.", takes=Place, gives=Node),
         Operation("DELETE", _NODE, remove, "Remove a node."),
+        Operation("PUT", f"{_NODE}/identity", identify, "Say who we are (user identity) when we call a node.", takes=IdentityGiven, gives=Node),
+        Operation("DELETE", f"{_NODE}/identity", forget, "Say nothing of that any more."),
         Operation("POST", f"{_NODE}/echo", echo, "Ask a node for a C-ECHO: every step and how far it came.", gives=list[Step]),
     )
 
@@ -218,8 +249,8 @@ def _own_titles(index: Index, first: str) -> tuple[Operation, ...]:
     )
 
 
-def node_of(one: AeTitle) -> Node:
-    """A node as the API gives it."""
+def node_of(one: AeTitle, identity: Identity | None) -> Node:
+    """A node as the API gives it, and what is shown of who we are to it."""
     return Node(
         title=one.title,
         host=one.host,
@@ -236,6 +267,7 @@ def node_of(one: AeTitle) -> Node:
         certificates=list(one.certificates),
         url=one.url,
         login=one.login,
+        identity=IdentityShown(kind=identity.kind, user=identity.user, confirm=identity.confirm) if identity else None,
     )
 
 

@@ -37,6 +37,7 @@ from storage.errors import NotFound
 from storage.index import Index, associations
 from storage.index.ae import Right, UnknownCallers, ae_title_of, ae_titles
 from storage.index.callers import Caller, State, callers
+from storage.index.identities import identity_of
 from storage.problems import WebRefusal
 
 _HERE: Final = Path(__file__).parent
@@ -98,7 +99,7 @@ class Pages:
         found = ae_title_of(self.index, title) if title.isprintable() else None
         if found is None:
             raise NotFound("there is no node of this AE title")
-        return {"node": found, "rights": list(Right)}
+        return {"node": found, "identity": identity_of(self.index, title), "rights": list(Right)}
 
     def own(self, asked: Asked) -> dict[str, Any]:
         """One AE title of ours, to be changed."""

@@ -34,6 +34,11 @@ def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def secret_line(prompt: str) -> str:
+    """A line that is secret: asked for without showing it, or the first of standard input where that is no terminal."""
+    return getpass.getpass(f"{prompt}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+
+
 def print_json(value: object) -> None:
     """A value for scripts, on standard output."""
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pacs.commands.console import AsJson, begin, print_json, say
+from pacs.commands.console import AsJson, begin, print_json, say, secret_line
 from pacs.logs import escaped
 from storage.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
     from storage.coercion.rules import Rule
     from storage.index.ae import AeTitle, OwnAe, Rights
+    from storage.index.identities import Identity
 
 app = typer.Typer(
     help="DICOM nodes and what they may do, who wants to connect, the log of associations, and our own AE titles.",
@@ -45,15 +46,18 @@ def list_(as_json: AsJson = False) -> None:
     """List the known nodes."""
     from pacs import compose
     from storage.index.ae import ae_titles, words_of
+    from storage.index.identities import identities
 
     with compose.opened(begin(), migrate=True) as found:
         entities = ae_titles(found.archive.index)
+        known = identities(found.archive.index)
     if as_json:
-        print_json([_plain(entity) for entity in entities])
+        print_json([{**_plain(entity), "identity": _shown(known.get(entity.title))} for entity in entities])
         return
     for entity in entities:
         where = f"{entity.host}:{entity.port}{' with TLS' if entity.tls else ''}" if entity.port else entity.url or "only calls"
         what = [words_of(entity.rights) or "nothing", *(f"from {one}" for one in entity.addresses)]
+        what += [f"is told a {known[entity.title]}"] if entity.title in known else []
         what += ["with its certificate"] if entity.certificates else ["over TLS"] if entity.tls_only else []
         say(f"{entity.title:16}  {where}  {', '.join(what)}  {escaped(entity.description)}".rstrip())
     if not entities:
@@ -156,6 +160,47 @@ def rights(title: Title, names: Names = None, as_json: AsJson = False) -> None:
         say(f"{known.title} may {words_of(known.rights) or 'do nothing'}")
 
 
+@app.command()
+def identity(
+    title: Title,
+    user: Annotated[str, typer.Option(help="User name.")] = "",
+    passcode: Annotated[bool, typer.Option("--passcode", help="With a passcode, which is asked for, or read from standard input.")] = False,
+    token: Annotated[bool, typer.Option("--token", help="A JSON web token, which is asked for, or read from standard input.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Ask the node to confirm that it believes it.")] = False,
+    none: Annotated[bool, typer.Option("--none", help="Say nothing of who we are any more.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show or set who we say that we are (user identity) when we call a node; what is secret is never shown."""
+    from pacs import compose
+    from storage.index.ae import ae_title_of
+    from storage.index.identities import Identity, identity_of, set_identity
+
+    if none and (user or passcode or token):
+        raise BadRequest("give either --none, or who we are")
+    changed = None
+    if user or passcode or token:
+        secret = secret_line("Passcode" if passcode else "Token") if passcode or token else ""
+        changed = Identity(user, secret if passcode else "", secret if token else "", confirm)
+    elif confirm:
+        raise BadRequest("say what the node is to confirm: --user or --token")
+    with compose.opened(begin(), migrate=True) as found:
+        index = found.archive.index
+        if ae_title_of(index, title) is None:
+            raise NotFound(f"there is no node {title!r}; pacs ae list shows those there are")
+        if changed or none:
+            set_identity(index, title, changed)
+        known = identity_of(index, title)
+    if as_json:
+        print_json(_shown(known))
+    else:
+        say(f"{title} is told {f'a {known}' if known else 'nothing'} of who we are")
+
+
+def _shown(identity: Identity | None) -> dict[str, Any] | None:
+    """Without what is secret."""
+    return {"kind": identity.kind, "user": identity.user, "confirm": identity.confirm} if identity else None
+
+
 def _changed(rights: Rights, names: list[str]) -> Rights:
     from storage.index.ae import rights_of
 
@@ -245,19 +290,22 @@ def echo(
     """Ask a node for a C-ECHO, and say step by step how far that came."""
     from pacs import compose, diagnosis
     from storage.index.ae import AeTitle, ae_title_of
+    from storage.index.identities import identity_of
 
     settings = begin()
-    known = None
+    known = identity = None
     if not (host and port):
         with compose.opened(settings, migrate=True) as found:
             known = ae_title_of(found.archive.index, title)
+            # It is for the host that is in the list alone.
+            identity = None if host else identity_of(found.archive.index, title)
         if known is None or not (known.port or known.url):
             text = "there is no node" if known is None else "no host and port are known of"
             raise NotFound(f"{text} {title!r}: pacs ae add {title} HOST PORT, or give --host and --port")
     node = known or AeTitle(title, host, port)
     node = replace(node, host=host or node.host, port=port or node.port, tls=node.tls if tls is None else tls)
     steps = []
-    for step in diagnosis.echo_node(node, calling=settings.ae_title, credentials=settings.tls_credentials):
+    for step in diagnosis.echo_node(node, identity, calling=settings.ae_title, credentials=settings.tls_credentials):
         steps.append(step)
         if not as_json:
             say(

@@ -1,8 +1,8 @@
 """Who asks for an association, as its user identity says (PS3.7 D.3.3.7), and the place for whoever can check that.
 
 Nothing here lets anybody do anything: rights are those of AE title and address. A name is recorded as what was claimed, as
-the Basic User Identity Association Profile has it (PS3.15 B.4); what can be checked is (B.5, B.7), and what is found false
-is rejected. Who users are is known to `Users` alone, which the composition root hands in.
+the Basic User Identity Association Profile has it (PS3.15 B.4); what can be checked is, and what is found false is rejected.
+Kerberos tickets and SAML assertions (B.6, B.7) are not supported: such an association is accepted without a positive answer. Who users are is known to `Users` alone, which the composition root hands in.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _NAME: Final = 1
 _PASSCODE: Final = 2
 _TOKEN: Final = 5
 _LONGEST: Final = 64
+# What to do about an identity that says nothing to us.
+_READ_WITH: Final = {KINDS[_TOKEN]: "set PACS_OIDC_ISSUERS to have it checked"}
+_NOT_READ: Final = "set a user name or a JSON web token at the sender to have its user known"
 
 
 class Required(StrEnum):
@@ -70,21 +73,24 @@ class Strangers:
 class Identified:
     """What is made of an identity.
 
-    `user` is a name, for logs; `by` says what stands behind it, nothing where it is empty. `answer` is the server response,
-    None for none; `missed`: one was asked for in vain, and some callers hang up then. `refused`: the association is rejected, and
-    why.
+    `user` is a name, for logs; `by` says what stands behind it, nothing where it is empty. `unread` is what was presented in
+    vain, by its kind. `answer` is the server response, None for none; `missed`: one was asked for in vain, and some callers hang up
+    then. `refused`: the association is rejected, and why.
     """
 
     user: str = ""
     by: str = ""
+    unread: str = ""
     answer: bytes | None = None
     missed: bool = False
     refused: str = ""
 
     def told(self, reason: str) -> str:
         """A reason of the association log, with who asked before it."""
-        unchecked = "as it says; not checked, and so the positive answer that it asks for is not given" if self.missed else "as it says; not checked"
-        who = f"its user is {self.user} ({self.by or unchecked})" if self.user else ""
+        missed = ", and so the positive answer that it asks for is not given" if self.missed else ""
+        who = f"its user is {self.user} ({self.by or f'as it says; not checked{missed}'})" if self.user else ""
+        if self.unread:
+            who = f"it presents a {self.unread} for its user, which is not checked here{missed}: {_READ_WITH.get(self.unread, _NOT_READ)}"
         return "; ".join(part for part in (who, reason) if part)
 
 
@@ -110,7 +116,7 @@ class Verifier:
         # An answer says that it is believed (D.3.3.7); and of a name that it was taken, for there is nothing to check.
         answer = b"" if identity.answer_wanted and (known or identity.kind == _NAME) else None
         if known:
-            return Identified(_shown(known.name), known.by, answer)
+            return Identified(_shown(known.name), known.by, answer=answer)
         return self._claimed(identity, answer, missed=identity.answer_wanted and answer is None)
 
     def _known(self, identity: UserIdentity) -> Known | None:
@@ -125,7 +131,7 @@ class Verifier:
             text = f"its user identity is a {KINDS[identity.kind]}, which cannot be checked here, and PACS_DIMSE_USER_IDENTITY=verified"
             return Identified(refused=f"{text} wants one that can: a JSON web token of an issuer of PACS_OIDC_ISSUERS")
         if identity.kind not in (_NAME, _PASSCODE):
-            return Identified(f"({KINDS[identity.kind]})", missed=missed)
+            return Identified(unread=KINDS[identity.kind], missed=missed)
         user = _shown(_text(identity.primary))
         if not user and self._required is Required.REQUIRED:
             return Identified(refused="its user name is empty: set one at the sender")

@@ -13,6 +13,7 @@ import structlog
 
 from pacs.scp import reasons
 from pacs.scp.association import LEAST_LENGTH, Association, Peer
+from pacs.scp.identity import KINDS
 from pacs.scp.journal import Journal
 from pacs.scp.negotiation import ACCEPTED, APPLICATION_CONTEXT, Context
 from pacs.scp.secured import Channel, Secured
@@ -40,6 +41,7 @@ from pacs.upper_layer import (
     Requestor,
     Role,
     State,
+    UserIdentity,
     UserInformation,
     Violation,
 )
@@ -69,6 +71,8 @@ class Destination:
     tls: ssl.SSLContext | None = None
     # What is told of the associations with it.
     journal: Journal | None = None
+    # Who we say that we are (PS3.7 D.3.3.7).
+    identity: UserIdentity | None = None
 
     @property
     def named(self) -> str:
@@ -116,10 +120,14 @@ REJECTIONS: Final = {
     APPLICATION_CONTEXT_NOT_SUPPORTED: "it does not know the application context: is it a DICOM node?",
     PROTOCOL_VERSION_NOT_SUPPORTED: "it speaks another version of the protocol",
     NO_REASON: "it gives no reason: its own log may; it may not know {ours!r}, or not this address",
-    IDENTITY_NOT_ACCEPTED: "it gives no reason, as who wants to be told the user (user identity) does: allow {ours!r} there without",
+    IDENTITY_NOT_ACCEPTED: "it gives no reason, as who wants to be told the user (user identity) does: have it told with pacs ae identity {theirs}, or allow {ours!r} there without",
     LOCAL_LIMIT_EXCEEDED: "it has as many associations as it allows: try again later",
     TEMPORARY_CONGESTION: "it is too busy now: try again later",
 }
+# The same from who was told (PS3.7 D.3.3.7.3), for good or, as pynetdicom has it, for now.
+IDENTITY_REJECTED: Final = (
+    "it gives no reason, as who does not believe the {kind} that it is told does: have it right there, or anew here with pacs ae identity {theirs}"
+)
 
 
 class Requested(Association):
@@ -127,6 +135,8 @@ class Requested(Association):
 
     # Where the end is told, and of what.
     _told: tuple[Journal, Entry] | None = None
+    # Whether the peer was asked to confirm who we are, and does not: it is for us to go on or not (PS3.7 D.3.3.7), and we do.
+    unconfirmed = False
 
     def tell(self, journal: Journal, entry: Entry) -> None:
         """Have the end told, and what was done until then."""
@@ -304,6 +314,7 @@ def _request(
         implementation_version=IMPLEMENTATION_VERSION_NAME,
         roles=roles,
         extended=extended,
+        identity=destination.identity,
     )
     return AssociateRequest(
         protocol_version=1,
@@ -329,10 +340,18 @@ def _answer(machine: Requestor, transport: Transport, destination: Destination) 
     if isinstance(event, AssociateAnswer):
         return event
     if isinstance(event, Rejected):
-        text = REJECTIONS.get(event.why, "with result {why.result}, source {why.source}, reason {why.reason} (PS3.8 9.3.4): its own log says more")
-        said = text.format(ours=destination.calling_ae, theirs=title, why=event.why)
-        raise Rejection(f"{title} rejects the association: {said}", event.why)
+        raise Rejection(f"{title} rejects the association: {_rejected(destination, event.why)}", event.why)
     raise NotReached(f"{title} aborts the association request")
+
+
+def _rejected(destination: Destination, why: Reject) -> str:
+    text = REJECTIONS.get(why, "with result {why.result}, source {why.source}, reason {why.reason} (PS3.8 9.3.4): its own log says more")
+    kind = ""
+    if (why.source, why.reason) == (IDENTITY_NOT_ACCEPTED.source, IDENTITY_NOT_ACCEPTED.reason):
+        text = REJECTIONS[IDENTITY_NOT_ACCEPTED]
+        if destination.identity:
+            text, kind = IDENTITY_REJECTED, KINDS[destination.identity.kind]
+    return text.format(ours=destination.calling_ae, theirs=destination.title, why=why, kind=kind)
 
 
 def _established(
@@ -353,6 +372,7 @@ def _established(
     longest = answer.user.maximum_length
     peer = Peer(destination.calling_ae, destination.title, destination.host, longest)
     association = Requested(transport, machine, peer, contexts, settings)
+    association.unconfirmed = _is_unconfirmed(destination, answer)
     if destination.journal is not None:
         association.tell(destination.journal, _accepted(destination, destination.journal, request, answer))
     if not contexts or 0 < longest < LEAST_LENGTH:
@@ -370,14 +390,22 @@ def _accepted(destination: Destination, journal: Journal, request: AssociateRequ
         given = answers.get(one.id)
         taken = given.transfer_syntax if given is not None and given.result == ACCEPTED else ""
         contexts.append(Proposed(one.abstract_syntax, one.transfer_syntaxes, -1 if given is None else given.result, taken))
+    said = [reasons.not_taken(destination.title, ((one.sop_class, one.result) for one in contexts))]
+    if _is_unconfirmed(destination, answer):
+        said.append(f"{destination.title} does not confirm who we are (user identity), as it was asked to")
     return journal.accepted(
         destination.host,
-        reasons.not_taken(destination.title, ((one.sop_class, one.result) for one in contexts)),
+        "; ".join(filter(None, said)),
         calling_ae=destination.calling_ae,
         called_ae=destination.title,
         contexts=tuple(contexts),
         direction=Direction.OUT,
     )
+
+
+def _is_unconfirmed(destination: Destination, answer: AssociateAnswer) -> bool:
+    asked = destination.identity is not None and destination.identity.answer_wanted
+    return asked and answer.user.identity_answer is None
 
 
 def _tell_failure(destination: Destination, proposals: Sequence[Proposal], error: LightboxError) -> None:

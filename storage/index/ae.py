@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, Table, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -26,7 +26,7 @@ from storage.coercion.rules import Rule, rules_of
 from storage.deidentification.profile import Profile, profile_of
 from storage.errors import BadRequest
 from storage.index import Index
-from storage.index.tables import ae_title, counter, own_ae
+from storage.index.tables import ae_identity, ae_title, counter, own_ae
 
 # PS3.5 6.2: up to 16 characters of the default repertoire, no backslash, no control characters, not only spaces.
 _TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")
@@ -267,8 +267,8 @@ def address_of(text: str) -> str:
 
 
 def remove_ae_title(index: Index, title: str) -> bool:
-    """Remove a node; False when there is none of this title."""
-    return _removed(index, ae_title, title)
+    """Remove a node, and who we are to it; False when there is none of this title."""
+    return _removed(index, title, ae_title, ae_identity)
 
 
 def ae_titles(index: Index) -> list[AeTitle]:
@@ -353,7 +353,7 @@ def add_own_ae(index: Index, own: OwnAe) -> None:
 
 def remove_own_ae(index: Index, title: str) -> bool:
     """Remove an AE title of our own; False when it is not there."""
-    return _removed(index, own_ae, title)
+    return _removed(index, title, own_ae)
 
 
 def own_aes(index: Index) -> list[OwnAe]:
@@ -399,9 +399,10 @@ def put(connection: Connection, index: Index, table: Any, values: Mapping[str, A
     changed(connection)
 
 
-def _removed(index: Index, table: Any, title: str) -> bool:
+def _removed(index: Index, title: str, *tables: Table) -> bool:
+    """Whether there was one in the first of the tables."""
     with index.database.write() as connection:
-        found = connection.execute(delete(table).where(table.c.title == title.strip(" "))).rowcount > 0
-        if found:
+        found = [connection.execute(delete(table).where(table.c.title == title.strip(" "))).rowcount for table in tables]
+        if found[0]:
             changed(connection)
-    return found
+    return found[0] > 0

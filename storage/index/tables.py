@@ -415,6 +415,15 @@ ae_title = Table(
     Column("certificates", Text, nullable=False),
 )
 
+# Who we say that we are to a node (`storage.index.identities`): beside it, so that nothing that shows or changes a node reads a secret.
+ae_identity = Table(
+    "ae_identity",
+    metadata,
+    Column("title", Plain, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("user_name", "passcode", "token")),
+    Column("confirm", Boolean, nullable=False),
+)
+
 # Window/level presets of the site (`owner` empty) and of users; `definition` is JSON (`storage.presets.written`).
 preset = Table(
     "preset",

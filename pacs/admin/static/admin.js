@@ -63,6 +63,8 @@ const READ = {
   lines: (field) => field.value.split("\n").map((line) => line.trim()).filter(Boolean),
   choice: (field) => field.value || null,
   flag: (field) => field.checked,
+  // With the spaces at its ends: they are part of a passcode.
+  whole: (field) => field.value,
   // Lines of NAME=value.
   pairs: (field) => Object.fromEntries(READ.lines(field).map((line) => line.split(/=(.*)/s, 2).map((part) => (part ?? "").trim()))),
 };
