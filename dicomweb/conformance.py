@@ -71,7 +71,7 @@ _SEARCH: dict[str, str] = {
     "accept": "8.3.3.1: supersedes the Accept header",
     "charset": "8.3.3.2: taken and ignored, answers are always in UTF-8",
     "limit": "8.3.4.4: whole number; without it there is no limit unless one is set (`PACS_SEARCH_MAX_RESULTS`). When more matches than are returned, a Warning 299 says how many more (counted up to 100), and a Link header leads to the next page",
-    "offset": "8.3.4.4: whole number; matches that are skipped. Pages that follow each other begin where the last one ended, as long as nothing has come between; any other is found by counting in an index what lies before it, which takes longer the further it is: the cursor of the Link header does not",
+    "offset": "8.3.4.4: whole number; matches that are skipped. Pages that follow each other begin where the last one ended, as long as nothing has come between; of the list of all studies, or those of a range of days, in its own order, any page is found by how many each day has; any other by counting in an index what lies before it, which takes longer the further it is: the cursor of the Link header does not",
     "includefield": "8.3.4.3: keywords, tags or paths with dots, repeated or separated by commas, or `all`; of attributes of a lower level nothing is returned",
     "fuzzymatching": "8.3.4.2: `true`: names by their words in any order, without accents, by beginning or sound, and as without it; as an extension, values of LO, LT, SH, ST, UC and UT without case, so that `StudyDescription=*knee*` finds KNEE (without it case counts there, as PS3.4 C.2.2.2.1 has it)",
     "emptyvaluematching": "8.3.4.5: `true`: an empty value finds what has none; `\"\"` does so without it",

@@ -23,12 +23,11 @@ from dicomweb.qido import Search
 from pacs.scp.transport import Transport
 from storage.archive import Archive
 from storage.index import Index, open_index
-from storage.index.find import _Search
-from storage.index.plan import Plan
 from storage.types import Level, Query
 from tests.support.counting import bytecodes
 from tests.support.dimse_server import serving
 from tests.support.entries import entry
+from tests.support.indexes import conditions
 
 # The state of the archive, the keys of a page, and its rows.
 STATEMENTS = 3
@@ -198,8 +197,9 @@ def test_costs_of_a_c_find(studies: int, archive: Archive, monkeypatch: pytest.M
 
 
 @pytest.mark.postgres
-def test_a_page_far_behind_is_counted_off_in_the_index(index: Index) -> None:
-    """No row of the studies before it is read, however many they are."""
+@pytest.mark.parametrize("asked", [{}, {"StudyDate": "20240101-20240127"}])
+def test_a_page_far_behind_is_found_in_the_index_alone(asked: dict[str, str], index: Index) -> None:
+    """No row of a study is read for the keys of a page, and of the index not even the entries of the days before."""
     if index.database.sqlite:
         pytest.skip("every index of SQLite has the keys of its rows")
     _fill(index, range(600))
@@ -207,12 +207,21 @@ def test_a_page_far_behind_is_counted_off_in_the_index(index: Index) -> None:
     with autocommit.connect() as connection:
         # What the server does by itself after a while: it knows which pages everybody sees whole.
         connection.execute(text("VACUUM ANALYZE study"))
-    query = Query(Level.STUDY, offset=580, limit=10)
-    keys = _Search(index.database, query, Plan(query, sqlite=False))._select([], 10, 580)
+    said: list[tuple[str, Any]] = []
+
+    def executed(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        said.append((statement, parameters))
+
+    event.listen(index.database.engine, "before_cursor_execute", executed)
+    assert len(list(index.find(Query(Level.STUDY, conditions(asked), offset=555, limit=10)))) == 10
+    event.remove(index.database.engine, "before_cursor_execute", executed)
+    (keys,) = (one for one in said if "OFFSET" in one[0])
     with index.database.read() as connection:
         # With six hundred studies it hardly matters which way; there are two to choose from.
         connection.execute(text("SET LOCAL enable_seqscan = off"))
-        connection.execute(text("SET LOCAL enable_sort = off"))
-        said = keys.compile(connection.engine, compile_kwargs={"literal_binds": True})
-        plan = "\n".join(connection.scalars(text(f"EXPLAIN {said}")))
-    assert "Index Only Scan Backward using ix_study_order" in plan, plan
+        connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, TIMING OFF) {keys[0]}", keys[1]).scalars().all()
+    (scan,) = (line for line in plan if "using ix_study_order" in line)
+    assert "Index Only Scan Backward" in scan, plan
+    # Of the day itself there are 21 or 22.
+    assert float(scan.partition("actual rows=")[2].split()[0]) < 35, plan

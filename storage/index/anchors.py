@@ -1,7 +1,8 @@
 """Places in the answers of recent searches, so that a page at a large offset begins near it instead of at the first answer.
 
 A client that pages by `offset` asks for places one after the other; each page leaves where it ended. A place is good as
-long as nothing was stored or deleted since (`Index.state`): then the same number of answers lies before it.
+long as nothing was stored or deleted since (`Index.state`): then the same number of answers lies before it. The study list
+itself does without (`storage.index.tally`).
 """
 
 from __future__ import annotations

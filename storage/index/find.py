@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
 
 from storage.errors import BadRequest
+from storage.index import tally
 from storage.index.anchors import LEAST_OFFSET, Anchors
 from storage.index.answer_rows import from_tables, kind_of, rows_of
 from storage.index.answers import Answers, Projection
@@ -136,7 +137,9 @@ class _Search:
     ) -> None:
         self._way = way
         self._values = values
-        self._anchors = anchors
+        # Of these it is known without walking to it where an offset leads, and how many there are.
+        self._days = tally.days_of(query)
+        self._anchors = anchors if self._days is None else None
         self._database = database
         self._query = query
         self._plan = plan
@@ -220,6 +223,9 @@ class _Search:
 
     def count(self) -> int:
         """How many rows match. For plans that are exact."""
+        if self._days is not None:
+            with self._database.read() as connection:
+                return tally.count(connection, self._days)
         rows = self._keys().where(*self._beginning())
         if not self._plan.narrowed:
             # True of all, and what leads SQLite to the index of living studies instead of past every row's attributes.
@@ -263,8 +269,11 @@ class _Search:
     def _found(
         self, connection: Connection, after: list[ColumnElement[bool]], size: int, offset: int
     ) -> Sequence[int]:
-        if self._way is not None and not after:
-            return self._way.keys(connection, self._values, size, offset)
+        if not after:
+            if self._days is not None and offset >= LEAST_OFFSET:
+                return tally.keys(connection, self._days, size, offset)
+            if self._way is not None:
+                return self._way.keys(connection, self._values, size, offset)
         return connection.scalars(self._select(after, size, offset), self._values).all()
 
     def _matches(self, row: Any, whole: Dataset) -> bool:

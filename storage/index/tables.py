@@ -89,6 +89,21 @@ study = Table(
     sqlite_autoincrement=True,
 )
 
+# What `within` says of a span that is a month; of a day it says its month.
+ALL_MONTHS = "all"
+
+# How many studies that are not deleted each month and each day of Study Date has (`span`, `''` where there is none). Kept by
+# triggers on `study`, on PostgreSQL at the very end of a transaction, so that what is written to by everybody is not held long.
+study_tally = Table(
+    "study_tally",
+    metadata,
+    Column("partition", Plain, primary_key=True),
+    Column("within", Plain, primary_key=True),
+    Column("span", Plain, primary_key=True),
+    Column("studies", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 series = Table(
     "series",
     metadata,

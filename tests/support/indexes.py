@@ -127,3 +127,13 @@ def counters_are_exact(index: Index) -> None:
             assert (len(found), sum(found)) == (row.number_of_instances, row.size)
             total += len(found)
         assert total == connection.scalar(select(func.sum(t.study.c.number_of_instances)))
+    tally_is_exact(index)
+
+
+def tally_is_exact(index: Index) -> None:
+    """As many studies as each day, and each month, has: not one row more."""
+    days = "SELECT partition, substr(study_date, 1, 6), study_date, count(*) FROM study WHERE deleted_at IS NULL GROUP BY 1, 2, 3"
+    months = "SELECT partition, 'all', substr(study_date, 1, 6), count(*) FROM study WHERE deleted_at IS NULL GROUP BY 1, 2, 3"
+    with index.database.read() as connection:
+        counted = {tuple(row) for query in (days, months) for row in connection.execute(text(query))}
+        assert {tuple(row) for row in connection.execute(select(t.study_tally))} == counted
