@@ -106,7 +106,7 @@ def test_many_titles_of_one_address_are_one_card(web: TestClient, archive: Archi
 
 
 def test_refusals_that_are_one_entry_say_when_first_and_last(web: TestClient, archive: Archive) -> None:
-    write(archive.index, [Entry("again", Outcome.REFUSED, "10.6.6.7", "MR3", at=1e9, last_at=1e9 + 60, times=3)])
+    write(archive.index, [Entry("again", Outcome.REFUSED, "10.6.6.7", "MR3", at=1e9, last_at=1e9 + 60, untold=3)])
     path = re.findall(r'href="(/admin/associations/\d+)"', web.get("/admin/associations").text)[0]
     text = web.get(path).text
     assert "<dt>First</dt><dd><time datetime=\"2001-09-09T01:46:40+00:00\">" in text

@@ -312,7 +312,7 @@ def test_callers_and_the_log(pacs: Pacs) -> None:
     write(index, [Entry("b", Outcome.ACCEPTED, "10.0.0.7", "WS", "LIGHTBOX", "", "released", operations={"C-ECHO 0000": 1})])
     write(index, [Entry("c", Outcome.ACCEPTED, "10.0.0.9", "LIGHTBOX", "WS", "", "released", direction=Direction.OUT)])
     # The first of them again and again: it is told when last, and is where that is.
-    again = Entry("a0", Outcome.REFUSED, "10.0.0.5", "CT1", "LIGHTBOX", "unknown", at=1e9, last_at=1e9 + 100, times=3)
+    again = Entry("a0", Outcome.REFUSED, "10.0.0.5", "CT1", "LIGHTBOX", "unknown", at=1e9, last_at=1e9 + 100, untold=2)
     write(index, [again])
     assert datetime.fromtimestamp(1e9 + 100).isoformat(" ") == pacs("ae", "log").splitlines()[-1][:19]
     assert [line[21:] for line in pacs("ae", "log").splitlines()] == [

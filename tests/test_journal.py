@@ -35,13 +35,19 @@ class Log:
         self.batches = 0
         self.broken = False
         self.now = 0.0
-        self.journal = Journal(self.write, clock=lambda: self.now)
+        self.journal = self.process()
+
+    def process(self) -> Journal:
+        return Journal(self.write, clock=lambda: self.now, wall=lambda: self.now)
 
     def write(self, entries: Sequence[Entry]) -> None:
+        """As `storage.index.associations.write`, of which the table is below."""
         self.batches += 1
         if self.broken:
             raise OSError("away")
-        self.rows |= {one.id: one for one in entries}
+        for one in entries:
+            known = self.rows.get(one.id)
+            self.rows[one.id] = replace(one, times=one.untold + (known.times if known else 0))
 
     def flushed(self) -> list[Entry]:
         self.journal.flush()
@@ -93,6 +99,33 @@ def test_refusals_for_one_reason_are_one_row_that_counts(log: Log) -> None:
     assert sorted(one.times for one in log.flushed()) == [1, 10_001]
 
 
+def test_refusals_in_several_processes_are_the_same_row(log: Log) -> None:
+    other = log.process()
+    for journal in (log.journal, other, log.journal, other, other):
+        journal.refused("10.0.0.1", "unknown", calling_ae="X", called_ae="LIGHTBOX")
+        journal.dropped("10.0.0.1", "closed")
+    other.refused("10.0.0.1", "unknown", calling_ae="X", called_ae="OTHER")
+    other.flush()
+    assert sorted((one.called_ae, one.outcome, one.times) for one in log.flushed()) == [
+        ("", "dropped", 5), ("LIGHTBOX", "refused", 5), ("OTHER", "refused", 1)
+    ]  # fmt: skip
+    # Two processes are as few rows as one, however thick it comes.
+    for number in range(1000):
+        for journal in (log.journal, other):
+            journal.refused("10.6.6.6", f"unknown {number}", calling_ae=f"X{number}")
+    other.flush()
+    mine = [one for one in log.flushed() if one.address == "10.6.6.6"]
+    assert len(mine) == KEYS_PER_ADDRESS + 1
+    assert sum(one.times for one in mine) == 2000
+
+
+def test_a_clock_that_is_set_back_loses_no_refusal(log: Log) -> None:
+    for now in (WINDOW_SECONDS, 0.0, WINDOW_SECONDS):
+        log.now = now
+        log.journal.refused("10.0.0.1", "unknown", calling_ae="X")
+    assert sorted(one.times for one in log.flushed()) == [1, 2]
+
+
 def test_a_flood_of_inventive_refusals_takes_few_rows_and_hides_nobody(log: Log) -> None:
     for number in range(20_000):
         log.journal.refused("10.6.6.6", f"unknown {number}", calling_ae=f"X{number}", called_ae="Y", asks=True)
@@ -122,7 +155,11 @@ def test_associations_that_come_too_thick_are_counted_together(log: Log) -> None
         entry.operations["C-ECHO 0000"] = 1
         entry.received = 10
         log.journal.ended(entry, "released")
-    rows = log.flushed()
+    other = log.process()
+    for _ in range(int(BURST) + 1):
+        other.ended(accepted(other), "released")
+    other.flush()
+    rows = [one for one in log.flushed() if one.operations]
     assert len(rows) == BURST + 1
     assert sum(one.times for one in rows) == 5000
     assert sum(one.operations["C-ECHO 0000"] for one in rows) == 5000
@@ -195,11 +232,11 @@ def row(number: int, outcome: Outcome = Outcome.REFUSED, *, at: float | None = N
 def test_what_is_written_is_found(index: Index) -> None:
     whole = Entry(
         "a-1", Outcome.ACCEPTED, "10.0.0.1", "CT1", "LIGHTBOX", "why", "released", (Proposed("1.2", ("1.3", "1.4"), 0, "1.4"),),
-        {"C-STORE 0000": 2}, 100, 50, 1.5, 2.5, 1.0, 3,
+        {"C-STORE 0000": 2}, 100, 50, 1.5, 2.5, 1.0, times=3, untold=3,
     )  # fmt: skip
     write(index, [whole])
     (found,) = search(index, Wanted())
-    assert replace(found, pk=0, sequence=0) == whole
+    assert replace(found, pk=0, sequence=0, untold=3) == whole
     assert one_of(index, found.pk) == found
     assert one_of(index, found.pk + 1) is None
 
@@ -237,17 +274,27 @@ def test_pages(index: Index) -> None:
 def test_who_follows_misses_nothing(index: Index) -> None:
     write(index, [row(1), row(2)])
     at = latest(index)
-    write(index, [replace(row(1), times=5)])
+    write(index, [replace(row(1), untold=4)])
     write(index, [row(3)])
     assert [(one.id, one.times) for one in since(index, at)] == [("e1", 5), ("e3", 1)]
     assert since(index, latest(index)) == []
 
 
 def test_who_asks_is_remembered_with_its_rights(index: Index) -> None:
-    write(index, [replace(row(1), asks=True, untold=3, times=3), row(2)])
-    write(index, [replace(row(1), asks=True, untold=2, times=5)])
+    write(index, [replace(row(1), asks=True, untold=3), row(2)])
+    write(index, [replace(row(1), asks=True, untold=2)])
     (found,) = callers(index)
     assert (found.calling_ae, found.address, found.times) == ("CT1", "10.0.0.1", 5)
+
+
+def test_times_are_added_whoever_writes_them(index: Index) -> None:
+    for untold in (3, 2, 0):
+        write(index, [replace(row(1), untold=untold)])
+    assert [one.times for one in search(index, Wanted())] == [5]
+    # What goes on is one, though it was told before and its row has been removed.
+    tidy(index, seconds=-1)
+    write(index, [replace(row(1), untold=0)])
+    assert [one.times for one in search(index, Wanted())] == [1]
 
 
 def test_the_log_is_bounded_in_time_and_number(index: Index) -> None:

@@ -8,21 +8,22 @@ How to tell, from anywhere that has a `Provider`:
 Associations that we ask for are told by `pacs.scu.associating`, for destinations that have a journal.
 
 A reason is a sentence that says what was wrong and what to do; it holds no patient data and nothing secret. Nothing here
-waits or raises: a call takes a lock for microseconds. Refusals for the same reason are one row that counts, and so is what
-comes too thick: from one address at most `KEYS_PER_ADDRESS` rows in `WINDOW_SECONDS` and from all `MOST_KEYS`, and of
-associations at most `ROWS_PER_SECOND` for long. `dropped` and `refused` say whether theirs is the first of its kind for a
+waits or raises: a call takes a lock for microseconds. Refusals for the same reason are one row that counts, whichever processes
+they came to, for `WINDOW_SECONDS` by the clock; and so is what comes too thick: from one address at most `KEYS_PER_ADDRESS` rows in that time and from all
+`MOST_KEYS`, and of associations at most `ROWS_PER_SECOND` for long. `dropped` and `refused` say whether theirs is the first of its kind for a
 while: who writes a line of the process's own log as well does so for these alone, or a flood would fill that. With the database away the newest `MOST_PENDING` wait for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import secrets
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -48,14 +49,6 @@ _TOO_THICK: Final = "associations that came too thick to be told apart"
 _Key = tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Group:
-    """Entries that are one row until the window is over."""
-
-    entry: Entry
-    until: float
-
-
 class Journal:
     """Takes what happened and hands it to `write` (`storage.index.associations.write`) in its own thread. Thread-safe."""
 
@@ -65,15 +58,18 @@ class Journal:
         *,
         write_seconds: float = WRITE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._write = write
         self._seconds = write_seconds
         self._clock = clock
+        self._wall = wall
         self._lock = threading.Lock()
         self._pending: dict[str, Entry] = {}
         self._open: dict[str, Entry] = {}
-        self._groups: dict[_Key, _Group] = {}
-        self._order: deque[_Key] = deque()
+        # What is one row until the window is over.
+        self._window = 0
+        self._groups: dict[_Key, Entry] = {}
         self._per_address: Counter[str] = Counter()
         self._tokens, self._filled = BURST, clock()
         self._refreshed = clock()
@@ -170,21 +166,26 @@ class Journal:
 
     def _grouped(self, entry: Entry) -> bool:
         """Whether it is the first of its group."""
-        now = self._clock()
-        entry.last_at = time.time()
+        entry.last_at = self._wall()
         with self._lock:
-            self._expire(now)
+            self._expire()
             key = self._key(entry)
-            group = self._groups.get(key)
-            if group is None:
-                self._groups[key] = _Group(entry, now + WINDOW_SECONDS)
-                self._order.append(key)
-                self._per_address[entry.address] += 1
-                self._pending[entry.id] = entry
-                return True
-            _add(group.entry, entry)
-            self._pending[group.entry.id] = group.entry
-            return False
+            whole = self._groups.get(key)
+            if whole is not None:
+                _add(whole, entry)
+                self._pending[whole.id] = whole
+                return False
+            if entry.outcome is not Outcome.ACCEPTED:
+                # The same in every process; what is counted of an association is each one's own.
+                entry.id = _shared_id(self._window, key)
+            self._groups[key] = entry
+            self._per_address[entry.address] += 1
+            earlier = self._pending.get(entry.id)
+            if earlier is not None:
+                # Of this window too, where the clock was set back.
+                _add(entry, earlier)
+            self._pending[entry.id] = entry
+            return True
 
     def _key(self, entry: Entry) -> _Key:
         """What makes it a row of its own; where there are too many, it loses what tells it apart."""
@@ -204,12 +205,12 @@ class Journal:
     def _distinct(self, address: str) -> bool:
         return self._per_address[address] < KEYS_PER_ADDRESS and len(self._groups) < MOST_KEYS
 
-    def _expire(self, now: float) -> None:
-        while self._order and self._groups[self._order[0]].until <= now:
-            gone = self._groups.pop(self._order.popleft()).entry.address
-            self._per_address[gone] -= 1
-            if self._per_address[gone] <= 0:
-                del self._per_address[gone]
+    def _expire(self) -> None:
+        window = int(self._wall() // WINDOW_SECONDS)
+        if window != self._window:
+            self._window = window
+            self._groups.clear()
+            self._per_address.clear()
 
     # Writing
 
@@ -268,9 +269,12 @@ class Journal:
             _log.warning("journal.waiting", reason=type(error).__name__, waiting=len(self._pending), lost=self._lost)
 
 
+def _shared_id(window: int, key: _Key) -> str:
+    return hashlib.blake2b(repr((window, *key)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def _add(whole: Entry, more: Entry) -> None:
     """Count `more` with what is one row already."""
-    whole.times += more.times
     whole.untold += more.untold
     whole.last_at = more.last_at
     whole.received += more.received

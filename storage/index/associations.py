@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 import zstandard
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -79,7 +79,7 @@ class Entry:
     seconds: float | None = None
     times: int = 1
     # Whether it can be let in, the rights that what it proposed needs, and the fingerprint of the certificate that it has
-    # shown; `untold` of its times are not written yet.
+    # shown; `untold` are the times that are not written yet.
     asks: bool = False
     rights: Rights = EVERY_RIGHT
     certificate: str = ""
@@ -102,7 +102,10 @@ class Wanted:
 
 
 def write(index: Index, entries: Sequence[Entry]) -> None:
-    """Add them, or bring those that are there up to date, in one transaction."""
+    """Add them, or bring those that are there up to date, in one transaction.
+
+    Of one that is there already, by whichever process, the times that are untold are added to its own.
+    """
     insert: Any = sqlite_insert if index.database.sqlite else postgresql_insert
     with index.database.write() as connection:
         asking = [one for one in entries if one.asks and one.untold]
@@ -110,7 +113,8 @@ def write(index: Index, entries: Sequence[Entry]) -> None:
         last = _numbers(connection, len(entries))
         rows = [_values(one, last - len(entries) + 1 + n) for n, one in enumerate(entries)]
         statement = insert(association)
-        changing = {name: statement.excluded[name] for name in rows[0] if name not in ("id", "at")}
+        changing = {name: statement.excluded[name] for name in rows[0] if name not in ("id", "at", "untold")}
+        changing["times"] = association.c.times + bindparam("untold")
         connection.execute(
             statement.on_conflict_do_update(index_elements=["id"], set_=changing), rows
         )
@@ -146,7 +150,8 @@ def _values(one: Entry, sequence: int) -> dict[str, Any]:
         "last_at": last_at,
         "seen_at": time.time_ns() // 1000,
         "seconds": one.seconds,
-        "times": one.times,
+        "times": max(one.untold, 1),
+        "untold": one.untold,
         "sequence": sequence,
     }
 
