@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from storage.archive import Archive
 from storage.errors import IndexUnavailable
 from storage.index.ae import AeTitle, Right, add_ae_title
 from storage.procedure_steps import EVENT_SOP_CLASS, FILTERED, GLOBAL, PUSH_SOP_CLASS, State
-from storage.workitem_reports import LEASE_SECONDS, WorkitemReports
+from storage.workitem_reports import LEASE_SECONDS, Lease, WorkitemReports
 from storage.workitems import Workitems
 from tests.support.archive import close_archive, open_archive
 from tests.support.children import free_port
@@ -54,6 +54,8 @@ class Subscriber:
         self.archive = archive
         self.reports: list[tuple[str, int, Any]] = []
         self.status = 0
+        # What happens before it answers a report.
+        self.meanwhile: Callable[[], object] = lambda: None
         self.port = free_port()
         add_ae_title(archive.index, AeTitle("WATCHER", "127.0.0.1", self.port))
 
@@ -61,6 +63,7 @@ class Subscriber:
         request = event.request
         assert request.AffectedSOPClassUID == PUSH_SOP_CLASS
         self.reports.append((str(request.AffectedSOPInstanceUID), int(request.EventTypeID), event.event_information))
+        self.meanwhile()
         return self.status, None
 
     @contextmanager
@@ -74,6 +77,12 @@ class Subscriber:
             yield
         finally:
             server.shutdown()
+
+    def is_due(self) -> None:
+        """Its pause is over."""
+        lease = WorkitemReports(self.archive.index).claim("WATCHER")
+        assert lease is not None
+        lease.release()
 
     def deliver(self, **settings: Any) -> list[tuple[str, int]]:
         """What the next round of the worker brings."""
@@ -140,7 +149,7 @@ def test_over_tls(archive: Archive, watcher: Subscriber, act: Any, papers: Paper
     ours = {"dimse_tls_certificate": papers.client.certificate, "dimse_tls_key": papers.client.key}
     with watcher.listening(tls=context):
         assert watcher.deliver(**ours, dimse_tls_ca=papers.foreign.file) == []
-        WorkitemReports(archive.index).told("WATCHER")
+        watcher.is_due()
         assert watcher.deliver(**ours, dimse_tls_ca=papers.authority.file) == [(UID, 1)]
 
 
@@ -192,14 +201,12 @@ def test_a_subscriber_that_is_away_is_told_later(archive: Archive, watcher: Subs
     assert watcher.deliver() == []
     assert reports.due() == [], "not at once again"
     assert WorkitemReports(archive.index, clock=lambda: time.time() + 4).due() == []
-    later = WorkitemReports(archive.index, clock=lambda: time.time() + 6)
-    assert later.due() == ["WATCHER"]
-    assert later.failed("WATCHER") == 10.0, "the pauses grow"
-    reports.told("WATCHER")
+    assert WorkitemReports(archive.index, clock=lambda: time.time() + 6).due() == ["WATCHER"]
+    watcher.is_due()
     # Its answer to the association is no: that is no reason to forget what it has not been told.
     with watcher.listening("1.2.840.10008.1.1"):
         assert watcher.deliver() == []
-    reports.told("WATCHER")
+    watcher.is_due()
     with watcher.listening():
         assert watcher.deliver() == [(UID, 1), (UID, 1)]
 
@@ -338,6 +345,8 @@ def test_who_can_be_called_is_not_called_while_it_watches(archive: Archive, watc
             second.association.release()
             wait_until(lambda: served.told.events.count(("ended", "released")) == 2)
             items.request_cancel(UID, {}, "OTHER")
+            # Its end is told before it gives back what it had.
+            wait_until(lambda: WorkitemReports(archive.index).due() == ["WATCHER"])
             assert watcher.deliver() == [(UID, 2)]
         assert second.reports == []
 
@@ -382,28 +391,38 @@ def test_who_has_a_subscriber_in_hand(archive: Archive) -> None:
     Workitems(archive.index).create(scheduled(), UID)
     now = [time.time()]
     reports = WorkitemReports(archive.index, clock=lambda: now[0])
-    assert reports.claim("ASKER") == 0, "nobody of that title has subscribed"
+    assert reports.claim("ASKER") is None, "nobody of that title has subscribed"
     Workitems(archive.index).subscribe(UID, "ASKER", locked=False, dimse=True)
     held = reports.claim("ASKER")
-    assert held
-    assert reports.claim("ASKER") == 0
-    assert not reports.take("ASKER")
-    now[0] += LEASE_SECONDS / 4
-    kept = reports.claim("ASKER", held)
-    assert kept > held
-    assert reports.claim("ASKER", held) == 0, "that is over"
-    reports.release("ASKER", held)
-    assert not reports.take("ASKER"), "it is not the other's to give back"
-    reports.release("ASKER", kept)
-    assert reports.take("ASKER")
-    assert reports.claim("ASKER") == 0, "it is being called"
-    reports.failed("ASKER")
+    assert held is not None
+    assert reports.claim("ASKER") is None
+    assert reports.take("ASKER") is None
+    now[0] += LEASE_SECONDS * 0.9
+    assert held.keep()
+    now[0] += LEASE_SECONDS * 0.9
+    assert reports.take("ASKER") is None, "it was kept"
+    held.release()
+    called = reports.take("ASKER")
+    assert called is not None
+    assert reports.claim("ASKER") is None, "it is being called"
+    assert called.failed() == 5.0
     # Nobody calls it for a while, and here it is.
-    assert not reports.take("ASKER")
-    assert reports.claim("ASKER")
-    # Who held it for too long has it no more.
+    assert reports.take("ASKER") is None
+    watched = reports.claim("ASKER")
+    assert watched is not None
+    # Who held it for too long has it no more, and changes nothing of what the other has.
     now[0] += LEASE_SECONDS + 1
-    assert reports.take("ASKER")
+    called = reports.take("ASKER")
+    assert called is not None
+    assert not watched.keep()
+    watched.release()
+    assert reports.take("ASKER") is None
+    called.failed()
+    now[0] += 6
+    again = reports.take("ASKER")
+    assert again is not None
+    assert reports.claim("ASKER") is None, "it is being called again, and told once"
+    assert again.failed() == 10.0, "the pauses grow"
 
 
 def test_a_database_that_is_away_ends_no_watch(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,12 +431,12 @@ def test_a_database_that_is_away_ends_no_watch(archive: Archive, monkeypatch: py
     asked = 0
     claim = WorkitemReports.claim
 
-    def away(self: WorkitemReports, ae_title: str, held: int = 0) -> int:
+    def away(self: WorkitemReports, ae_title: str) -> Lease | None:
         nonlocal asked
         asked += 1
         if asked == 1:
             raise IndexUnavailable("the database is away")
-        return claim(self, ae_title, held)
+        return claim(self, ae_title)
 
     monkeypatch.setattr(WorkitemReports, "claim", away)
     with serving(archive) as served:
@@ -438,18 +457,67 @@ def test_who_no_longer_holds_the_events_of_a_slow_watcher_tells_no_more_of_them(
         served.told.wait("ended", "released")
         items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
         items.request_cancel(UID, {}, "OTHER")
-        # As if each answer took as long as what is held must be asked for again.
-        monkeypatch.setattr("pacs.scp.watching._KEEP_SECONDS", 0.0)
+        # As if the first answer took longer than the lease lasts, and another had it by then.
+        kept: list[bool] = []
+
+        def keep(_lease: Lease) -> bool:
+            kept.append(not kept)
+            return kept[-1]
+
+        monkeypatch.setattr(Lease, "keep", keep)
         claims: list[str] = []
         claim = WorkitemReports.claim
 
-        def lost(self: WorkitemReports, ae_title: str, held: int = 0) -> int:
+        def lost(self: WorkitemReports, ae_title: str) -> Lease | None:
             claims.append(ae_title)
-            return claim(self, ae_title, held) if len(claims) < 3 else 0
+            return claim(self, ae_title) if len(claims) < 2 else None
 
         monkeypatch.setattr(WorkitemReports, "claim", lost)
         caller = Caller(served.port)
         caller.wait((UID, 1, "IN PROGRESS"))
-        wait_until(lambda: len(claims) >= 4, 5)
+        wait_until(lambda: len(claims) >= 3, 5)
         assert caller.reports == [(UID, 1, "IN PROGRESS")], "the rest is another's to tell"
+        caller.association.release()
+
+
+def test_who_no_longer_holds_the_events_of_a_slow_node_tells_no_more_of_them(archive: Archive, watcher: Subscriber) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    items.subscribe(UID, "WATCHER", locked=False, dimse=True)
+    items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+    later = WorkitemReports(archive.index, clock=lambda: time.time() + LEASE_SECONDS + 1)
+    others: list[Lease | None] = []
+    watcher.meanwhile = lambda: others.append(later.take("WATCHER"))
+    with watcher.listening(), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("storage.workitem_reports._KEEP_SECONDS", 0.0)
+        assert watcher.deliver() == [(UID, 1)]
+    (other,) = others
+    assert other is not None
+    assert other.keep(), "what it has is not given back by who has lost it"
+    assert len(items.events("WATCHER", items.delivered("WATCHER"))) == 1
+
+
+@both_engines
+def test_a_watcher_that_comes_while_it_is_called_is_told_once(archive: Archive, watcher: Subscriber) -> None:
+    items = Workitems(archive.index)
+    items.create(scheduled(), UID)
+    items.subscribe(UID, "WATCHER", locked=False, dimse=True)
+    # It was called in vain before, and is called again when it comes.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("storage.workitem_reports._FIRST_PAUSE", 0.0)
+        assert watcher.deliver() == []
+    with serving(archive) as served:
+        callers: list[Caller] = []
+
+        def come() -> None:
+            callers.append(Caller(served.port, title="WATCHER"))
+            # Longer than until it is looked for what waits for it.
+            time.sleep(1.2)
+
+        watcher.meanwhile = come
+        with watcher.listening():
+            assert watcher.deliver() == [(UID, 1)]
+        (caller,) = callers
+        items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
+        caller.wait((UID, 1, "IN PROGRESS"))
         caller.association.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,14 +11,14 @@ import structlog
 from pacs.scu.reporting import report_events
 from storage.errors import LightboxError, NotFound
 from storage.index.ae import is_callable
-from storage.workitem_reports import WorkitemReports
+from storage.workitem_reports import Lease, WorkitemReports
 from storage.workitems import Event, Workitems
 
 if TYPE_CHECKING:
     from pacs.processing import Work
 
 _log = structlog.get_logger(__name__)
-# Of a subscriber's events this many are read, told and acknowledged at a time.
+# Of a subscriber's events this many are read at a time.
 _BATCH = 100
 _ANSWER_SECONDS = 15.0
 
@@ -27,31 +28,30 @@ def deliver(work: Work) -> None:
     reports = WorkitemReports(work.archive.index)
     for title in reports.due():
         # Who cannot be called opens an association of its own for them, and is told there (`pacs.scp.watching`).
-        if not is_callable(work.archive.index, title) or not reports.take(title):
+        lease = reports.take(title) if is_callable(work.archive.index, title) else None
+        if lease is None:
             continue
         try:
-            number = _tell(work, title, reports)
+            number = _tell(work, title, lease)
         except LightboxError as error:
-            pause = reports.failed(title)
+            pause = lease.failed()
             _log.warning("workitem.not_reported", to=title, reason=str(error), again_in=pause)
         except BaseException:
-            reports.failed(title)
+            lease.failed()
             raise
         else:
-            reports.told(title)
+            lease.release()
             _log.info("workitem.reported", to=title, events=number)
 
 
-def _tell(work: Work, title: str, reports: WorkitemReports) -> int:
+def _tell(work: Work, title: str, lease: Lease) -> int:
     destination = work.destination(title, answer_seconds=_ANSWER_SECONDS)
     if destination is None:
         raise NotFound(f"{title} is no node that can be called any more")
     workitems, number = Workitems(work.archive.index), 0
-    for event in report_events(destination, _waiting(workitems, title)):
+    waiting = takewhile(lambda _: lease.keep(), _waiting(workitems, title))
+    for number, event in enumerate(report_events(destination, waiting), 1):  # noqa: B007 - how many is what is left of it
         workitems.acknowledge(title, event.sequence)
-        number += 1
-        if number % _BATCH == 0:
-            reports.keep(title)
     return number
 
 

@@ -22,7 +22,7 @@ from pacs.scp.sop_classes import Kind, kind_of
 from storage.errors import LightboxError
 from storage.index.database import Rerun
 from storage.procedure_steps import PUSH_SOP_CLASS
-from storage.workitem_reports import LEASE_SECONDS, WorkitemReports
+from storage.workitem_reports import Lease, WorkitemReports
 from storage.workitems import Event, Workitems
 
 _log = structlog.get_logger(__name__)
@@ -30,7 +30,6 @@ _log = structlog.get_logger(__name__)
 LOOK_SECONDS: Final = 0.5
 _BUSY_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 10.0
-_KEEP_SECONDS: Final = LEASE_SECONDS / 4
 
 
 def takes_events(contexts: Mapping[int, Context]) -> Context | None:
@@ -71,9 +70,9 @@ class Watch:
         self._reports = WorkitemReports(provider.archive.index)
         self._workitems = Workitems(provider.archive.index)
         self._title = association.peer.calling_ae
-        # What is held of its events (`WorkitemReports.claim`), and since when; when was looked for them, and may be again.
-        self._held = 0
-        self._kept, self._looked = float("-inf"), time.monotonic()
+        # What makes its events ours to tell; when was looked for them, and may be again.
+        self._lease: Lease | None = None
+        self._looked = time.monotonic()
         self._pause_until = float("-inf")
 
     def wait(self) -> None:
@@ -81,17 +80,17 @@ class Watch:
 
         That is in its pauses: who asks for one thing and releases is not told in between.
         """
-        while self._association.is_quiet(LOOK_SECONDS, patient=bool(self._held)):
+        while self._association.is_quiet(LOOK_SECONDS, patient=self._lease is not None):
             self._look()
         if time.monotonic() - self._looked >= _BUSY_SECONDS:
             self._look()
 
     def end(self) -> None:
         """The association is over: whoever can may tell the rest."""
-        if not self._held:
+        if self._lease is None:
             return
         try:
-            self._reports.release(self._title, self._held)
+            self._lease.release()
         except (LightboxError, Rerun) as error:
             # They can have it all the same when the lease is over.
             _log.warning("workitem.not_released", to=self._title, reason=str(error))
@@ -108,18 +107,14 @@ class Watch:
             _log.warning("workitem.not_reported", to=self._title, reason=str(error), again_in=_PAUSE_SECONDS)
 
     def _tell(self) -> None:
-        if not self._keep():
+        if self._lease is None or not self._lease.keep():
+            self._lease = self._reports.claim(self._title)
+        if self._lease is None:
             return
         for event in self._workitems.events(self._title, self._workitems.delivered(self._title)):
-            if not self._keep():
+            # A peer that takes its time for each must not outlast the lease; who has it then tells the rest.
+            if not self._lease.keep():
                 return
             send_event(self._association, self._context, self._encoder, event)
             self._workitems.acknowledge(self._title, event.sequence)
             _log.info("workitem.reported", to=self._title, workitem=event.uid, event_type=event.kind)
-
-    def _keep(self) -> bool:
-        """Whether its events are ours to tell: a peer that takes its time for each must not outlast the lease."""
-        now = time.monotonic()
-        if not self._held or now - self._kept >= _KEEP_SECONDS:
-            self._held, self._kept = self._reports.claim(self._title, self._held), now
-        return bool(self._held)
