@@ -196,6 +196,29 @@ def test_costs_of_a_c_find(studies: int, archive: Archive, monkeypatch: pytest.M
     assert len(sent) <= 6
 
 
+def _explained(index: Index, query: Query) -> list[str]:
+    """How PostgreSQL finds the keys of a page, when it has seen what there is and the way matters to it."""
+    said: list[tuple[str, Any]] = []
+
+    def executed(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        said.append((statement, parameters))
+
+    event.listen(index.database.engine, "before_cursor_execute", executed)
+    assert len(list(index.find(query))) == query.limit
+    event.remove(index.database.engine, "before_cursor_execute", executed)
+    (keys,) = (one for one in said if "OFFSET" in one[0])
+    autocommit = index.database.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        # What the server does by itself after a while: it knows which pages everybody sees whole.
+        connection.execute(text("VACUUM ANALYZE study, series"))
+    with index.database.read() as connection:
+        # With some hundred studies it hardly matters which way.
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, TIMING OFF) {keys[0]}", keys[1])
+        return [str(line) for line in plan.scalars()]
+
+
 @pytest.mark.postgres
 @pytest.mark.parametrize("asked", [{}, {"StudyDate": "20240101-20240127"}])
 def test_a_page_far_behind_is_found_in_the_index_alone(asked: dict[str, str], index: Index) -> None:
@@ -203,25 +226,20 @@ def test_a_page_far_behind_is_found_in_the_index_alone(asked: dict[str, str], in
     if index.database.sqlite:
         pytest.skip("every index of SQLite has the keys of its rows")
     _fill(index, range(600))
-    autocommit = index.database.engine.execution_options(isolation_level="AUTOCOMMIT")
-    with autocommit.connect() as connection:
-        # What the server does by itself after a while: it knows which pages everybody sees whole.
-        connection.execute(text("VACUUM ANALYZE study"))
-    said: list[tuple[str, Any]] = []
-
-    def executed(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
-        said.append((statement, parameters))
-
-    event.listen(index.database.engine, "before_cursor_execute", executed)
-    assert len(list(index.find(Query(Level.STUDY, conditions(asked), offset=555, limit=10)))) == 10
-    event.remove(index.database.engine, "before_cursor_execute", executed)
-    (keys,) = (one for one in said if "OFFSET" in one[0])
-    with index.database.read() as connection:
-        # With six hundred studies it hardly matters which way; there are two to choose from.
-        connection.execute(text("SET LOCAL enable_seqscan = off"))
-        connection.execute(text("SET LOCAL enable_bitmapscan = off"))
-        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, TIMING OFF) {keys[0]}", keys[1]).scalars().all()
+    plan = _explained(index, Query(Level.STUDY, conditions(asked), offset=555, limit=10))
     (scan,) = (line for line in plan if "using ix_study_order" in line)
     assert "Index Only Scan Backward" in scan, plan
     # Of the day itself there are 21 or 22.
     assert float(scan.partition("actual rows=")[2].split()[0]) < 35, plan
+
+
+@pytest.mark.postgres
+def test_a_rare_modality_leads_to_its_studies(index: Index) -> None:
+    """Its entries in the index of modalities are found, and nothing else of that index is passed."""
+    if index.database.sqlite:
+        pytest.skip("of SQLite's plans tests/test_index_find.py tells")
+    _fill(index, range(600))
+    index.add([entry(f"1.3.{n}", StudyDate="20200101", Modality="SEG") for n in range(2)])
+    plan = _explained(index, Query(Level.STUDY, conditions({"ModalitiesInStudy": "SEG"}), limit=2))
+    at = next(number for number, line in enumerate(plan) if "using ix_series_modality" in line)
+    assert all(f"({column} = " in plan[at + 1] for column in ("partition", "modality")), plan

@@ -22,6 +22,8 @@ from sqlalchemy import (
 from sqlalchemy import Column as AnyColumn
 from sqlalchemy import column as named
 from sqlalchemy import table as named_table
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 
 from storage.attributes import BY_TAG, TABLE, Attribute
 from storage.index.columns import Key
@@ -210,8 +212,9 @@ class Clauses:
             return column == first
         begins = and_(column >= first, column < first + _LAST)
         if self._sqlite and column.table is study and self._often(column, begins):
-            # The same, but not to be looked up in the column's index.
-            begins = and_(column.concat("") >= first, column.concat("") < first + _LAST)
+            # The same, but not to be looked up in the column's index (https://www.sqlite.org/optoverview.html, unary "+").
+            value = UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+            begins = and_(value >= first, value < first + _LAST)
         return begins if pattern[1:] == (STAR,) else and_(begins, self._wild(column, pattern))
 
     def _often(self, column: Column, clause: Clause) -> bool:
@@ -255,17 +258,22 @@ class Clauses:
         if not isinstance(condition, OneOf):
             return None
         if tag == _MODALITIES:
-            return self._some_series(self._one_of(series.c.modality, condition))
-        return or_(*(self._wild(column, (STAR, f"\\{key}\\", STAR)) for key in condition.keys))
+            return self._some_series(condition)
+        return self._among(column, condition.keys)
 
-    def _some_series(self, modality: Clause) -> Clause:
-        """A common modality is looked for in each study, a rare one leads to its studies."""
-        of_series = select(series.c.study_pk).where(
-            series.c.deleted_at.is_(None), series.c.modality != NO_TEXT, modality
-        )
+    def _among(self, column: Column, keys: Sequence[Any]) -> Clause:
+        """One of the keys is among the values of a column that has several (`storage.index.parents.listed`)."""
+        return or_(*(self._wild(column, (STAR, "\\", key, "\\", STAR)) for key in keys))
+
+    def _some_series(self, condition: OneOf) -> Clause:
+        """A common modality is looked for in each study, a rare one leads to its studies; PostgreSQL knows which is which."""
+        modality = self._one_of(series.c.modality, condition)
         entries = select(series.c.study_pk).where(series.c.partition == self._partition, modality)
+        of_series = entries.where(series.c.deleted_at.is_(None), series.c.modality != NO_TEXT)
         if self._sqlite and not self._common(entries, True):
-            return study.c.pk.in_(of_series.where(series.c.partition == self._partition))
+            return study.c.pk.in_(of_series)
+        if self._sqlite and not condition.patterns:
+            return self._among(study.c.modalities, condition.keys)
         return of_series.where(series.c.study_pk == study.c.pk).correlate(study).exists()
 
 
