@@ -5,16 +5,9 @@ Each number is what is needed today with a little room. Who needs more says why 
 
 from __future__ import annotations
 
-import re
-import shutil
-import signal
-import subprocess
 import sys
-import time
 import tracemalloc
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -34,71 +27,11 @@ from tests.support.archive import ingest
 from tests.support.counting import bytecodes
 from tests.support.dimse_peer import Peer
 from tests.support.serving import Served, serving
+from tests.support.system_calls import Costs, traced
 
 SIDE = 512
 SIZE = 2 * SIDE * SIDE
 MEASURED = 10
-# Calls that wait or wake are left out: how many there are depends on what else the machine does.
-TRACED = "openat,close,mkdirat,linkat,unlinkat,read,recvfrom,write,sendmsg,sendto,pread64,pwrite64,fsync,fdatasync,flock,fcntl,newfstatat,mmap"
-_CALL = re.compile(r"^\d+ +(?:<\.\.\. )?(\w+)(\(| resumed>)(.*)$")
-_WRITES = ("write", "pwrite64", "sendmsg", "sendto")
-
-
-class Costs(Counter[str]):
-    """System calls by name, and `bytes` that were written, each for all instances of a measurement."""
-
-    @classmethod
-    def of(cls, log: str) -> Costs:
-        found = cls()
-        for line in log.splitlines():
-            call = _CALL.match(line)
-            if call is None:
-                continue
-            name, begun, rest = call.groups()
-            if begun == "(":
-                found[name] += 1
-            result = re.search(r"= (\d+)$", rest)
-            if result and name in _WRITES:
-                found["bytes"] += int(result[1])
-        return found
-
-    def each(self, *names: str) -> float:
-        """Calls of these names for one instance."""
-        return sum(self[name] for name in names) / MEASURED
-
-    @property
-    def all(self) -> float:
-        """Calls of all names."""
-        return (self.total() - self["bytes"]) / MEASURED
-
-
-@contextmanager
-def traced(pid: int, log: Path) -> Iterator[None]:
-    """strace the process during the block. Skips where there is none, or it may not."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("NOT COUNTED: there is no strace here; apt-get install strace")
-    command = [strace, "-f", "-qq", "-e", f"trace={TRACED}", "-e", "signal=none", "-o", str(log), "-p", str(pid)]
-    tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 10
-        while not _is_traced(pid):
-            if tracer.poll() is not None or time.monotonic() > deadline:
-                tracer.kill()
-                pytest.skip(f"NOT COUNTED: strace may not look at our processes here: {tracer.communicate()[1]}")
-            time.sleep(0.02)
-        yield
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.communicate(timeout=10)
-
-
-def _is_traced(pid: int) -> bool:
-    """Whether all threads of a process are (proc(5))."""
-    states = (task.joinpath("status").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
-    return all(re.search(r"^TracerPid:\s*[1-9]", state, re.MULTILINE) for state in states)
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     if sys.platform != "linux":
@@ -149,16 +82,16 @@ def test_system_calls_of_an_instance(
     send: Callable[[Served, Path], None], calls: int, reads: int, served: Served, tmp_path: Path
 ) -> None:
     send(served, tmp_path / "calls")
-    costs = Costs.of((tmp_path / "calls").read_text())
-    print(f"{send.__name__}: {costs.all:.1f} calls, {costs['bytes'] / MEASURED:,.0f} bytes", dict(costs))
+    costs = Costs(tmp_path / "calls", MEASURED)
+    print(f"{send.__name__}: {costs}")
     # At the end of a log SQLite brings it into the database, which flushes both.
     assert FLUSHES <= costs.each("fsync", "fdatasync") <= FLUSHES + 0.5
     assert costs.each("openat") <= 2.5
     assert costs.each("linkat") == 1
     assert costs.each("read", "recvfrom") <= reads
-    assert costs.all <= calls
+    assert costs.each() <= calls
     # The object once, and some pages of the index: each row that is written changes a page of 4 KiB for its table and indexes.
-    assert SIZE <= costs["bytes"] / MEASURED <= SIZE + (64 << 10)
+    assert SIZE <= costs.bytes <= SIZE + (64 << 10)
 
 
 def _ready(number: int) -> Any:

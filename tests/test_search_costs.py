@@ -6,8 +6,7 @@ None of them may grow with the number of answers, or of studies that are no answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,7 +23,7 @@ from pacs.scp.transport import Transport
 from storage.archive import Archive
 from storage.index import Index, open_index
 from storage.types import Level, Query
-from tests.support.counting import bytecodes
+from tests.support.counting import bytecodes, statements
 from tests.support.dimse_server import serving
 from tests.support.entries import entry
 from tests.support.indexes import conditions
@@ -64,36 +63,12 @@ def _ask(index: Index, query: str) -> bytes:
     return b"".join(piece for piece in Search(index, Level.STUDY)(call).body if isinstance(piece, bytes))
 
 
-@contextmanager
-def _statements(index: Index) -> Iterator[list[str]]:
-    """What the database is asked during the block, transactions aside."""
-    said: list[str] = []
-    engine = index.database.engine
-
-    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
-        connection.set_trace_callback(said.append)
-
-    def executed(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        said.append(statement)
-
-    listened = (engine, "checkout", checked_out) if index.database.sqlite else (engine, "before_cursor_execute", executed)
-    event.listen(*listened)
-    found: list[str] = []
-    try:
-        yield found
-    finally:
-        event.remove(*listened)
-        # What FTS5 asks for itself, when a connection first looks into it, is not ours.
-        own = (one for one in said if "study_text_config" not in one)
-        found += [one for one in own if not one.startswith(("BEGIN", "ROLLBACK", "PRAGMA", "--"))]
-
-
 @pytest.mark.parametrize(("query", "alike", "looks"), FORMS)
 def test_sql_of_a_search(query: str, alike: str, looks: int, index: Index) -> None:
     _fill(index, range(40))
     index.searchables.known()
     for _ in range(2):
-        with _statements(index) as said:
+        with statements(index) as said:
             assert len(_ask(index, query)) > 100
         assert len(said) <= STATEMENTS + (looks if index.database.sqlite else 0), "\n".join(one[:200] for one in said)
         query = alike
@@ -103,7 +78,7 @@ def test_sql_of_a_search(query: str, alike: str, looks: int, index: Index) -> No
 def test_sql_of_a_search_whatever_is_found(studies: int, index: Index) -> None:
     _fill(index, range(studies))
     index.searchables.known()
-    with _statements(index) as said:
+    with statements(index) as said:
         assert _ask(index, "StudyDate=20240101-").count(b'"00081190"') == studies
     assert len(said) <= STATEMENTS
 
@@ -185,7 +160,7 @@ def test_costs_of_a_c_find(studies: int, archive: Archive, monkeypatch: pytest.M
         association = entity.associate("127.0.0.1", server.port, ae_title="LIGHTBOX")
         try:
             sent.clear()
-            with _statements(archive.index) as said:
+            with statements(archive.index) as said:
                 answers = [status.Status for status, _ in association.send_c_find(query, STUDY_ROOT)]
         finally:
             association.release()

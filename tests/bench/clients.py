@@ -49,9 +49,19 @@ def missing() -> list[str]:
 
 def storescu(server: Server, files: Sequence[Made], associations: int, *, nodelay: bool) -> None:
     """C-STORE with DCMTK, the files shared out; with `nodelay` False as it comes: with Nagle's algorithm."""
+    shares = [[str(one.path) for one in files[first::associations]] for first in range(associations)]
+    _storescu(server, shares, nodelay=nodelay)
+
+
+def storescu_alike(server: Server, made: Made, associations: int) -> None:
+    """C-STORE of one file by each association at once, each under a SOP Instance UID of its own."""
+    _storescu(server, [["--invent-instance", str(made.path)]] * associations, nodelay=True)
+
+
+def _storescu(server: Server, shares: Sequence[Sequence[str]], *, nodelay: bool) -> None:
+    """One association for each share."""
     program = ("storescu", "-aec", server.title, "-xe", "--max-send-pdu", "131072", *_MAX_PDU, *_address(server))
-    commands = [[*program, *(str(one.path) for one in files[first::associations])] for first in range(associations)]
-    running = [_start(command, nodelay=nodelay) for command in commands]
+    running = [_start([*program, *share], nodelay=nodelay) for share in shares]
     for process in running:
         output = process.communicate(timeout=_SECONDS)[0]
         if process.returncode or "E: " in output:

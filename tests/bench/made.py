@@ -66,6 +66,8 @@ SETS: Final[dict[str, _Set]] = {
     "HTJ2K": _Set(1, 1, 100, syntax=HTJ2KLossless),
     "JPEG-LS": _Set(1, 1, 100, syntax=JPEGLSLossless),
     "multi-frame": _Set(1, 1, 1, frames=500),
+    "2 GB": _Set(1, 4, 1000),
+    "1 GB": _Set(1, 1, 1, frames=2000),
 }
 
 

@@ -168,7 +168,7 @@ class Orthanc(Server):
             "StorageCompression": False, "Plugins": [str(plugins / one) for one in names if (plugins / one).exists()],
             "HttpPort": self.http_port, "RemoteAccessAllowed": True, "AuthenticationEnabled": False, "HttpThreadsCount": 50,
             "KeepAlive": True, "KeepAliveTimeout": 30, "TcpNoDelay": True, "HttpCompressionEnabled": False, "DicomAet": self.title,
-            "DicomPort": self.dimse_port, "DicomThreadsCount": 4, "DicomCheckCalledAet": False, "DicomAlwaysAllowFind": True,
+            "DicomPort": self.dimse_port, "DicomThreadsCount": 10, "DicomScpTimeout": 300, "DicomCheckCalledAet": False, "DicomAlwaysAllowFind": True,
             "DicomAlwaysAllowGet": True, "DicomAlwaysAllowMove": True, "UnknownSopClassAccepted": True, "MaximumPduLength": 131072,
             "MaximumStorageCacheSize": 512, "StableAge": 5, "SaveJobs": False, "StorageAccessOnFind": "Never",
             "DicomModalities": {DESTINATION: [DESTINATION, "127.0.0.1", DESTINATION_PORT]},

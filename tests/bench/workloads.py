@@ -44,12 +44,16 @@ class Workload(NamedTuple):
     state: State
     ask: Callable[[Server, Bench], float]
     target: float | None
+    # For Lightbox alone: the peer cannot, or must not be asked.
+    alone: bool = False
+    # Done before each measurement, and not measured.
+    before: Callable[[Server], None] = lambda _server: None
     # What Lightbox is told for it, where its defaults are not what is measured.
     settings: tuple[tuple[str, str], ...] = ()
 
 
 # Sets that LOADED means.
-READ: Final = ("series", "series 200", "J2K", "HTJ2K", "JPEG-LS", "multi-frame")
+READ: Final = ("series", "series 200", "J2K", "HTJ2K", "JPEG-LS", "multi-frame", "2 GB")
 _ANY: Final = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 _NATIVE: Final = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1'
 # Of a frame of 512 by 512 and two bytes.
@@ -81,6 +85,15 @@ def _storing_drawn(server: Server, bench: Bench) -> float:
     if isinstance(server, Lightbox) and not server.thumbnails():
         raise clients.Trouble("no thumbnail was drawn meanwhile")
     return stored
+
+
+def _storing_large(associations: int) -> Callable[[Server, Bench], float]:
+    def ask(server: Server, bench: Bench) -> float:
+        (one,) = bench.made["1 GB"]
+        clients.storescu_alike(server, one, associations)
+        return associations * one.path.stat().st_size / 1e6
+
+    return ask
 
 
 def _posting(batch: int, posters: int) -> Callable[[Server, Bench], float]:
@@ -155,9 +168,15 @@ def _metadata(name: str, encoding: str, times: int) -> Callable[[Server, Bench],
     return ask
 
 
-def _download(how_many: int) -> Callable[[Server, Bench], float]:
+def _restarted(server: Server) -> None:
+    """With nothing in memory of what was asked before."""
+    server.stop()
+    server.start()
+
+
+def _download(name: str, how_many: int) -> Callable[[Server, Bench], float]:
     def ask(server: Server, bench: Bench) -> float:
-        return clients.download(server, f"/studies/{bench.made['series'][0].study}", _WHOLE, how_many) / 1e6
+        return clients.download(server, f"/studies/{bench.made[name][0].study}", _WHOLE, how_many) / 1e6
 
     return ask
 
@@ -251,6 +270,10 @@ WORKLOADS: Final = (
         Workload("STOW-RS", f"{batch} a POST, {posters} client(s)", "instances", State.EMPTY, _posting(batch, posters), 2)
         for batch, posters in ((1, 4), (50, 4), (50, 1))
     ),
+    Workload("large", "C-STORE of 1 GB each, 3 associations", "MB", State.EMPTY, _storing_large(3), None),
+    # Orthanc keeps three times an object in memory: 30 GB, which few machines have.
+    Workload("large", "C-STORE of 1 GB each, 10 associations", "MB", State.EMPTY, _storing_large(10), None, alone=True),
+    Workload("metadata", "1,000 instances, first after a start", "answers", State.LOADED, _metadata("series", "identity", 1), 10, before=_restarted),
     Workload("metadata", "1,000 instances, plain", "answers", State.LOADED, _metadata("series", "identity", 10), 3),
     Workload("metadata", "1,000 instances, gzip accepted", "answers", State.LOADED, _metadata("series", "gzip", 10), 3),
     Workload("metadata", "200 instances, plain", "answers", State.LOADED, _metadata("series 200", "identity", 30), 3),
@@ -272,14 +295,15 @@ WORKLOADS: Final = (
     Workload("rendered", "from JPEG-LS, 6 connections", "pictures", State.LOADED, _pictures("JPEG-LS", 6), 2),
     Workload("thumbnails", "of instances, 6 connections", "pictures", State.LOADED, _pictures("series 200", 6, "/rendered?viewport=128,128"), 10),
     *(
-        Workload("thumbnails", f"C-STORE: 512 KiB, 4 association(s), {what}", "instances", State.EMPTY, ask, None, (setting,))
+        Workload("thumbnails", f"C-STORE: 512 KiB, 4 association(s), {what}", "instances", State.EMPTY, ask, None, settings=(setting,))
         for what, ask, setting in (
             ("none drawn", _storing("incoming", 4, nodelay=True), ("PACS_THUMBNAILS", "false")),
             ("drawn all the while", _storing_drawn, ("PACS_THUMBNAIL_QUIET_SECONDS", "0")),
         )
     ),
-    Workload("study", "1,000 instances as multipart, 1 client", "MB", State.LOADED, _download(1), 1.5),
-    Workload("study", "1,000 instances as multipart, 2 clients", "MB", State.LOADED, _download(2), 1.5),
+    Workload("study", "1,000 instances as multipart, 1 client", "MB", State.LOADED, _download("series", 1), 1.5),
+    Workload("study", "1,000 instances as multipart, 2 clients", "MB", State.LOADED, _download("series", 2), 1.5),
+    Workload("study", "4,000 instances (2 GB) as multipart, 1 client", "MB", State.LOADED, _download("2 GB", 1), 1.5),
     Workload("C-GET", "series of 200, getscu to files", "instances", State.LOADED, _getting, 1.2),
     Workload("C-MOVE", "series of 200, movescu to storescp", "instances", State.LOADED, _moving, 1.2),
     *(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from sqlalchemy import event
+
+from storage.index import Index
 
 
 def bytecodes(call: Callable[[], Any]) -> int:
@@ -26,3 +31,27 @@ def bytecodes(call: Callable[[], Any]) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+@contextmanager
+def statements(index: Index) -> Iterator[list[str]]:
+    """What the database is asked during the block, transactions aside."""
+    said: list[str] = []
+    engine = index.database.engine
+
+    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
+        connection.set_trace_callback(said.append)
+
+    def executed(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        said.append(statement)
+
+    listened = (engine, "checkout", checked_out) if index.database.sqlite else (engine, "before_cursor_execute", executed)
+    event.listen(*listened)
+    found: list[str] = []
+    try:
+        yield found
+    finally:
+        event.remove(*listened)
+        # What FTS5 asks for itself, when a connection first looks into it, is not ours.
+        own = (one for one in said if "study_text_config" not in one)
+        found += [one for one in own if not one.startswith(("BEGIN", "ROLLBACK", "PRAGMA", "--"))]
