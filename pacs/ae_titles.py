@@ -32,6 +32,7 @@ from storage.index.ae import (
     UnknownCallers,
     address_of,
     ae_titles,
+    is_title,
     network_of,
     own_aes,
     revision,
@@ -152,6 +153,9 @@ def _unknown_callers(policy: Policy, own: OwnAe | None) -> UnknownCallers:
 def _unknown(what: UnknownCallers, calling: str, address: str, rights: Rights) -> Verdict:
     if what is UnknownCallers.ACCEPT:
         return Verdict(rights)
+    if not is_title(calling):
+        text = f"its calling AE title {calling} is none (PS3.5 6.2: 1 to 16 characters of ASCII, no backslash), and cannot be registered: set another at the sender"
+        return Verdict(reject=CALLING_AE_NOT_RECOGNIZED, reason=text)
     asks = what is UnknownCallers.ASK
     todo = "allow it under 'wants to connect' in /admin/, or with pacs ae allow" if asks else "register it with pacs ae add"
     text = f"unknown calling AE title {calling} at {address}: {todo}, and send again"
@@ -190,10 +194,8 @@ def _unproven(node: AeTitle, certificate: str | None) -> Verdict:
 
 def _wrong_called(called: str, own: Iterable[str]) -> str:
     ours = " or ".join(own)
-    return (
-        f"wrong called AE title {called}: this archive is {ours} (letters' case counts): correct it at the sender,"
-        f" or add it here with pacs ae own-add {_word(called)}"
-    )
+    added = f", or add it here with pacs ae own-add {_word(called)}" if is_title(called) else ""
+    return f"wrong called AE title {called}: this archive is {ours} (letters' case counts): correct it at the sender{added}"
 
 
 def _word(title: str) -> str:

@@ -195,11 +195,11 @@ def request(field: CommandField, message_id: int, *, data_set: bool, **more: Any
 def respond(request: Command, status: int, *, data_set: bool = False, **more: Any) -> Command:
     """The response to a request (PS3.7 9.3, 10.3): its SOP Class UID is echoed; `more` are further elements.
 
-    That of a DIMSE-N request also names its instance, and the type of event or action. An ErrorComment is cut to the 64
-    characters that LO may have.
+    That of a DIMSE-N request also names its instance, and the type of event or action. An ErrorComment is cut, between two
+    words, to the 64 characters that LO may have.
     """
     if more.get("ErrorComment"):
-        more["ErrorComment"] = str(more["ErrorComment"])[:LONGEST_COMMENT]
+        more["ErrorComment"] = _shortened(str(more["ErrorComment"]))
     if is_normalized(request):
         instance = request.get("AffectedSOPInstanceUID") or request.get("RequestedSOPInstanceUID")
         echoed = {keyword: request.get(keyword) for keyword in ("EventTypeID", "ActionTypeID")}
@@ -212,6 +212,13 @@ def respond(request: Command, status: int, *, data_set: bool = False, **more: An
         "Status": int(status),
         **more,
     }
+
+
+def _shortened(comment: str) -> str:
+    if len(comment) <= LONGEST_COMMENT:
+        return comment
+    cut = comment[: LONGEST_COMMENT - 3]
+    return f"{cut.rpartition(' ')[0].rstrip(',;:') or cut}..."
 
 
 class CommandAssembly:

@@ -89,8 +89,11 @@ Row = tuple[Policy, str, str, str, Reject | None, str]
         (POLICY, "V6", "LIGHTBOX", "fe80::1%eth0", CALLING_AE_NOT_RECOGNIZED, "may call from 2001:db8::/32"),
         (POLICY, "NEW", "LIGHTBOX", "10.0.0.5", CALLING_AE_NOT_RECOGNIZED, "unknown calling AE title NEW at 10.0.0.5: allow it"),
         (ACCEPT, "NEW", "LIGHTBOX", "10.0.0.5", None, ""),
+        # What cannot be registered is not asked about.
+        (POLICY, "CT\\1", "LIGHTBOX", "10.0.0.5", CALLING_AE_NOT_RECOGNIZED, "its calling AE title CT\\1 is none (PS3.5 6.2"),
         (POLICY, "ct1", "LIGHTBOX", "10.0.0.5", CALLING_AE_NOT_RECOGNIZED, "unknown calling AE title ct1"),
         (POLICY, "CT1", "PACS", "10.0.0.5", CALLED_AE_NOT_RECOGNIZED, "wrong called AE title PACS: this archive is LIGHTBOX or RESEARCH or OPEN or CLOSED"),
+        (POLICY, "CT1", "PACS\\2", "10.0.0.5", CALLED_AE_NOT_RECOGNIZED, "or CLOSED (letters' case counts): correct it at the sender"),
         (ANY, "CT1", "PACS", "10.0.0.5", None, ""),
         (ANY, "NEW", "PACS", "10.0.0.5", CALLING_AE_NOT_RECOGNIZED, "unknown calling AE title"),
         (POLICY, "WS1", "RESEARCH", "10.0.0.5", None, ""),
@@ -129,6 +132,7 @@ def test_verdicts(policy: Policy, calling: str, called: str, address: str, rejec
         ("TLS1", "10.0.0.6", SHOWN, "may call from 10.0.0.5, and calls from 10.0.0.6", True),
         ("CT1", "10.0.0.5", OTHER, "", False),
         ("NEW", "10.0.0.5", SHOWN, "unknown calling AE title", True),
+        ("CT\\xc3\\x84", "10.0.0.5", None, "set another at the sender", False),
     ],
 )
 def test_titles_tied_to_tls(calling: str, address: str, certificate: str | None, says: str, asks: bool) -> None:

@@ -119,10 +119,19 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     assert "CommandField" in command
 
 
-def test_a_comment_is_cut_to_what_lo_may_have() -> None:
-    response = dimse.respond(dimse.decode(peer.echo_rq(5)), 0xC000, ErrorComment="x" * 100, OffendingElement=None)
+@pytest.mark.parametrize(
+    ("comment", "sent"),
+    [
+        ("x" * 64, "x" * 64),
+        ("x" * 100, "x" * 61 + "..."),
+        (f"{'x' * 58}, and more of it", f"{'x' * 58}..."),
+        ("SERIES query without StudyInstanceUID; name a study, or negotiate", "SERIES query without StudyInstanceUID; name a study, or..."),
+    ],
+)
+def test_a_comment_is_cut_to_what_lo_may_have(comment: str, sent: str) -> None:
+    response = dimse.respond(dimse.decode(peer.echo_rq(5)), 0xC000, ErrorComment=comment, OffendingElement=None)
     read = dimse.decode(dimse.encode(response))
-    assert read["ErrorComment"] == "x" * 64
+    assert read["ErrorComment"] == sent
     assert read["MessageIDBeingRespondedTo"] == 5
     assert "OffendingElement" not in read
 

@@ -139,6 +139,9 @@ def test_fast_moves_are_told_of_now_and_then(
     ("to", "keys", "status", "said"),
     [
         ("NOBODY", WHOLE, 0xA801, "unknown AE NOBODY: register it with pacs ae add"),
+        ("LIGHTBOX", WHOLE, 0xA801, "LIGHTBOX is this archive itself, which has it already"),
+        ("CALLS", WHOLE, 0xA801, "of AE CALLS no host and port are known: register it with..."),
+        ("WEB", WHOLE, 0xA801, "WEB takes no C-STORE, but STOW-RS: send it with pacs send"),
         ("NODE", {"QueryRetrieveLevel": "STUDY"}, 0xA900, "without its unique key"),
         ("NODE", {"QueryRetrieveLevel": "PATIENT", "PatientID": "P1"}, 0xA900, "use STUDY, SERIES, IMAGE"),
     ],
@@ -146,6 +149,8 @@ def test_fast_moves_are_told_of_now_and_then(
 @pytest.mark.usefixtures("stored")
 def test_refusals(server: Serving, archive: Archive, to: str, keys: dict[str, Any], status: int, said: str) -> None:
     known(archive, 1)
+    add_ae_title(archive.index, AeTitle("CALLS", "", 0))
+    add_ae_title(archive.index, AeTitle("WEB", "", 0, url="https://web/dicom"))
     with mover(server) as association:
         ((given, command, _),) = move(association, to=to, **keys)
     assert given == status

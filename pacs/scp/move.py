@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from pacs.ae_titles import own_titles
 from pacs.dimse import Status
 from pacs.scp.association import Association, Message
 from pacs.scp.provider import Provider
@@ -15,6 +16,7 @@ from pacs.scu.associating import Destination
 from pacs.scu.delivery import Delivery
 from pacs.scu.nodes import destination_of
 from pacs.scu.sources import Stored
+from storage.index.ae import ae_title_of
 
 # Pending responses are for people who wait, and may be left out (PS3.4 C.4.2.3.1): one for each instance of a fast move costs a
 # fifth of its time.
@@ -76,9 +78,18 @@ class _Move(Retrieve):
             journal=self.provider.journal,
         )
         if found is None:
-            text = f"unknown AE {title}: register it with pacs ae add {title} HOST PORT"
-            raise Refusal(RetrieveStatus.UNKNOWN_DESTINATION, text)
+            raise Refusal(RetrieveStatus.UNKNOWN_DESTINATION, self._why_not(title))
         return found
+
+    def _why_not(self, title: str) -> str:
+        index = self.provider.archive.index
+        if any(own.title == title for own in own_titles(index, self.provider.settings.ae_title)):
+            return f"{title} is this archive itself, which has it already"
+        known = ae_title_of(index, title)
+        if known is not None and known.url:
+            return f"{title} takes no C-STORE, but STOW-RS: send it with pacs send"
+        what = "of AE {} no host and port are known" if known else "unknown AE {}"
+        return f"{what.format(title)}: register it with pacs ae add {title} HOST PORT"
 
     def _originator(self) -> dict[str, object]:
         """PS3.7 9.1.1.1: who has asked for it, and by which message."""

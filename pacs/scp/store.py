@@ -76,7 +76,7 @@ def _ingest(association: Association, message: Message, provider: Provider, spoo
     """The status of success, and what belongs to it."""
     sop_class, instance = (message.command.get(f"AffectedSOP{what}UID", "") for what in ("Class", "Instance"))
     if not sop_class or not instance:
-        raise NotStorable("the C-STORE command has no Affected SOP Class or Instance UID; name the instance")
+        raise NotStorable("the command has no Affected SOP Class or Instance UID; name the instance")
     peer = association.peer
     source = Source("dimse", calling_ae=peer.calling_ae, called_ae=peer.called_ae, address=peer.address)
     if association.coercion is not None:

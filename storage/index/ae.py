@@ -160,10 +160,15 @@ def words_of(rights: Rights) -> str:
     return _ALL if rights == EVERY_RIGHT else " ".join(right for right in Right if right in rights)
 
 
+def is_title(text: str) -> bool:
+    """Whether it can be an AE title (PS3.5 6.2)."""
+    return _TITLE.fullmatch(text) is not None
+
+
 def title_of(text: str) -> str:
     """An AE title without its padding. Raises BadRequest for what cannot be one."""
     title = text.strip(" ")
-    if not _TITLE.fullmatch(title):
+    if not is_title(title):
         raise BadRequest("an AE title has 1 to 16 characters, without backslash or control characters")
     return title
 
