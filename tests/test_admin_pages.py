@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from pydantic import BaseModel
@@ -25,10 +26,13 @@ from storage.rules import Prefetch, Route, Rule, put_rule
 from storage.transfer_records import RETRIEVE, Order
 from storage.transfers import Transfers
 from storage.types import Scope
+from storage.worklist import Worklist
+from storage.worklist_entries import StepState
 
 EVIL = "<b>'\"&"
 PATHS = ("/admin/", "/admin/aes/CT1", "/admin/associations", "/admin/associations/1", "/admin/parts/callers", "/admin/parts/associations",
          "/admin/routes", "/admin/transfers", "/admin/parts/transfers", "/admin/jobs", "/admin/parts/jobs",
+         "/admin/worklist", "/admin/parts/worklist", "/admin/worklist/1", f"/admin/worklist?PatientName={quote(EVIL)}",
          "/admin/remote", "/admin/remote?node=CT1", "/admin/remote?node=CT1&PatientID=P1")
 
 
@@ -42,6 +46,7 @@ def web(archive: Archive) -> Iterator[TestClient]:
     put_rule(index, Rule(EVIL, Prefetch((EVIL,))))
     failed = Transfers(index).retrieve(Order(EVIL, Scope("1.2.3"), RETRIEVE, rule=EVIL, asked_by=EVIL))
     Transfers(index).failed(failed, EVIL)
+    Worklist(index).create({"PatientName": EVIL, "PatientID": EVIL, "Modality": "CT", "ScheduledProcedureStepDescription": EVIL})
     write(index, [
         Entry("a", Outcome.REFUSED, "10.0.0.5", EVIL, EVIL, EVIL, contexts=(Proposed(EVIL, (EVIL,), -1),), asks=True, rights=frozenset({Right.ECHO})),
         Entry("b", Outcome.ACCEPTED, "10.0.0.5", "CT1", "LIGHTBOX", "", "released", operations={"C-STORE 0000": 7}, received=5_000_000, seconds=2.5),
@@ -176,3 +181,23 @@ def test_every_page_asks_who_it_is_first(archive: Archive) -> None:
 )
 def test_sizes(number: int, text: str) -> None:
     assert pages._size(number) == text
+
+
+def test_the_worklist_is_searched_as_it_is_typed(web: TestClient, archive: Archive) -> None:
+    worklist = Worklist(archive.index)
+    given = {"PatientID": "P1", "Modality": "MR", "ScheduledProcedureStepStartDate": "20240102", "ScheduledProcedureStepStartTime": "0930"}
+    number = worklist.create({**given, "PatientName": "Doe^Jane", "ScheduledStationAETitle": ["MR1", "MR2"]}).number
+    worklist.create({**given, "PatientName": "Roe^Rita", "Modality": "CT", "ScheduledProcedureStepStartDate": "20240103"})
+    for query in ("PatientName=doe", "ScheduledProcedureStepStartDate=2024-01-02&PatientID=", "Modality=MR&ScheduledStationAETitle=MR2"):
+        text = web.get(f"/admin/worklist?{query}").text
+        assert "Doe^Jane" in text, query
+        assert "Roe^Rita" not in text, query
+        assert "2024-01-02 09:30" in text, query
+    page = web.get(f"/admin/worklist/{number}").text
+    for value in ("2024-01-02", "09:30:00", "MR1\\MR2", "Doe^Jane"):
+        assert f'value="{value}"' in page
+    worklist.end(number, StepState.CANCELED)
+    assert "Doe^Jane" not in web.get("/admin/parts/worklist").text
+    assert "CANCELED" in web.get("/admin/parts/worklist?all=on").text
+    assert web.get("/admin/worklist?ScheduledProcedureStepStartDate=soon").status_code == 400
+    assert web.get("/admin/worklist/x").status_code == 404

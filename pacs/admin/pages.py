@@ -27,6 +27,7 @@ from pacs.admin.preset_pages import PresetPages
 from pacs.admin.principals import Principal, Rule
 from pacs.admin.remote import Remote
 from pacs.admin.sending_pages import SendingPages
+from pacs.admin.worklist_pages import WorklistPages
 from pacs.ae_titles import own_titles
 from pacs.certificates import known_certificates
 from pacs.scp import reasons
@@ -35,7 +36,7 @@ from storage import problems
 from storage.deidentification.profile import MEANING
 from storage.errors import NotFound
 from storage.index import Index, associations
-from storage.index.ae import Right, UnknownCallers, ae_title_of, ae_titles
+from storage.index.ae import Right, UnknownCallers, ae_title_of, ae_titles, is_title
 from storage.index.callers import Caller, State, callers
 from storage.index.identities import identity_of
 from storage.problems import WebRefusal
@@ -130,7 +131,7 @@ class Pages:
             "association": found,
             "name_of": reasons.name_of,
             "results": _RESULTS,
-            "wrongly_called": found.direction == "in" and found.outcome == "refused" and found.called_ae and found.called_ae not in ours,
+            "wrongly_called": found.direction == "in" and found.outcome == "refused" and found.called_ae not in ours and is_title(found.called_ae),
         }
 
 
@@ -159,6 +160,7 @@ def routes(
         "/admin/parts/associations": ("rows.html", pages.log),
         **SendingPages(index, remote).table(),
         **PresetPages(index).table(),
+        **WorklistPages(index).table(),
     }
     threads = anyio.CapacityLimiter(_THREADS)
     made: list[BaseRoute] = [Route(path, _Page(*row, rule, threads)) for path, row in table.items()]

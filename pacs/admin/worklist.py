@@ -109,19 +109,19 @@ def operations(index: Index) -> tuple[Operation, ...]:
         return _given(worklist.create(_said(asked.body)))
 
     def find(asked: Asked) -> list[BaseModel]:
-        return [_given(entry) for entry in _page(worklist, asked.query)]
+        return [_given(entry) for entry in found_by(worklist, asked.query)]
 
     def get(asked: Asked) -> BaseModel:
-        return _given(worklist.get(_number(asked)))
+        return _given(worklist.get(number_of(asked.path["number"])))
 
     def change(asked: Asked) -> BaseModel:
-        return _given(worklist.change(_number(asked), _said(asked.body)))
+        return _given(worklist.change(number_of(asked.path["number"]), _said(asked.body)))
 
     def ending(state: StepState) -> Callable[[Asked], BaseModel]:
-        return lambda asked: _given(worklist.end(_number(asked), state))
+        return lambda asked: _given(worklist.end(number_of(asked.path["number"]), state))
 
     def remove(asked: Asked) -> None:
-        worklist.remove(_number(asked))
+        worklist.remove(number_of(asked.path["number"]))
 
     return (
         Operation("GET", "/api/worklist", find, "Entries by when they begin.", gives=_SEVERAL, asks=EntryFilter),
@@ -139,7 +139,8 @@ def _said(body: BaseModel) -> dict[str, Any]:
     return body.model_dump(exclude_unset=True)
 
 
-def _page(worklist: Worklist, asked: Any) -> Iterator[Entry]:
+def found_by(worklist: Worklist, asked: Any) -> Iterator[Entry]:
+    """The entries that an `EntryFilter` asks for."""
     states = frozenset(StepState) if asked.all else None
     found = worklist.find(Search(_conditions(asked), states))
     return islice(found, asked.offset, asked.offset + asked.limit)
@@ -152,8 +153,8 @@ def _conditions(asked: BaseModel) -> Conditions:
     return conditions_by_keyword({**given, **lists})
 
 
-def _number(asked: Asked) -> int:
-    text = asked.path["number"]
+def number_of(text: str) -> int:
+    """The number of an entry in an address. Raises NotFound for what can be none."""
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise NotFound("there is no worklist entry of this number; GET /api/worklist lists those there are")
     return int(text)

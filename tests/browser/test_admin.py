@@ -204,6 +204,14 @@ def test_an_echo_says_how_far_it_came(page: Page, lightbox: Lightbox) -> None:
     page.goto(f"{lightbox.url}/admin/aes/LIGHTBOX")
     page.get_by_role("button", name="Echo 127.0.0.1").click()
     expect(page.locator("#steps li").last).to_contain_text("answered with status 0x0000")
+    # Who we are to it, which is told at once and never shown.
+    page.get_by_label("User name").fill("anna")
+    page.get_by_label("Passcode").fill("sesame ")
+    page.get_by_role("button", name="Set").click()
+    expect(page.get_by_text("it is told a user name and passcode (anna)")).to_be_visible()
+    assert "sesame" not in page.content()
+    page.get_by_role("button", name="Echo 127.0.0.1").click()
+    expect(page.locator("#steps")).to_contain_text("user identity: user name and passcode: LIGHTBOX was told")
     page.get_by_label("Description").fill("ourselves")
     page.get_by_role("button", name="Save").click()
     row = page.get_by_role("row", name="LIGHTBOX").filter(has_text="ourselves")
@@ -247,3 +255,42 @@ def test_an_address_that_calls_itself_many_names_is_blocked_at_once(page: Page, 
     assert not send(lightbox, "CT1")
     page.get_by_role("button", name="Unblock").click()
     expect(page.get_by_role("button", name="Unblock")).to_have_count(0)
+
+
+def test_the_worklist_by_hand(page: Page, lightbox: Lightbox) -> None:
+    """An entry is added, changed, offered to a modality, and cancelled; one that comes meanwhile shows by itself."""
+
+    def asked(*keys: str) -> str:
+        if not shutil.which("findscu", path=str(DCMTK)):
+            pytest.skip("DCMTK's findscu is not installed: nothing is tested with it")
+        command = [str(DCMTK / "findscu"), "-W", "-aet", "CT1", "-aec", "LIGHTBOX", "127.0.0.1", str(lightbox.dimse_port), "-k", "PatientName"]
+        done = subprocess.run([*command, *(word for key in keys for word in ("-k", key))], capture_output=True, text=True, errors="replace", timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stderr + done.stdout
+
+    httpx.put(f"{lightbox.url}/api/aes/CT1", json={}).raise_for_status()
+    page.goto(f"{lightbox.url}/admin/worklist")
+    expect(page.get_by_text("Nothing is to be done.")).to_be_visible()
+    page.get_by_text("Add an entry").click()
+    form = page.locator("details")
+    for label, value in {"Patient's name": "Doe^Jane", "Patient ID": "P1", "Modality": "CT", "Date": "2030-01-02", "Time": "09:30"}.items():
+        form.get_by_label(label, exact=True).fill(value)
+    form.get_by_role("button", name="Add").click()
+    row = page.get_by_role("row", name="Doe^Jane")
+    expect(row).to_contain_text("2030-01-02 09:30")
+    expect(row).to_contain_text("any that asks")
+    assert "Doe^Jane" in asked("ScheduledProcedureStepSequence[0].ScheduledProcedureStepStartDate=20300101-")
+    row.get_by_role("link").click()
+    page.get_by_label("Station").fill("MR1\\MR2")
+    page.get_by_label("Sex").select_option("female")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("row", name="Doe^Jane")).to_contain_text("MR1")
+    step = "ScheduledProcedureStepSequence[0].ScheduledStationAETitle"
+    assert "Doe^Jane" in asked(f"{step}=MR2", "PatientSex=F")
+    assert "Doe^Jane" not in asked(f"{step}=CT1")
+    httpx.post(f"{lightbox.url}/api/worklist", json={"PatientName": "Roe^Rita", "PatientID": "P2", "Modality": "MR"}).raise_for_status()
+    expect(page.get_by_role("row", name="Roe^Rita")).to_be_visible()
+    page.get_by_role("button", name="Cancel Doe^Jane").click()
+    expect(page.get_by_role("status")).to_have_text("It is cancelled, and offered no longer")
+    expect(page.get_by_role("row", name="Doe^Jane")).to_have_count(0)
+    assert "Doe^Jane" not in asked(f"{step}=MR2")

@@ -65,6 +65,11 @@ const READ = {
   flag: (field) => field.checked,
   // With the spaces at its ends: they are part of a passcode.
   whole: (field) => field.value,
+  // What is empty is no value; dates and times are DICOM's, and several titles stand between backslashes.
+  value: (field) => field.value.trim() || null,
+  date: (field) => field.value.replaceAll("-", "") || null,
+  time: (field) => field.value.replaceAll(":", "") || null,
+  titles: (field) => field.value.split("\\").map((title) => title.trim()).filter(Boolean),
   // Lines of NAME=value.
   pairs: (field) => Object.fromEntries(READ.lines(field).map((line) => line.split(/=(.*)/s, 2).map((part) => (part ?? "").trim()))),
 };
