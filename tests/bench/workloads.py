@@ -99,7 +99,7 @@ def _storing_large(associations: int) -> Callable[[Server, Bench], float]:
 def _posting(batch: int, posters: int) -> Callable[[Server, Bench], float]:
     def ask(server: Server, bench: Bench) -> float:
         files = bench.made["incoming"]
-        clients.stow(server, (one.path.read_bytes() for one in files), batch=batch, clients=posters)
+        clients.stow(server, (one.path for one in files), batch=batch, clients=posters)
         return len(files)
 
     return ask
@@ -252,7 +252,7 @@ def fill(server: Server, bench: Bench) -> None:
 def load(server: Server, bench: Bench) -> None:
     """Give a server the series that the reading workloads want."""
     for name in READ:
-        clients.stow(server, (one.path.read_bytes() for one in bench.made[name]), batch=20, clients=2)
+        clients.stow(server, (one.path for one in bench.made[name]), batch=20, clients=2)
 
 
 WORKLOADS: Final = (
