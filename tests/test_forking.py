@@ -105,3 +105,41 @@ def test_what_processes_load_is_what_they_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_web_process_loads_nothing_more_for_its_first_answer() -> None:
+    """It would have it in memory of its own, and the first client would wait for it."""
+    done = subprocess.run([sys.executable, "-c", _FIRST_ANSWER], capture_output=True, text=True, check=True)
+    assert done.stdout == "HTTP/1.1 200 OK []\n"
+
+
+_FIRST_ANSWER = """
+import os, socket, sys, tempfile, threading
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp()
+from pacs.serve import process
+from pacs.serve.kinds import Kind
+
+process.load([Kind.WEB])
+loaded = set(sys.modules)
+
+from anyio import to_thread
+from dicomweb.app import _compressing
+from pacs.serve.web import HttpLimits, WebServer
+
+async def answer(scope, receive, send):
+    await to_thread.run_sync(int)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/dicom+json")]})
+    await send({"type": "http.response.body", "body": b"[]" * 1000})
+
+def ask():
+    with socket.create_connection(listener.getsockname()) as client:
+        client.sendall(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\nAccept-Encoding: gzip\\r\\n\\r\\n")
+        said.append(client.recv(15).decode())
+    server.should_exit = True
+
+said = []
+listener = socket.create_server(("127.0.0.1", 0))
+server = WebServer(_compressing(answer), HttpLimits(), lambda: threading.Thread(target=ask).start())
+server.run([listener])
+print(*said, sorted(set(sys.modules) - loaded))
+"""

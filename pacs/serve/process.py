@@ -37,8 +37,9 @@ Ready = Callable[[], None]
 _MODULES: Final = {
     Kind.WEB: (
         *("pacs.serve.web", "pacs.admin", "pacs.forwarded", "pacs.health", "pacs.hosts", "pacs.viewer"),
-        *("dicomweb.app", "dicomweb.shapes", "starlette.applications", "starlette_compress._zstd_legacy"),
-        *("uvloop", "uvicorn.lifespan.off", "uvicorn.protocols.websockets.websockets_sansio_impl"),
+        *("dicomweb.app", "dicomweb.shapes", "starlette.applications", "starlette_compress._gzip", "starlette_compress._zstd_legacy"),
+        *("anyio._backends._asyncio", "uvicorn.lifespan.off", "uvicorn.loops.uvloop"),
+        "uvicorn.protocols.websockets.websockets_sansio_impl",
     ),
     Kind.DIMSE: ("pacs.scp.server",),
     Kind.HL7: ("pacs.hl7.listener", "pacs.scp.journal"),
