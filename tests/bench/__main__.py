@@ -33,7 +33,7 @@ def main() -> None:
     chosen = [one for one in WORKLOADS if not asked.only or one.group.lower() in asked.only.lower().split(",")]
     if not chosen:
         raise SystemExit(f"There is no such group; there are {', '.join(dict.fromkeys(one.group for one in WORKLOADS))}")
-    bench = Bench(made.prepared(asked.data), asked.studies, asked.seconds)
+    bench = Bench(made.prepared(asked.data), asked.studies, asked.queries, asked.seconds)
     with tempfile.TemporaryDirectory(dir=asked.data, prefix="servers-") as folder:
         servers: list[Server] = [Lightbox(Path(folder) / "lightbox")]
         if asked.peer and Orthanc.program():
@@ -135,6 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
     parser.add_argument("--seconds", type=float, default=4, help="of each measurement of a rate over HTTP")
     parser.add_argument("--studies", type=int, default=10_000, help="in the index that is searched")
+    parser.add_argument("--queries", type=int, default=200, help="of each kind, one after the other")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="measure Lightbox alone")
     parser.add_argument("--data", type=Path, default=_TOP / "bench-data", help="where the data is made and the servers live")
     asked = parser.parse_args()

@@ -28,10 +28,11 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all workloads share: the data, the number of studies in a filled index, and the seconds for a rate."""
+    """What all workloads share: the data, the number of studies in a filled index, of queries to it, and the seconds for a rate."""
 
     made: Mapping[str, list[Made]]
     studies: int
+    queries: int
     seconds: float
 
 
@@ -60,7 +61,6 @@ _NATIVE: Final = 'multipart/related; type="application/octet-stream"; transfer-s
 _DECODED_BYTES: Final = 512 * 512 * 2
 _WHOLE: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _WINDOW: Final = "/rendered?window=40,400,linear&quality=90"
-_QUERIES: Final = 200
 
 
 def _series(made: Made) -> str:
@@ -228,15 +228,15 @@ SEARCHES: Final[dict[str, Callable[[Searches], str]]] = {
 def _searching(search: Callable[[Searches], str]) -> Callable[[Server, Bench], float]:
     def ask(server: Server, bench: Bench) -> float:
         draw = Searches(bench.studies)
-        clients.latencies(server, [f"/studies?{search(draw)}" for _ in range(_QUERIES)])
-        return _QUERIES
+        clients.latencies(server, [f"/studies?{search(draw)}" for _ in range(bench.queries)])
+        return bench.queries
 
     return ask
 
 
-def _finding(keys: Callable[[Searches], tuple[str, ...]], times: int) -> Callable[[Server, Bench], float]:
+def _finding(keys: Callable[[Searches], tuple[str, ...]], most: int) -> Callable[[Server, Bench], float]:
     def ask(server: Server, bench: Bench) -> float:
-        draw = Searches(bench.studies)
+        draw, times = Searches(bench.studies), min(most, bench.queries)
         clients.findscu(server, [keys(draw) for _ in range(times)])
         return times
 
