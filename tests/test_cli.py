@@ -231,11 +231,14 @@ def test_ae_titles(pacs: Pacs) -> None:
     assert "No nodes yet" in pacs("ae", "list")
     pacs("ae", "add", "CT1", "ct1.example", "104", "--description", "the CT")
     pacs("ae", "add", "WS", "10.0.0.7", "11112")
+    assert pacs("ae", "add", "SIX", "2001:db8::7", "104", "--tls") == "SIX is at [2001:db8::7]:104; try it with: pacs ae echo SIX\n"
     assert pacs("ae", "list").splitlines() == [
         "CT1               ct1.example:104  all  the CT",
+        "SIX               [2001:db8::7]:104 with TLS  all",
         "WS                10.0.0.7:11112  all",
     ]
     pacs("ae", "remove", "CT1")
+    pacs("ae", "remove", "SIX")
     node = {"title": "WS", "host": "10.0.0.7", "port": 11112, "description": "", "rights": list(Right)}
     assert pacs.json("ae", "list") == [{**node, "addresses": [], "syntaxes": [], "quirks": {"character_set": "", "coercion": [], "silent_coercion": False}, "tls": False, "tls_certificate": "", "tls_only": False, "certificates": [], "destinations": [], "url": "", "login": "", "identity": None}]
     assert (

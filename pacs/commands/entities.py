@@ -55,7 +55,7 @@ def list_(as_json: AsJson = False) -> None:
         print_json([{**_plain(entity), "identity": _shown(known.get(entity.title))} for entity in entities])
         return
     for entity in entities:
-        where = f"{entity.host}:{entity.port}{' with TLS' if entity.tls else ''}" if entity.port else entity.url or "only calls"
+        where = f"{entity.place or 'only calls'}{' with TLS' if entity.tls and entity.port else ''}"
         what = [words_of(entity.rights) or "nothing", *(f"from {one}" for one in entity.addresses)]
         what += [f"is told a {known[entity.title]}"] if entity.title in known else []
         what += ["with its certificate"] if entity.certificates else ["over TLS"] if entity.tls_only else []
@@ -132,12 +132,7 @@ def add(
         given["quirks"] = replace(known.quirks, **{name: value for name, value in changed.items() if value is not None})
         node = replace(known, **{name: value for name, value in given.items() if value is not None})
         add_ae_title(found.archive.index, node)
-    if node.port:
-        say(f"{title} is at {node.host}:{node.port}; try it with: pacs ae echo {title}")
-    elif node.url:
-        say(f"{title} is at {node.url}; try it with: pacs ae echo {title}")
-    else:
-        say(f"{title} may call this archive")
+    say(f"{title} is at {node.place}; try it with: pacs ae echo {title}" if node.place else f"{title} may call this archive")
 
 
 @app.command()

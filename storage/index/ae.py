@@ -125,6 +125,12 @@ class AeTitle:
     url: str = ""
     login: str = ""
 
+    @property
+    def place(self) -> str:
+        """Where it is called or sent to, for people; empty where it only calls."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else self.url
+
 
 @dataclass(frozen=True, slots=True)
 class OwnAe:
