@@ -52,8 +52,8 @@ class Point(NamedTuple):
 
 
 def grown(index: Index, sizes: Sequence[int]) -> Iterator[Point]:
-    """The index filled to each of these sizes in turn, and measured."""
-    tiny, filled = Tiny(), 0
+    """The index filled to each of these sizes in turn, from what it has, and measured."""
+    tiny, filled = Tiny(), index.counts().studies
     search = Search(index, Level.STUDY)
     for size in sizes:
         for first in range(filled, size - _MEASURED, _UNMEASURED_BATCH):
