@@ -120,7 +120,8 @@ _TITLE: Final = """# Growth
 
 Written by `make bench-growth`: what an answer to a search (`QIDO-RS`, without HTTP), and storing an instance in the index
 in batches of 50, takes as the archive grows. Each study has one instance. Searches that have more answers in a larger
-archive (a week, without a limit) take longer because they say more; the others should be flat."""
+archive (a week without a limit, a modality and a week up to its limit) take longer because they say more; the others
+should be flat."""
 
 
 def _row(cells: Sequence[str]) -> str:
