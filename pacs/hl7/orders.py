@@ -313,6 +313,13 @@ def _fit(keyword: str, value: Any) -> Any:
     return plain[:longest].strip()
 
 
+def with_sources(reason: str) -> str:
+    """A reason that begins with attributes, as "Modality: …", with the fields that they are from, for who knows those."""
+    names, colon, rest = reason.partition(": ")
+    told = [f"{name} ({' or '.join(sources)})" for name in names.split(", ") if (sources := [row.source for row in ORDER if row.keyword == name])]
+    return f"{', '.join(told)}{colon}{rest}" if told else reason
+
+
 def table_rows() -> Iterator[tuple[str, str, str]]:
     """The mapping for its documentation: attribute, sources in their order, how."""
     sources: dict[str, list[Row]] = {}

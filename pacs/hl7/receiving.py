@@ -56,7 +56,7 @@ class Receiver:
         except Rejected as refused:
             return self._refused(head, refused, address)
         except BadRequest as error:
-            return self._refused(head, Rejected(102, str(error), application=True), address)
+            return self._refused(head, Rejected(102, orders.with_sources(str(error)), application=True), address)
         except WorklistRefused as error:
             return self._refused(head, Rejected(205, str(error), application=True), address)
         except LightboxError as error:
