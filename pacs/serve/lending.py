@@ -23,7 +23,7 @@ class Lent:
 
     def __init__(self, protocol: Any, cycle: Any, rest: int) -> None:
         self._protocol = protocol
-        self._begun = memoryview(bytes(cycle.body))
+        self._begun = memoryview(cycle.body)
         self._rest = rest
         cycle.body = bytearray()
         cycle.flow.pause_reading()
