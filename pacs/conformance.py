@@ -296,7 +296,7 @@ is in words in MSA-3 and ERR-8, its code (table 0357) in ERR-3. A message that c
 Limits: {limits.message_bytes >> 10} KiB and {limits.message_seconds:g} s for a message, {limits.connections} connections, {limits.connections_per_address} of an address.
 
 An order is that of its Study Instance UID, else of its filler order number, placer order number or accession number; in it, of its step
-where Scheduled Procedure Step ID is given. A study UID that is not given is made, one for each requested procedure. Without a station an entry
+where Scheduled Procedure Step ID is given. One that is another patient's is refused (AE). A study UID that is not given is made, one for each requested procedure. Without a station an entry
 is for every one that asks. `""` empties a field; one that is not there stays as it is. Text for people is cut to what DICOM holds, identifiers are refused where they are longer.
 A08 and A31 change the patient of what is not over, A40 gives it the new identifier. Character sets of MSH-18:
 {", ".join(f"`{name}`" for name in CHARACTER_SETS)}; without, UTF-8 where it is that, else Latin-1.

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
 from storage import worklist, worklist_entries
+from storage.errors import WorklistRefused
 from storage.index import Index
 from storage.index.tables import received_message, worklist_entry
 from storage.matching.keys import text_key
@@ -58,6 +59,7 @@ class Orders:
             self._worklist.create_in(connection, change.fields)
             return 1
         for entry in entries:
+            _check_patient(entry, change.fields)
             self._change(connection, entry, change)
         return len(entries)
 
@@ -85,6 +87,17 @@ class Orders:
             known = worklist_entries.fields_of(entry.dataset)
             self._worklist.put_in(connection, entry, {**known, **change.fields, "PatientID": change.patient_id})
         return len(entries)
+
+
+def _check_patient(entry: Entry, fields: Fields) -> None:
+    """Raises WorklistRefused where an order is another patient's. Two systems may number theirs alike, and then the step of the
+    one must not become, or be cancelled as, that of the other."""
+    known, given = entry.value("PatientID"), str(fields.get("PatientID") or "")
+    if known and given and (known != given or not _same_issuer(entry, str(fields.get("IssuerOfPatientID") or ""))):
+        raise WorklistRefused(
+            "the order is another patient's; cancel it for that patient and place it anew, merge the two patients by ADT^A40,"
+            " or give the order a number of its own"
+        )
 
 
 def _same_issuer(entry: Entry, issuer: str) -> bool:

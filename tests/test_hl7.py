@@ -299,6 +299,18 @@ def test_what_ends_an_order(index: Index) -> None:
         assert Worklist(index).get(1).state is state, (control, status)
 
 
+@pytest.mark.parametrize("control", ["NW", "XO", "CA", "DC"])
+@pytest.mark.parametrize("change", [("4711", "4712"), ("HOSP", "ELSEWHERE")], ids=["number", "issuer"])
+def test_an_order_of_another_patient_is_refused(control: str, change: tuple[str, str], index: Index) -> None:
+    """Two systems may number their orders alike: the step of one patient must not become, or end as, that of another."""
+    receiver = Receiver(index)
+    receiver.receive(message())
+    before = entries(index)
+    acknowledgement = receiver.receive(message(PID.replace(*change), PV1, ORC, OBR, ZDS, control=control, control_id="M2"))
+    assert (answered(acknowledgement)[0], b"another patient" in acknowledgement) == ("AE", True)
+    assert entries(index) == before
+
+
 def test_a_canceled_order_that_comes_anew_is_scheduled_again(index: Index) -> None:
     receiver = Receiver(index)
     receiver.receive(message())
