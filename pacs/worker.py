@@ -6,6 +6,7 @@ runs its lease is renewed, so that a job may take long and yet comes back soon w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -48,12 +49,14 @@ class Observer(Protocol):
 class Lane:
     """Kinds of jobs that have threads of their own, so that those that wait for other machines hold up no others.
 
-    `waits` are the seconds before the second try and before the third.
+    `waits` are the seconds before the second try and before the third. `niceness` is counted as that of processes (nice(1)): above 0
+    for what is to come after those that receive and answer.
     """
 
     kinds: tuple[str, ...]
     threads: int
     waits: tuple[float, ...] = ()
+    niceness: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Worker:
         self._waits = {kind: lane.waits for lane in lanes for kind in lane.kinds}
         everywhere = [lane for lane in (usual, *lanes) for _ in range(lane.threads) if lane.kinds]
         self._threads = [
-            threading.Thread(target=self._work, args=(f"{name}:{number}", lane.kinds), name=f"worker-{number}", daemon=True)
+            threading.Thread(target=self._work, args=(f"{name}:{number}", lane), name=f"worker-{number}", daemon=True)
             for number, lane in enumerate(everywhere)
         ]
         self._threads.append(threading.Thread(target=self._renew, name="worker-leases", daemon=True))
@@ -119,10 +122,14 @@ class Worker:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _work(self, name: str, kinds: tuple[str, ...]) -> None:
+    def _work(self, name: str, lane: Lane) -> None:
+        if lane.niceness:
+            # Where threads have no priorities of their own (macOS) it is as any other.
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), lane.niceness)
         while not self._over.is_set():
             try:
-                claimed = self._queue.claim(name, kinds=kinds, lease=self._lease)
+                claimed = self._queue.claim(name, kinds=lane.kinds, lease=self._lease)
             except Exception as error:  # noqa: BLE001 - logged; a worker that ended would be missed by nobody
                 _log.warning("worker.waiting", reason=_text(error))
                 self._over.wait(_PAUSE_SECONDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ import pytest
 
 from pacs import processing
 from pacs.settings import Settings
-from pacs.worker import Periodic, Run, Worker
+from pacs.worker import Lane, Periodic, Run, Worker
 from storage.archive import Archive
 from storage.errors import BadRequest, LightboxError, StoreUnavailable
 from storage.index import Index
@@ -207,3 +209,19 @@ def test_a_worker_outlives_what_nobody_foresaw(index: Index, monkeypatch: pytest
     with working(queue, counted, threads=1, k=done):
         wait_until(empty(queue))
     assert counted.outcomes == [("k", "done")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own elsewhere")
+def test_a_lane_may_come_after_all_else(index: Index) -> None:
+    queue, found = JobQueue(index), dict[str, int]()
+
+    def look(job: Claimed) -> None:
+        found[job.kind] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    queue.enqueue([Job("later"), Job("now")])
+    worker = Worker(queue, {"later": look, "now": look}, lanes=(Lane(("later",), threads=1, niceness=before + 5),), idle_seconds=0.01)
+    worker.start()
+    wait_until(lambda: len(found) == 2)
+    assert worker.stop(10)
+    assert found == {"later": before + 5, "now": before}

@@ -143,7 +143,7 @@ LANES: tuple[Lane, ...] = (
     Lane((JOB_KINDS[SEND],), threads=4, waits=(30.0, 300.0)),
     Lane((JOB_KINDS[RETRIEVE], PREFETCH), threads=2, waits=(30.0, 300.0)),
     Lane((copies.KIND,), threads=1, waits=(30.0, 300.0)),
-    Lane((THUMBNAIL,), threads=1, waits=(30.0, 300.0)),
+    Lane((THUMBNAIL,), threads=1, waits=(30.0, 300.0), niceness=10),
 )
 
 # What touches nobody but the archive itself.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from storage.errors import NotFound
 from storage.jobs import JobQueue
@@ -15,9 +13,6 @@ from storage.types import Job, Scope
 
 if TYPE_CHECKING:
     from pacs.processing import Work
-
-# As the priorities of processes are counted: above those that receive and answer.
-_NICE: Final = 10
 
 
 def gather(work: Work) -> None:
@@ -31,9 +26,6 @@ def make(work: Work, payload: Mapping[str, Any]) -> None:
     """Run the job `thumbnail` for one series, and the study that it belongs to; what has gone by now needs none."""
     if work.draw_thumbnail is None:
         return
-    # Of this thread alone, which has no other jobs. Where threads have no priorities (macOS) it is as any other.
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
     for scope in (Scope(payload["study"], payload["series"]), Scope(payload["study"])):
         with contextlib.suppress(NotFound):
             work.draw_thumbnail(scope)
