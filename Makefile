@@ -26,7 +26,7 @@ viewer: .venv/.installed ## fetch and verify the viewer (serve does it too)
 
 test: .venv/.installed-test ## set everything up and run the tests; ARGS='tests/test_viewer.py -n0' for some
 	@env -u PACS_TEST_S3 .venv/bin/pacs viewer viewer >/dev/null || echo "Going on without the viewer: the browser tests will skip."
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 .PHONY: test
 
 check: .venv/.installed-test ## lint, types, and the rules of the architecture

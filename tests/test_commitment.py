@@ -25,6 +25,7 @@ from storage.index.ae import AeTitle, add_ae_title
 from storage.index.tables import job
 from storage.jobs import JobQueue
 from storage.types import Scope
+from tests.support.answered import Answered
 from tests.support.archive import Store
 from tests.support.dimse_peer import CT
 from tests.support.dimse_server import Serving, serving, wait_until
@@ -96,12 +97,15 @@ class Requester:
 
     def __init__(self) -> None:
         self.reports: list[tuple[int, Any]] = []
+        self.reported_times = 0
+        self.answered = Answered()
         self.association: Any = None
         self.port = 0
         self.answers: list[int] = []
 
     def reported(self, event: Any) -> tuple[int, None]:
         self.reports.append((event.request.EventTypeID, event.event_information))
+        self.reported_times += 1
         return (self.answers.pop(0) if self.answers else 0), None
 
     def ask(self, *references: tuple[str, str], transaction: str = "1.2.9", action: int = 1, to: str = WELL_KNOWN) -> Any:
@@ -130,7 +134,7 @@ class Requester:
 @contextmanager
 def requester(server: Serving, *, listening: bool = False) -> Iterator[Requester]:
     found = Requester()
-    handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, found.reported)]
+    handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, found.reported), found.answered.handler]
     entity: Any = ApplicationEntity
     entity = entity(ae_title="MODALITY")
     entity.add_requested_context(COMMITMENT)
@@ -143,6 +147,7 @@ def requester(server: Serving, *, listening: bool = False) -> Iterator[Requester
     assert found.association.is_established
     try:
         yield found
+        found.answered.wait(found.reported_times)
     finally:
         found.association.release()
         if listener:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,7 +212,9 @@ def test_it_is_set_by_the_api_and_the_page_and_shown_by_neither(archive: Archive
     assert web.get("/api/aes/PACS2").json()["identity"] is None
 
 
-def test_it_is_set_by_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_it_is_set_by_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("PACS_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("PACS_DATA_DIR", str(tmp_path))
 
     def pacs(*words: str, given: str = "") -> str:

@@ -24,6 +24,7 @@ from storage.index.ae import AeTitle, Right, add_ae_title
 from storage.procedure_steps import EVENT_SOP_CLASS, FILTERED, GLOBAL, PUSH_SOP_CLASS, State
 from storage.workitem_reports import LEASE_SECONDS, Lease, WorkitemReports
 from storage.workitems import Workitems
+from tests.support.answered import Answered
 from tests.support.archive import close_archive, open_archive
 from tests.support.children import free_port
 from tests.support.dimse_server import serving, wait_until
@@ -251,11 +252,12 @@ class Caller:
     def __init__(self, port: int, *, title: str = "ASKER", status: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.reports: list[tuple[str, int, str]] = []
         self.status = status
+        self._answered = Answered()
         entity: Any = ApplicationEntity
         entity = entity(ae_title=title)
         entity.add_requested_context(WATCH)
         entity.add_requested_context(EVENT_SOP_CLASS)
-        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self._reported)]
+        handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, self._reported), self._answered.handler]
         secrecy = (tls, "127.0.0.1") if tls else None
         self.association = entity.associate("127.0.0.1", port, ae_title="LIGHTBOX", evt_handlers=handlers, tls_args=secrecy)
         assert {context.abstract_syntax for context in self.association.accepted_contexts} == {WATCH, EVENT_SOP_CLASS}
@@ -275,6 +277,11 @@ class Caller:
     def wait(self, *reports: tuple[str, int, str], seconds: float = 5) -> None:
         wait_until(lambda: self.reports == list(reports), seconds, lambda: f"{self.reports}")
 
+    def leave(self) -> None:
+        """Release, once all that has come is answered."""
+        self._answered.wait(len(self.reports))
+        self.association.release()
+
 
 @both_engines
 def test_a_watcher_is_told_on_its_own_association(archive: Archive) -> None:
@@ -292,7 +299,7 @@ def test_a_watcher_is_told_on_its_own_association(archive: Archive) -> None:
         items.request_cancel(UID, {}, "OTHER")
         wait_until(lambda: (UID, 2, "") in caller.reports, 5)
         assert len(caller.reports) == 3, "each is told once"
-        caller.association.release()
+        caller.leave()
         served.told.wait("ended", "released")
     assert Workitems(archive.index).events("ASKER", items.delivered("ASKER")) == []
 
@@ -305,7 +312,7 @@ def test_a_watcher_is_told_over_tls(archive: Archive, papers: Papers) -> None:
         assert caller.act(3, UID) == 0
         caller.wait((UID, 1, "SCHEDULED"))
         assert caller.act(4, UID) == 0
-        caller.association.release()
+        caller.leave()
 
 
 def test_what_comes_while_it_is_away_is_told_when_it_comes_again(archive: Archive) -> None:
@@ -323,7 +330,7 @@ def test_what_comes_while_it_is_away_is_told_when_it_comes_again(archive: Archiv
         again = Caller(served.port)
         again.wait((UID, 1, "IN PROGRESS"))
         assert again.act(4, UID) == 0
-        again.association.release()
+        again.leave()
 
 
 def test_who_can_be_called_is_not_called_while_it_watches(archive: Archive, watcher: Subscriber) -> None:
@@ -341,8 +348,8 @@ def test_who_can_be_called_is_not_called_while_it_watches(archive: Archive, watc
             items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
             assert watcher.deliver() == []
             caller.wait((UID, 1, "SCHEDULED"), (UID, 1, "IN PROGRESS"))
-            caller.association.release()
-            second.association.release()
+            caller.leave()
+            second.leave()
             wait_until(lambda: served.told.events.count(("ended", "released")) == 2)
             items.request_cancel(UID, {}, "OTHER")
             # Its end is told before it gives back what it had.
@@ -362,7 +369,7 @@ def test_only_the_caller_itself_needs_no_address(archive: Archive, receiver: str
             caller.wait((UID, 1, "SCHEDULED"))
             time.sleep(1.2)
             assert len(caller.reports) == 1
-        caller.association.release()
+        caller.leave()
 
 
 def test_without_the_right_the_context_is_refused(archive: Archive) -> None:
@@ -383,7 +390,7 @@ def test_nothing_can_be_asked_for_on_a_context_of_events(archive: Archive) -> No
         caller = Caller(served.port)
         status, _ = caller.association.send_n_get([], PUSH_SOP_CLASS, UID, meta_uid=EVENT_SOP_CLASS)
         assert status.Status == Status.SOP_CLASS_NOT_SUPPORTED
-        caller.association.release()
+        caller.leave()
 
 
 @both_engines
@@ -443,7 +450,7 @@ def test_a_database_that_is_away_ends_no_watch(archive: Archive, monkeypatch: py
         caller = Caller(served.port)
         assert caller.act(3, UID) == 0
         caller.wait((UID, 1, "SCHEDULED"))
-        caller.association.release()
+        caller.leave()
 
 
 def test_who_no_longer_holds_the_events_of_a_slow_watcher_tells_no_more_of_them(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +460,7 @@ def test_who_no_longer_holds_the_events_of_a_slow_watcher_tells_no_more_of_them(
         before = Caller(served.port)
         assert before.act(3, UID) == 0
         before.wait((UID, 1, "SCHEDULED"))
-        before.association.release()
+        before.leave()
         served.told.wait("ended", "released")
         items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
         items.request_cancel(UID, {}, "OTHER")
@@ -477,7 +484,7 @@ def test_who_no_longer_holds_the_events_of_a_slow_watcher_tells_no_more_of_them(
         caller.wait((UID, 1, "IN PROGRESS"))
         wait_until(lambda: len(claims) >= 3, 5)
         assert caller.reports == [(UID, 1, "IN PROGRESS")], "the rest is another's to tell"
-        caller.association.release()
+        caller.leave()
 
 
 def test_who_no_longer_holds_the_events_of_a_slow_node_tells_no_more_of_them(archive: Archive, watcher: Subscriber) -> None:
@@ -520,4 +527,4 @@ def test_a_watcher_that_comes_while_it_is_called_is_told_once(archive: Archive, 
         (caller,) = callers
         items.change_state(UID, TRANSACTION, State.IN_PROGRESS)
         caller.wait((UID, 1, "IN PROGRESS"))
-        caller.association.release()
+        caller.leave()
