@@ -6,7 +6,6 @@ None of them may grow with the number of answers, or of studies that are no answ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,7 +22,7 @@ from pacs.scp.transport import Transport
 from storage.archive import Archive
 from storage.index import Index, open_index
 from storage.types import Level, Query
-from tests.support.counting import bytecodes, statements
+from tests.support.counting import bytecodes, statements, steps_of_sqlite
 from tests.support.dimse_server import serving
 from tests.support.entries import entry
 from tests.support.indexes import conditions
@@ -91,31 +90,11 @@ def test_steps_of_sqlite_do_not_grow_with_the_archive(query: str, alike: str, _l
         for studies in (range(200), range(200, 1200)):
             _fill(index, studies)
             _ask(index, alike)
-            steps.append(_steps(index, lambda: _ask(index, query)))
+            steps.append(steps_of_sqlite(index, lambda: _ask(index, query)))
     finally:
         index.close()
     print(steps)
     assert 0 < steps[1] <= 1.1 * steps[0] + 20
-
-
-def _steps(index: Index, call: Callable[[], Any]) -> int:
-    """How many instructions SQLite's machine takes."""
-    count = 0
-
-    def step() -> int:
-        nonlocal count
-        count += 1
-        return 0
-
-    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
-        connection.set_progress_handler(step, 1)
-
-    event.listen(index.database.engine, "checkout", checked_out)
-    try:
-        call()
-    finally:
-        event.remove(index.database.engine, "checkout", checked_out)
-    return count
 
 
 def test_instructions_of_an_exact_search(tmp_path: Path) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from storage.errors import NotFound
 from storage.index import Index, open_index
@@ -23,6 +21,7 @@ from storage.index.migrations.versions import v0025_tally
 from storage.matching import combined
 from storage.rejection import Why
 from storage.types import DEFAULT_PARTITION, Level, Query, Scope
+from tests.support.counting import steps_of_sqlite
 from tests.support.entries import entry, values
 from tests.support.indexes import conditions, in_threads, tally_is_exact
 
@@ -174,29 +173,13 @@ def test_an_archive_of_before_is_counted_when_it_is_migrated(index: Index) -> No
     tally_is_exact(index)
 
 
-@contextmanager
-def _steps(index: Index) -> Iterator[Callable[[], int]]:
-    """How many instructions SQLite's machine has taken in the block."""
-    count = 0
-
-    def step() -> int:
-        nonlocal count
-        count += 1
-        return 0
-
-    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
-        connection.set_progress_handler(step, 1)
-
-    event.listen(index.database.engine, "checkout", checked_out)
-    try:
-        yield lambda: count
-    finally:
-        event.remove(index.database.engine, "checkout", checked_out)
-
-
 def _three_years(number: int) -> str:
     days = number * 37 % 900
     return f"{2021 + days // 300}{days // 25 % 12 + 1:02d}{days % 25 + 1:02d}"
+
+
+def _full(index: Index, page: Query) -> None:
+    assert len(list(index.find(page))) == page.limit
 
 
 @pytest.mark.parametrize("asked", [{}, {"StudyDate": "20210201-20231101"}])
@@ -211,13 +194,10 @@ def test_a_page_far_down_costs_the_same_in_a_larger_archive(asked: dict[str, str
             total = index.count(query)
             assert total > 2 * find.LEAST_OFFSET
             taken.append([])
-            for offset in (total - 15, total // 2, None):
-                with _steps(index) as steps:
-                    if offset is None:
-                        index.count(query)
-                    else:
-                        assert len(list(index.find(replace(query, offset=offset)))) == 10
-                    taken[-1].append(steps())
+            for offset in (total - 15, total // 2):
+                page = replace(query, offset=offset)
+                taken[-1].append(steps_of_sqlite(index, partial(_full, index, page)))
+            taken[-1].append(steps_of_sqlite(index, partial(index.count, query)))
     finally:
         index.close()
     print(taken)

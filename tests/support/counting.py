@@ -55,3 +55,23 @@ def statements(index: Index) -> Iterator[list[str]]:
         # What FTS5 asks for itself, when a connection first looks into it, is not ours.
         own = (one for one in said if "study_text_config" not in one)
         found += [one for one in own if not one.startswith(("BEGIN", "ROLLBACK", "PRAGMA", "--"))]
+
+
+def steps_of_sqlite(index: Index, call: Callable[[], Any]) -> int:
+    """How many instructions SQLite's machine takes for a call."""
+    count = 0
+
+    def step() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
+        connection.set_progress_handler(step, 1)
+
+    event.listen(index.database.engine, "checkout", checked_out)
+    try:
+        call()
+    finally:
+        event.remove(index.database.engine, "checkout", checked_out)
+    return count
