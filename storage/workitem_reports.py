@@ -1,7 +1,8 @@
 """Who is to be told of workitems, and by whom: one worker or association at a time for each subscriber, in order.
 
-So each event is told once (PS3.4 CC.2.4), and again only where whoever told it died before it could note that. The events wait in the store (`workitems`). A subscriber that cannot be reached is tried again with growing pauses, until its
-events are old enough to be removed.
+So each event is told once (PS3.4 CC.2.4), and again only where whoever told it died before it could note that. The events wait in
+the store (`workitems`). A subscriber that cannot be reached is tried again with growing pauses, until its events are old enough to
+be removed.
 """
 
 from __future__ import annotations

@@ -50,8 +50,9 @@ def _tell(work: Work, title: str, lease: Lease) -> int:
         raise NotFound(f"{title} is no node that can be called any more")
     workitems, number = Workitems(work.archive.index), 0
     waiting = takewhile(lambda _: lease.keep(), _waiting(workitems, title))
-    for number, event in enumerate(report_events(destination, waiting), 1):  # noqa: B007 - how many is what is left of it
+    for event in report_events(destination, waiting):
         workitems.acknowledge(title, event.sequence)
+        number += 1
     return number
 
 

@@ -2,7 +2,8 @@
 
 Nothing here lets anybody do anything: rights are those of AE title and address. A name is recorded as what was claimed, as
 the Basic User Identity Association Profile has it (PS3.15 B.4); what can be checked is, and what is found false is rejected.
-Kerberos tickets and SAML assertions (B.6, B.7) are not supported: such an association is accepted without a positive answer. Who users are is known to `Users` alone, which the composition root hands in.
+Kerberos tickets and SAML assertions (B.6, B.7) are not supported: such an association is accepted without a positive answer.
+Who users are is known to `Users` alone, which the composition root hands in.
 """
 
 from __future__ import annotations

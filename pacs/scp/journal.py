@@ -9,9 +9,10 @@ Associations that we ask for are told by `pacs.scu.associating`, for destination
 
 A reason is a sentence that says what was wrong and what to do; it holds no patient data and nothing secret. Nothing here
 waits or raises: a call takes a lock for microseconds. Refusals for the same reason are one row that counts, whichever processes
-they came to, for `WINDOW_SECONDS` by the clock; and so is what comes too thick: from one address at most `KEYS_PER_ADDRESS` rows in that time and from all
-`MOST_KEYS`, and of associations at most `ROWS_PER_SECOND` for long. `dropped` and `refused` say whether theirs is the first of its kind for a
-while: who writes a line of the process's own log as well does so for these alone, or a flood would fill that. With the database away the newest `MOST_PENDING` wait for it.
+they came to, for `WINDOW_SECONDS` by the clock; and so is what comes too thick: from one address at most `KEYS_PER_ADDRESS` rows
+in that time and from all `MOST_KEYS`, and of associations at most `ROWS_PER_SECOND` for long. `dropped` and `refused` say whether
+theirs is the first of its kind for a while: who writes a line of the process's own log as well does so for these alone, or a flood
+would fill that. With the database away the newest `MOST_PENDING` wait for it.
 """
 
 from __future__ import annotations
