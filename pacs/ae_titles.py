@@ -44,8 +44,8 @@ from storage.index.database import Rerun
 _log = structlog.get_logger(__name__)
 # How old the policy may be when somebody is let in.
 FRESH_SECONDS: Final = 1.0
-# Before a refusal it is younger; a flood of refusals does not ask for each.
-_REFUSING_SECONDS: Final = 0.1
+# How long somebody who would be refused waits for a database that does not answer; after it the policy of before holds.
+_REFUSING_PATIENCE_SECONDS: Final = 1.0
 
 # Certificates in one sentence.
 _MOST_NAMED: Final = 3
@@ -255,9 +255,10 @@ class Registry:
 
     def judge(self, calling: str, called: str, address: str, certificate: str | None = None) -> Verdict:
         """Whether `calling` at `address` may have an association with us as `called`, by what is registered now."""
-        verdict = judge(self._current(FRESH_SECONDS), calling, called, address, certificate)
+        came = time.monotonic()
+        verdict = judge(self._current(came - FRESH_SECONDS), calling, called, address, certificate)
         if verdict.reject:
-            verdict = judge(self._current(_REFUSING_SECONDS), calling, called, address, certificate)
+            verdict = judge(self._current(came, _REFUSING_PATIENCE_SECONDS), calling, called, address, certificate)
         if verdict.once:
             verdict = self._once(calling, called, address, certificate)
         own_ae = called if called in self._policy.own else ""
@@ -275,19 +276,31 @@ class Registry:
         left = self._policy.once - {(calling, address)}
         return judge(replace(self._policy, once=left), calling, called, address, certificate)
 
-    def _current(self, seconds: float) -> Policy:
-        """The policy, looked at again when it is older than `seconds`; by one thread, while others take what there is."""
-        if time.monotonic() - self._looked > seconds and self._looking.acquire(blocking=False):
+    def _current(self, since: float, patience: float = 0.0) -> Policy:
+        """The policy as it was at `since` (monotonic) or later.
+
+        One thread looks for all that wait, so a flood of refusals asks once and again, not for each. Who has waited
+        `patience` seconds takes what there is.
+        """
+        if self._looked < since and self._looking.acquire(timeout=patience):
             try:
-                self._look()
-            except LightboxError as error:
-                _log.warning("registry.unavailable", reason=str(error))
+                if self._looked < since:
+                    self._look()
             finally:
-                self._looked = time.monotonic()
                 self._looking.release()
         return self._policy
 
     def _look(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._read()
+        except LightboxError as error:
+            _log.warning("registry.unavailable", reason=str(error))
+            # Whoever came while a database that is away was waited for need not wait for it once more.
+            begun = time.monotonic()
+        self._looked = begun
+
+    def _read(self) -> None:
         now = revision(self._index)
         if now == self._revision:
             return

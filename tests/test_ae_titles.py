@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -287,7 +289,7 @@ def asked(
     rights = frozenset({Right.ECHO, Right.STORE})
     one = Asking(calling, address, "LIGHTBOX", rights, "unknown", times, at or time.time(), certificate)
     with index.database.write() as connection:
-        remember(connection, [one], sqlite=index.database.sqlite)
+        remember(connection, [one])
     return caller_named(index, calling, address)
 
 
@@ -299,7 +301,6 @@ def test_who_was_let_in_comes_in(index: Index) -> None:
     assert (node.rights, node.port) == (frozenset({Right.ECHO, Right.STORE}), 0)
     assert node.addresses == ("10.0.0.7",)
     assert callers(index) == []
-    time.sleep(0.15)
     for one in (ours, others):
         verdict = one.judge("NEW", "LIGHTBOX", "10.0.0.7")
         assert (verdict.reject, verdict.rights) == (None, node.rights)
@@ -384,7 +385,6 @@ def test_who_is_blocked_stays_out_within_a_second(index: Index) -> None:
     asked(index, address="")
     assert caller_named(index, "NEW").state is State.BLOCKED
     forget(index, caller_named(index, "NEW"))
-    time.sleep(0.15)
     assert not one.judge("NEW", "LIGHTBOX", "10.0.0.7").reject
 
 
@@ -421,6 +421,49 @@ def test_nothing_is_asked_of_the_database_for_each_association(index: Index, mon
     for _ in range(1000):
         assert not one.judge("CT1", "LIGHTBOX", "10.0.0.7").reject
     assert next(looks) <= 3
+
+
+def test_a_flood_of_refusals_does_not_ask_for_each(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = registry(index)
+    together = 8
+    everybody = threading.Barrier(together)
+    looked = []
+
+    def slow(_index: Index) -> int:
+        looked.append(time.monotonic())
+        time.sleep(0.05)
+        return len(looked)
+
+    def refused(_number: int) -> bool:
+        everybody.wait()
+        return one.judge("NEW", "LIGHTBOX", "10.0.0.7").asks
+
+    monkeypatch.setattr("pacs.ae_titles.revision", slow)
+    with ThreadPoolExecutor(together) as threads:
+        assert all(threads.map(refused, range(together)))
+    assert len(looked) < together
+
+
+def test_a_database_that_does_not_answer_holds_no_refusal_up_for_long(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = registry(index)
+    assert one.judge("NEW", "LIGHTBOX", "10.0.0.7").asks
+    add_ae_title(index, AeTitle("NEW", "h", 1))
+    asked_for, answers = threading.Event(), threading.Event()
+
+    def hangs(_index: Index) -> int:
+        asked_for.set()
+        assert answers.wait(30)
+        raise IndexUnavailable("away")
+
+    monkeypatch.setattr("pacs.ae_titles.revision", hangs)
+    monkeypatch.setattr("pacs.ae_titles._REFUSING_PATIENCE_SECONDS", 0.05)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(one.judge, "NEW", "LIGHTBOX", "10.0.0.7")
+        assert asked_for.wait(30)
+        assert one.judge("NEW", "LIGHTBOX", "10.0.0.7").asks, "what was last known holds"
+        assert not waiting.done()
+        answers.set()
+        assert waiting.result(30).asks
 
 
 def test_who_asked_long_ago_or_among_too_many_is_forgotten(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
