@@ -37,7 +37,7 @@ TODO: dict[type[LightboxError], str] = {
     errors.StepRefused: "look at the step with GET /api/procedure-steps/{uid} and send what the error names",
     errors.WorklistRefused: "look at the entry with GET /api/worklist/{number} and change what the error names",
     errors.BadRequest: "correct what the error names and send the request again",
-    errors.NotFound: "check the UIDs and numbers in the URL against a search of /studies, /series or /instances",
+    errors.NotFound: "check what the URL names against the list that it is in, or against a search of /studies, /series or /instances",
     errors.Gone: "look for another one; what is removed does not come back",
     errors.ObjectMissing: "send the instance again, which repairs it, or ask the administrator to run pacs verify",
     errors.NotAcceptable: "ask for one of the representations that the error lists",

@@ -31,6 +31,8 @@ _RUNS: Final = 5
 # Rows that are looked through at a time.
 _BATCH: Final = 500
 _COUNTER: Final = "worklist entry"
+# When a step begins of which the day is said and no time.
+ANY_TIME: Final = "000000"
 _MICROSECONDS: Final = 1_000_000
 Result = TypeVar("Result")
 
@@ -153,7 +155,7 @@ class Worklist:
         if "ScheduledProcedureStepStartDate" not in given:
             given |= {"ScheduledProcedureStepStartDate": f"{now:%Y%m%d}", "ScheduledProcedureStepStartTime": f"{now:%H%M%S}"}
         made = {
-            "ScheduledProcedureStepStartTime": "000000",
+            "ScheduledProcedureStepStartTime": ANY_TIME,
             "ScheduledProcedureStepID": f"S{number:06d}",
             "RequestedProcedureID": f"R{number:06d}",
             **({} if "StudyInstanceUID" in given else {"StudyInstanceUID": _study_of(connection, given)}),

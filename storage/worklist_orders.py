@@ -21,6 +21,8 @@ from storage.worklist import Worklist
 from storage.worklist_entries import ENDED, IDENTITY, Entry, Fields, OrderChange, PatientChange, StepState
 
 _MICROSECONDS: Final = 1_000_000
+_DATE: Final = "ScheduledProcedureStepStartDate"
+_TIME: Final = "ScheduledProcedureStepStartTime"
 
 
 class Orders:
@@ -74,6 +76,9 @@ class Orders:
             state = StepState.SCHEDULED
         # What an order does not say of its ids has been made here.
         said = {name: value for name, value in change.fields.items() if name not in IDENTITY or value}
+        if said.get(_DATE, known.get(_DATE)) != known.get(_DATE):
+            # The time of the day before is not that of the new one.
+            said = {_TIME: worklist.ANY_TIME, **said}
         worklist.check_identity(known, said)
         self._worklist.put_in(connection, entry, {**known, **said, "ScheduledProcedureStepStatus": state})
 

@@ -285,6 +285,17 @@ def test_an_order_that_is_there_is_changed(index: Index, control: str) -> None:
     assert (entry["ScheduledProcedureStepStatus"], entry["ScheduledStationAETitle"]) == ("ARRIVED", ["CT1"]), "what it does not say stays"
 
 
+@pytest.mark.parametrize(("when", "time"), [("20261129", "000000"), ("20261128", "103000")], ids=["another day", "the same day"])
+def test_an_order_that_says_a_day_and_no_time(index: Index, when: str, time: str) -> None:
+    """On another day the step does not begin at the time of the day before."""
+    receiver = Receiver(index)
+    receiver.receive(message())
+    later = [one.replace("202611281030", when) for one in (ORC, OBR)]
+    assert answered(receiver.receive(message(PID, *later, ZDS, control="XO", control_id="M2")))[0] == "AA"
+    (entry,) = entries(index)
+    assert (entry["ScheduledProcedureStepStartDate"], entry["ScheduledProcedureStepStartTime"]) == (when, time)
+
+
 ENDING = [(control, "", state) for control, state in CONTROLS.items() if state] + [("SC", status, state) for status, state in STATUSES.items()]
 
 
