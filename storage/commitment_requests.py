@@ -12,14 +12,13 @@ from typing import Final
 
 import orjson
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.archive import Archive
 from storage.commitment import Checked, Failure, Reference, verify
 from storage.errors import NotFound
 from storage.index import Index, rows
 from storage.index.add import job_values
+from storage.index.inserting import insert_into
 from storage.index.tables import commitment_request, job
 from storage.jobs import WAITING
 
@@ -44,8 +43,7 @@ class CommitmentRequests:
         values = {"uid": uid, "asked": asked, "result": None, "created_at": now, "updated_at": now}
         later = now + round(_LEASE_SECONDS * 1e6) if at_once else now
         with self._database.write() as connection:
-            new = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
-            added = new(commitment_request).values(values).on_conflict_do_nothing()
+            added = insert_into(connection.dialect.name, commitment_request).values(values).on_conflict_do_nothing()
             if connection.execute(added.returning(commitment_request.c.uid)).first() is None:
                 return False
             values = job_values(KIND, {"transaction": uid}, now, later)

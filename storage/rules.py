@@ -15,13 +15,12 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, Row, delete, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.attributes import BY_TAG
 from storage.errors import BadRequest
 from storage.index import Index
 from storage.index.ae import title_of
+from storage.index.inserting import insert_into
 from storage.index.searchable_names import path_named, vr_named
 from storage.index.tables import counter
 from storage.index.transfer_tables import rule
@@ -203,14 +202,14 @@ def put_rule(index: Index, one: Rule) -> None:
         "definition": orjson.dumps(asdict(one.definition)),
         "updated_at": now,
     }
-    insert: Any = sqlite_insert if index.database.sqlite else postgresql_insert
     with index.database.write() as connection:
         known = connection.execute(select(rule.c.enabled, rule.c.since).where(*_is(one))).one_or_none()
         # What came while it was not there, or not enabled, is not sent on later.
         kept = known is not None and known.enabled and one.enabled
         changed["since"] = known.since if known is not None and kept else _changes(connection)
         row = {"kind": _KINDS[type(one.definition)], "name": one.name, "created_at": now, **changed}
-        connection.execute(insert(rule).values(row).on_conflict_do_update(index_elements=["kind", "name"], set_=changed))
+        new = insert_into(connection.dialect.name, rule).values(row)
+        connection.execute(new.on_conflict_do_update(index_elements=["kind", "name"], set_=changed))
         _raise(connection)
 
 

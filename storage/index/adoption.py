@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.index import statements
 from storage.index.add import Adding
@@ -19,6 +17,7 @@ from storage.index.deleted_rows import Deletion
 from storage.index.deletion_tables import deletion, legal_hold
 from storage.index.entries import Entry
 from storage.index.holds import Hold
+from storage.index.inserting import insert_into
 from storage.index.purging import REMOVE_OBJECTS, bury
 from storage.index.ready import ready, received
 from storage.index.rows import microseconds
@@ -83,9 +82,9 @@ class Adoption:
             return {key for payload in connection.scalars(query) for key in orjson.loads(payload)["keys"]}
 
     def _insert(self, table: Any, values: Sequence[dict[str, Any]]) -> None:
-        into = sqlite_insert if self._database.sqlite else postgresql_insert
         with self._database.write() as connection:
-            connection.execute(into(table).on_conflict_do_nothing(), list(values))
+            into = insert_into(connection.dialect.name, table)
+            connection.execute(into.on_conflict_do_nothing(), list(values))
 
 
 def _add_deleted(connection: Connection, pk: int, entries: Sequence[Entry]) -> None:

@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 
 import orjson
 from sqlalchemy import Connection, Row, Table, delete, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.charsets import DEFAULT, Charset, charset_of
 from storage.coercion.rules import Rule, rules_of
 from storage.deidentification.profile import Profile, profile_of
 from storage.errors import BadRequest
 from storage.index import Index
+from storage.index.inserting import insert_into
 from storage.index.tables import ae_identity, ae_title, counter, own_ae
 
 # PS3.5 6.2: up to 16 characters of the default repertoire, no backslash, no control characters, not only spaces.
@@ -404,8 +403,7 @@ def changed(connection: Connection) -> None:
 
 def put(connection: Connection, index: Index, table: Any, values: Mapping[str, Any]) -> None:
     """Insert a row or replace that of its title, and raise the revision."""
-    insert = sqlite_insert if index.database.sqlite else postgresql_insert
-    statement = insert(table).values(dict(values))
+    statement = insert_into(connection.dialect.name, table).values(dict(values))
     connection.execute(statement.on_conflict_do_update(index_elements=["title"], set_=dict(values)))
     changed(connection)
 

@@ -11,12 +11,11 @@ from typing import Any, Final
 import orjson
 import zstandard
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.index import Index
 from storage.index.ae import EVERY_RIGHT, Rights
 from storage.index.callers import Asking, remember
+from storage.index.inserting import insert_into
 from storage.index.tables import association, counter
 
 _COUNTER: Final = "association"
@@ -106,13 +105,12 @@ def write(index: Index, entries: Sequence[Entry]) -> None:
 
     Of one that is there already, by whichever process, the times that are untold are added to its own.
     """
-    insert: Any = sqlite_insert if index.database.sqlite else postgresql_insert
     with index.database.write() as connection:
         asking = [one for one in entries if one.asks and one.untold]
-        remember(connection, map(_asking, asking), sqlite=index.database.sqlite)
+        remember(connection, map(_asking, asking))
         last = _numbers(connection, len(entries))
         rows = [_values(one, last - len(entries) + 1 + n) for n, one in enumerate(entries)]
-        statement = insert(association)
+        statement = insert_into(connection.dialect.name, association)
         changing = {name: statement.excluded[name] for name in rows[0] if name not in ("id", "at", "untold")}
         changing["times"] = association.c.times + bindparam("untold")
         connection.execute(

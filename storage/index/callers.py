@@ -10,12 +10,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.errors import BadRequest, NotFound
 from storage.index import Index
 from storage.index.ae import AeTitle, Rights, changed, known_rights, node_in, put_node, words_of
+from storage.index.inserting import insert_into
 from storage.index.rows import moment
 from storage.index.tables import caller
 
@@ -68,16 +67,15 @@ class Asking:
     certificate: str = ""
 
 
-def remember(connection: Connection, asking: Iterable[Asking], *, sqlite: bool) -> None:
+def remember(connection: Connection, asking: Iterable[Asking]) -> None:
     """Keep who wants to connect; one that is blocked stays so."""
-    insert: Any = sqlite_insert if sqlite else postgresql_insert
     for one in sorted(asking, key=lambda one: (one.calling_ae, one.address)):
         at = round(one.last_at * 1e6)
         told = {"called_ae": one.called_ae, "rights": words_of(one.rights), "reason": one.reason, "last_at": at}
         told["certificate"] = one.certificate
         key = {"calling_ae": one.calling_ae, "address": one.address}
         values = {**key, **told, "state": State.ASKS.value, "times": one.times, "first_at": at, "until": 0}
-        statement = insert(caller).values(values)
+        statement = insert_into(connection.dialect.name, caller).values(values)
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["calling_ae", "address"], set_={**told, "times": caller.c.times + one.times}
@@ -166,18 +164,15 @@ def take_once(index: Index, calling_ae: str, address: str, certificate: str = ""
 def block(index: Index, calling_ae: str, address: str = "") -> None:
     """Refuse it from now on, whatever node there is of its title; an empty title or address: any."""
     now = time.time_ns() // 1000
-    insert: Any = sqlite_insert if index.database.sqlite else postgresql_insert
     values = {"calling_ae": calling_ae, "address": address, "called_ae": "", "rights": "", "reason": "", "times": 0}
     values |= {"first_at": now, "last_at": now, "until": 0, "state": State.BLOCKED.value, "certificate": ""}
-    statement = insert(caller).values(values)
     state = {"state": State.BLOCKED.value, "until": 0}
     with index.database.write() as connection:
         if not calling_ae:
             # Whatever else it has called itself is settled with it.
             connection.execute(delete(caller).where(caller.c.address == address, caller.c.state == State.ASKS))
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["calling_ae", "address"], set_=state)
-        )
+        new = insert_into(connection.dialect.name, caller).values(values)
+        connection.execute(new.on_conflict_do_update(index_elements=["calling_ae", "address"], set_=state))
         changed(connection)
 
 

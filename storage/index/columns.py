@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Text
-from sqlalchemy.dialects.postgresql import TEXT as PG_TEXT
 
 # Byte order on both engines: what sorts and what a prefix is must not depend on the server's locale.
-Plain = Text().with_variant(PG_TEXT(collation="C"), "postgresql")
+Plain = Text().with_variant(Text(collation="C"), "postgresql")
 Key = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData()

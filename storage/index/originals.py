@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.index import rows
 from storage.index.coercion_tables import original
 from storage.index.entries import Original
+from storage.index.inserting import insert_into
 from storage.index.tables import instance
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ class Originals:
 def add(connection: Connection, found: Sequence[Original]) -> None:
     """Add those that are not known yet, in a transaction."""
     if found:
-        into = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-        connection.execute(into(original).on_conflict_do_nothing(), [_values(one) for one in found])
+        into = insert_into(connection.dialect.name, original)
+        connection.execute(into.on_conflict_do_nothing(), [_values(one) for one in found])
 
 
 def _values(one: Original) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.errors import Settled
 from storage.index import deleted_rows, statements
@@ -16,6 +14,7 @@ from storage.index.add import WRITE_RECORD, job_values, versions_job
 from storage.index.deleted_rows import Deletion, State
 from storage.index.deletion_tables import deletion, tombstone
 from storage.index.holds import refuse_held
+from storage.index.inserting import insert_into
 from storage.index.tables import (
     instance,
     instance_content,
@@ -115,8 +114,8 @@ def bury(connection: Connection, values: Sequence[dict[str, Any]]) -> None:
     """Remember instances that are not to be taken again; those that are remembered already stay as they are."""
     if not values:
         return
-    into = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-    connection.execute(into(tombstone).on_conflict_do_nothing(), list(values))
+    into = insert_into(connection.dialect.name, tombstone)
+    connection.execute(into.on_conflict_do_nothing(), list(values))
 
 
 def _remove(connection: Connection, page: Sequence[Any]) -> None:

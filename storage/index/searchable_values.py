@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Insert, delete
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, delete
 
 from storage import private
+from storage.index.inserting import insert_into
 from storage.index.searchable import Path, Searchable, kept
 from storage.index.tables import searchable_value
 from storage.matching.keys import DECIMAL, WHOLE, key_of
@@ -49,12 +48,8 @@ def write_rows(connection: Connection, rows: Sequence[Row]) -> None:
     """Write values; those that are there already stay."""
     if not rows:
         return
-    made: Insert = (
-        sqlite_insert(searchable_value).on_conflict_do_nothing()
-        if connection.dialect.name == "sqlite"
-        else postgresql_insert(searchable_value).on_conflict_do_nothing()
-    )
-    connection.execute(made, list(rows))
+    into = insert_into(connection.dialect.name, searchable_value)
+    connection.execute(into.on_conflict_do_nothing(), list(rows))
 
 
 def rows_of(one: Searchable, owner: int, dataset: Dataset) -> list[Row]:

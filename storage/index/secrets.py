@@ -6,10 +6,9 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.index.coercion_tables import secret
+from storage.index.inserting import insert_into
 
 if TYPE_CHECKING:
     from storage.index import Index
@@ -25,9 +24,9 @@ def secret_of(index: Index, name: str) -> bytes:
     with index.database.read() as connection:
         found = connection.scalar(own)
     if found is None:
-        insert = sqlite_insert if index.database.sqlite else postgresql_insert
         made = {"name": name, "value": secrets.token_bytes(_BYTES)}
         with index.database.write() as connection:
-            connection.execute(insert(secret).values(made).on_conflict_do_nothing())
+            new = insert_into(connection.dialect.name, secret).values(made)
+            connection.execute(new.on_conflict_do_nothing())
             found = connection.scalars(own).one()
     return bytes(found)

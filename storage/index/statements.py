@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import BindParameter, Table, bindparam, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.index.deletion_tables import deletion, legal_hold, tombstone
+from storage.index.inserting import ByEngine, insert_into
 from storage.index.prepared import Prepared
 from storage.index.tables import counter, instance, quarantine, series, study
 
@@ -102,14 +101,10 @@ TAKE_CHANGES = Prepared(
 _AGAIN = {"times": quarantine.c.times + 1}
 _QUARANTINE_KEY = ["partition", "sop_instance_uid", "sha256"]
 
-ADD_STUDY: dict[str, Prepared] = {
-    "sqlite": Prepared(sqlite_insert(study).on_conflict_do_nothing()),
-    "postgresql": Prepared(postgresql_insert(study).on_conflict_do_nothing()),
-}
-ADD_QUARANTINE: dict[str, Prepared] = {
-    name: Prepared(insert_into(quarantine).on_conflict_do_update(index_elements=_QUARANTINE_KEY, set_=_AGAIN))
-    for name, insert_into in (("sqlite", sqlite_insert), ("postgresql", postgresql_insert))
-}
+ADD_STUDY = ByEngine(lambda dialect: insert_into(dialect, study).on_conflict_do_nothing())
+ADD_QUARANTINE = ByEngine(
+    lambda dialect: insert_into(dialect, quarantine).on_conflict_do_update(index_elements=_QUARANTINE_KEY, set_=_AGAIN)
+)
 _ADD: dict[Table, Prepared] = {}
 
 
