@@ -69,6 +69,7 @@ def _loaded(settings: Settings, kinds: Collection[Kind]) -> ModuleType:
     process.load(kinds)
     if settings.database_url.startswith("postgresql"):
         importlib.import_module("psycopg")
+        importlib.import_module("sqlalchemy.dialects.postgresql")
     gc.enable()
     return process
 
