@@ -11,6 +11,7 @@ import hashlib
 import struct
 import time
 from collections.abc import Callable
+from itertools import chain, islice
 from typing import Final
 
 from storage.archive import Archive
@@ -29,6 +30,10 @@ _MOST: Final = 1 << 20
 _CAME: Final = frozenset({"instance-stored", "instance-replaced"})
 # While anything comes nothing is drawn, but for no longer than this.
 _LONGEST: Final = 300.0
+# Series of which more may come: beyond so many, those that came first are drawn as they are.
+_MOST_COMING: Final = 10_000
+# Series at a time, each of which becomes a job: of a whole archive that has come at once they would take hundreds of megabytes.
+_AT_ONCE: Final = 1000
 # Changes to catch up with after a stop, or when this is switched on; what came before is drawn when it is asked for.
 _MOST_BEHIND: Final = 20_000
 
@@ -77,15 +82,17 @@ class Arrivals:
         self._last = float("-inf")
 
     def quiet(self) -> list[Scope]:
-        """The series of which nothing came for so long, while nothing else comes either; each once."""
+        """Some of the series of which nothing came for so long, while nothing else comes either; each once."""
         self._notice()
         now = self._clock()
         resting = now - self._last >= self._quiet
-        found = [
+        crowded = islice(self._coming, max(0, len(self._coming) - _MOST_COMING))
+        quiet = (
             scope
             for scope, (first, last) in self._coming.items()
             if now - last >= self._quiet and (resting or now - first >= _LONGEST)
-        ]
+        )
+        found = list(dict.fromkeys(islice(chain(crowded, quiet), _AT_ONCE)))
         for scope in found:
             del self._coming[scope]
         return found

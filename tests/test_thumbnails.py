@@ -189,6 +189,21 @@ def test_what_is_long_past_is_passed_over(archive: Archive, store: Store, monkey
     assert {one.series for one in Arrivals(archive.index, 0).quiet()} == {"1.2.3.3", "1.2.3.4"}
 
 
+def test_a_whole_archive_at_once_is_noticed_some_at_a_time(archive: Archive, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a migration a hundred thousand series come: neither they nor their jobs are to fill the memory."""
+    monkeypatch.setattr(thumbnails, "_MOST_COMING", 3)
+    monkeypatch.setattr(thumbnails, "_AT_ONCE", 2)
+    clock = Clock()
+    arrivals = Arrivals(archive.index, 10, clock=clock)
+    for number in range(1, 8):
+        store(slice_(1, series=f"1.2.3.{number}"))
+    given = [[one.series for one in arrivals.quiet()] for _ in range(3)]
+    assert given == [["1.2.3.1", "1.2.3.2"], ["1.2.3.3", "1.2.3.4"], []], "what is over the limit does not wait"
+    clock.now = 10
+    given = [[one.series for one in arrivals.quiet()] for _ in range(3)]
+    assert given == [["1.2.3.5", "1.2.3.6"], ["1.2.3.7"], []]
+
+
 def test_where_something_always_comes_nobody_waits_for_ever(archive: Archive, store: Store) -> None:
     clock = Clock()
     arrivals = Arrivals(archive.index, 10, clock=clock)
