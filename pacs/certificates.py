@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from pacs.scp.reasons import ending
 from pacs.tls import Credentials
 from storage.index.ae import AeTitle
@@ -55,6 +53,9 @@ def _of_file(whose: str, file: Path | None, now: float) -> Iterator[Known]:
 
 
 def _of(whose: str, pem: bytes, now: float) -> Iterator[Known]:
+    # Here, since most have no certificates: it would be a twentieth of the memory of all processes.
+    from cryptography import x509
+
     try:
         certificates = x509.load_pem_x509_certificates(pem)
         for one in certificates:

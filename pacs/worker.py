@@ -7,13 +7,14 @@ runs its lease is renewed, so that a job may take long and yet comes back soon w
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -23,6 +24,8 @@ from storage.jobs import LEASE_SECONDS, Claimed, JobQueue
 _log = structlog.get_logger(__name__)
 # How long an idle worker rests between two looks: what a job waits at most beside the work before it.
 IDLE_SECONDS: Final = 0.5
+# Between the beginnings of two threads: what one look at the database takes, and more.
+_APART_SECONDS: Final = 0.02
 # After the database was away.
 _PAUSE_SECONDS: Final = 5.0
 
@@ -100,14 +103,22 @@ class Worker:
         usual = Lane(tuple(kind for kind in kinds if kind not in special), threads)
         self._waits = {kind: lane.waits for lane in lanes for kind in lane.kinds}
         everywhere = [lane for lane in (usual, *lanes) for _ in range(lane.threads) if lane.kinds]
+        # Each begins a little later than the one before, so that they do not all ask the database at once, for ever after: every
+        # connection that is open at a time takes its memory for good.
+        after = itertools.count()
         self._threads = [
-            threading.Thread(target=self._work, args=(f"{name}:{number}", lane), name=f"worker-{number}", daemon=True)
+            self._thread(f"worker-{number}", next(after), self._work, f"{name}:{number}", lane)
             for number, lane in enumerate(everywhere)
         ]
-        self._threads.append(threading.Thread(target=self._renew, name="worker-leases", daemon=True))
-        self._threads += [
-            threading.Thread(target=self._repeat, args=(one,), name=f"worker-{one.name}", daemon=True) for one in periodic
-        ]
+        self._threads += [self._thread(f"worker-{one.name}", next(after), self._repeat, one) for one in periodic]
+        self._threads.append(self._thread("worker-leases", 0, self._renew))
+
+    def _thread(self, name: str, after: int, run: Callable[..., None], *given: Any) -> threading.Thread:
+        def begin() -> None:
+            if not self._over.wait(after * _APART_SECONDS):
+                run(*given)
+
+        return threading.Thread(target=begin, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to look for jobs."""

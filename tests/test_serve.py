@@ -148,7 +148,7 @@ def test_what_it_will_not_start_with(
 
 @pytest.mark.slow
 def test_only_some_processes(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", "--only", "web") as web:
+    with serving(tmp_path / "data", "--only", "web", PACS_WORKERS="1") as web:
         assert (len(web.pids("web")), web.pids("dimse"), web.pids("worker")) == (1, [], [])
         log = tmp_path / "dimse.log"
         dimse = serve(log, "--only", "dimse", PACS_DATA_DIR=str(tmp_path / "data"))
@@ -179,6 +179,7 @@ def test_orders_come_by_hl7_where_that_is_wanted(tmp_path: Path) -> None:
 def test_several_processes_of_a_kind(tmp_path: Path) -> None:
     with serving(tmp_path / "data", PACS_WORKERS="2") as served:
         assert [len(served.pids(kind)) for kind in ("web", "dimse", "worker")] == [2, 2, 1]
+        assert len(served.everything()) == 6, "who prepares the index has ended"
         for _ in range(8):
             assert served.ready()
             with Peer(served.dimse_port) as peer:

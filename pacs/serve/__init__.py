@@ -43,7 +43,7 @@ def serve(settings: Settings, only: Collection[str] = ()) -> int:
     _allow_many_files()
     lock = FolderLock(run_folder(settings), kinds)
     listeners = {kind: _listeners(settings, kind) for kind in kinds}
-    for kind in kinds:
+    for kind in (Kind.PREPARE, *kinds):
         metrics_folder.forget(run_folder(settings), kind)
     process = _loaded(settings, kinds)
     places = [(kind, listeners[kind]) for kind in kinds for _ in range(_number(kind, settings))]
@@ -89,7 +89,7 @@ def _kinds(settings: Settings, only: Collection[str]) -> list[Kind]:
 
 def _number(kind: Kind, settings: Settings) -> int:
     """How many processes of a kind there are. A worker has threads, and on another machine there may be another."""
-    return {Kind.WEB: settings.web_processes, Kind.DIMSE: settings.dimse_processes}.get(kind, 1)
+    return settings.processes if kind in (Kind.WEB, Kind.DIMSE) else 1
 
 
 def _allow_many_files() -> None:

@@ -15,6 +15,8 @@ class Kind(StrEnum):
     DIMSE = "dimse"
     HL7 = "hl7"
     WORKER = "worker"
+    # Brings the index up to date for all of them, and ends: what it needs for that, nobody keeps in memory.
+    PREPARE = "prepare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,7 @@ class Orders:
     # The listening socket, for what listens, and the one for DICOM over TLS.
     socket: int | None
     tls_socket: int | None
-    # Bring the index up to date first; or wait for it: a pipe that ends when it is.
-    prepare: bool
+    # Until the index is up to date: a pipe that ends when it is.
     after: int | None
     environment: Mapping[str, str]
 
@@ -44,8 +45,7 @@ class Orders:
         return [one for one in all_ if one is not None]
 
 
-# Said on a pipe: the index is up to date; this process serves.
-PREPARED: Final = b"p"
+# Said on a pipe: this process serves.
 READY: Final = b"r"
 
 # Exit status of a process that has said, in a sentence on standard error, why it cannot begin (EX_CONFIG).

@@ -19,7 +19,7 @@ from setproctitle import setproctitle
 from pacs import compose, logs
 from pacs.data_folder import run_folder
 from pacs.metrics import Metrics
-from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind, Orders
+from pacs.serve.kinds import CANNOT_START, READY, Kind, Orders
 from pacs.serve.loads import Loads
 from pacs.settings import Settings
 from storage.errors import LightboxError
@@ -55,7 +55,7 @@ def load(kinds: Iterable[Kind]) -> None:
 
 
 def run(chosen: Settings, orders: Orders) -> int:
-    """Serve until SIGTERM, then finish what is in flight. 0 after a clean stop, CANNOT_START when it cannot begin.
+    """Prepare, or serve until SIGTERM and finish what is in flight. 0 after a clean end, CANNOT_START when it cannot begin.
 
     `chosen` is the supervisor's, whose memory we have: to load the settings again would take 4 MB of our own.
     """
@@ -70,10 +70,10 @@ def run(chosen: Settings, orders: Orders) -> int:
         if orders.after is not None:
             # Until the supervisor closes its end: another process is bringing the index up to date.
             os.read(orders.after, 1)
-        if orders.prepare:
+        if orders.kind is Kind.PREPARE:
             compose.prepare(chosen)
-            os.write(orders.tell, PREPARED)
-        _serve(orders, chosen, _once_ready(orders.tell))
+        else:
+            _serve(orders, chosen, _once_ready(orders.tell))
     except LightboxError as error:
         sys.stderr.write(f"pacs: {logs.escaped(str(error))}\n")
         return CANNOT_START

@@ -16,7 +16,7 @@ import structlog
 
 from pacs import metrics_folder
 from pacs.serve.forking import Forked, fork
-from pacs.serve.kinds import CANNOT_START, PREPARED, READY, Kind, Orders
+from pacs.serve.kinds import CANNOT_START, READY, Kind, Orders
 from pacs.serve.loads import Loads, shared
 from pacs.serve.sockets import Listeners
 from storage.errors import LightboxError
@@ -49,7 +49,7 @@ class _Place:
 class Supervisor:
     """Runs `places`: a kind and its listening sockets for each process. To be used once, in the main thread.
 
-    The first process brings the index up to date, which the others wait for.
+    A process of its own brings the index up to date before, which they wait for.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class Supervisor:
         stop_seconds: float,
     ) -> None:
         """`run` is what a process does: everything it needs has been loaded here, once for all of them."""
-        self._places = [_Place(kind, listeners, slot) for slot, (kind, listeners) in enumerate(places)]
+        everything = ((Kind.PREPARE, Listeners()), *places)
+        self._places = [_Place(kind, listeners, slot) for slot, (kind, listeners) in enumerate(everything)]
         self._shared_loads = shared(len(self._places))
         self._loads = Loads(self._shared_loads, 0)
         self._run = run
@@ -115,7 +116,6 @@ class Supervisor:
 
     def _start(self, place: _Place) -> None:
         reading, telling = os.pipe()
-        first = place is self._places[0]
         orders = Orders(
             place.kind,
             parent=os.getpid(),
@@ -125,8 +125,7 @@ class Supervisor:
             slot=place.slot,
             socket=place.listeners.plain.fileno() if place.listeners.plain else None,
             tls_socket=place.listeners.tls.fileno() if place.listeners.tls else None,
-            prepare=first and self._gate is not None,
-            after=None if first or self._gate is None else self._gate[0],
+            after=None if place.kind is Kind.PREPARE or self._gate is None else self._gate[0],
             environment={
                 **self._environment,
                 metrics_folder.VARIABLE: str(metrics_folder.process_folder(self._run_folder, place.kind)),
@@ -148,19 +147,26 @@ class Supervisor:
 
     def _hear(self, place: _Place, descriptor: int) -> None:
         said = os.read(descriptor, 16)
-        if PREPARED in said and self._gate is not None:
-            for end in self._gate:
-                os.close(end)
-            self._gate = None
         if READY in said:
             place.ready = True
         if not said:
             self._selector.unregister(descriptor)
             os.close(descriptor)
 
+    def _prepared(self, place: _Place) -> None:
+        """The index is up to date: let those begin that wait for it."""
+        self._places.remove(place)
+        assert self._gate is not None
+        for end in self._gate:
+            os.close(end)
+        self._gate = None
+
     def _reap(self) -> None:
-        for place in self._places:
+        for place in self._places.copy():
             if place.process is None or place.process.poll() is None:
+                continue
+            if place.kind is Kind.PREPARE and not place.process.returncode:
+                self._prepared(place)
                 continue
             pid, status, now = place.process.pid, place.process.returncode, time.monotonic()
             place.deaths = 1 if now - place.begun > _LASTED else place.deaths + 1
