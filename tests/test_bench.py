@@ -60,12 +60,12 @@ def test_a_page_has_medians_ratios_and_what_failed() -> None:
     runs = [Measured("Lightbox", rate, 2.0, 300, 0.01) for rate in (150, 300, 310)] + [
         Measured("Orthanc", rate, 5.0, 500, 0.2) for rate in (100, 150, 400)
     ]
-    page = report.page({workload: runs}, [Started("Lightbox", 1.25, 200)], {("Orthanc", "frames"): "404"}, ["today"])
+    page = report.page({workload: runs}, [Started("Lightbox", True, 2.5, 201), Started("Lightbox", False, 1.25, 200)], {("Orthanc", "frames"): "404"}, ["today"])
     row = next(line for line in page.splitlines() if line.startswith("| C-STORE"))
     assert [cell.strip() for cell in row.split("|")[2:-1]] == [
         "300 instances/s (150 to 310)", "150 instances/s (100 to 400)", "**2.00**", "1.5", "2.00 / 5.00", "300 / 500", "busy machine",
     ]  # fmt: skip
-    assert "| Lightbox | 1.25 | 200 |" in page
+    assert "| Lightbox | 1.25 | 2.50 | 201 |" in page
     assert "- Orthanc, frames: 404" in page
     assert ">2.00</text>" in report.plot({workload: runs}, "Lightbox", "Orthanc")
 

@@ -26,9 +26,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Starts of a server: seconds until it answered, and MB of all its processes when idle, shared pages counted once."""
+    """Starts of a server: seconds until it answered, and MB of all its processes when idle, shared pages counted once.
+
+    `first`: it had no database yet.
+    """
 
     server: str
+    first: bool
     seconds: float
     idle_mb: float
 
@@ -54,11 +58,12 @@ def page(
     lines = [_TITLE, "", *(f"- {line}" for line in about), "", *(["![ratios](benchmarks.svg)", ""] if theirs else []), _row(head), _row(["---"] * len(head))]
     for workload, runs in results.items():
         lines.append(_row(_cells(workload, runs, ours, theirs)))
-    lines += ["", "| server | seconds to ready | idle MB |", "|---|---|---|"]
+    lines += ["", "| server | seconds to ready | the first time | idle MB |", "|---|---|---|---|"]
     for server in servers:
         own = [one for one in starts if one.server == server]
         if own:
-            lines.append(f"| {server} | {median(one.seconds for one in own):.2f} | {median(one.idle_mb for one in own):.0f} |")
+            first, later = ([one.seconds for one in own if one.first is wanted] for wanted in (True, False))
+            lines.append(f"| {server} | {median(later):.2f} | {median(first):.2f} | {max(one.idle_mb for one in own):.0f} |")
     if failures:
         lines += ["", "## What did not work", "", *(f"- {server}, {what}: {why}" for (server, what), why in failures.items())]
     return "\n".join(lines) + "\n"
