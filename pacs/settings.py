@@ -21,6 +21,8 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.as_t
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 _MIB = 1 << 20
+# Beyond so many they wait for the index, which is written to by one at a time.
+_MOST_PROCESSES = 4
 
 
 class Settings(BaseSettings):
@@ -121,7 +123,7 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=64,
-        description="processes of each kind that listens; empty: dimse one for every core, web one for every two, at most four",
+        description="processes that serve DIMSE, and as many that serve HTTP; empty: one for every core, at most four",
     )
     duplicates: Literal["keep", "replace"] = Field(
         default="keep",
@@ -318,18 +320,9 @@ class Settings(BaseSettings):
         return Credentials(self.dimse_tls_certificate, self.dimse_tls_key, self.dimse_tls_ca, self.dimse_tls_profile)
 
     @property
-    def web_processes(self) -> int:
-        """How many processes serve HTTP: its threads wait for disks and codecs, which leave the interpreter to others."""
-        return self.workers or _within_four((os.cpu_count() or 1) // 2)
-
-    @property
-    def dimse_processes(self) -> int:
-        """How many processes serve DIMSE: what receiving computes, it computes in Python."""
-        return self.workers or _within_four(os.cpu_count() or 1)
-
-
-def _within_four(number: int) -> int:
-    return max(1, min(4, number))
+    def processes(self) -> int:
+        """How many processes serve DIMSE, and how many HTTP: what storing and searching compute, they compute in Python."""
+        return self.workers or min(_MOST_PROCESSES, os.cpu_count() or 1)
 
 
 def load() -> Settings:
