@@ -124,6 +124,7 @@ loaded = set(sys.modules)
 
 from anyio import to_thread
 from dicomweb.app import _compressing
+from pacs.serve.loads import Loads, shared
 from pacs.serve.web import HttpLimits, WebServer
 
 async def answer(scope, receive, send):
@@ -139,7 +140,7 @@ def ask():
 
 said = []
 listener = socket.create_server(("127.0.0.1", 0))
-server = WebServer(_compressing(answer), HttpLimits(), lambda: threading.Thread(target=ask).start())
+server = WebServer(_compressing(answer), HttpLimits(), lambda: threading.Thread(target=ask).start(), Loads(shared(1), 0))
 server.run([listener])
 print(*said, sorted(set(sys.modules) - loaded))
 """

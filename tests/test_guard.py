@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from pacs.forwarded import Forwarded
 from pacs.hosts import OnlyHosts
+from pacs.serve.loads import Loads, shared
 from pacs.serve.web import HttpLimits, WebServer
 
 GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -51,7 +52,7 @@ APPLICATION = Starlette(
 @contextlib.contextmanager
 def serving(limits: HttpLimits, app: ASGIApp = APPLICATION) -> Iterator[tuple[int, WebServer]]:
     started = threading.Event()
-    server = WebServer(app, limits, started.set)
+    server = WebServer(app, limits, started.set, Loads(shared(1), 0))
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     port: int = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

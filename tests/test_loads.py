@@ -9,10 +9,17 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.sync.client import connect
 
 from pacs.scp.server import DimseServer
 from pacs.scp.settings import DimseSettings
 from pacs.serve.loads import Loads, shared
+from pacs.serve.web import HttpLimits, WebServer
 from storage.archive import Archive
 from tests.support.dimse_peer import Peer
 from tests.support.dimse_server import wait_until
@@ -55,12 +62,70 @@ def test_who_is_not_there_is_let_go_first_by_nobody(descriptor: int) -> None:
 
 
 def test_a_dead_process_is_buried(descriptor: int) -> None:
-    here, there, supervisor = Loads(descriptor, 0), Loads(descriptor, 1), Loads(descriptor, 2)
+    here, there, as_the_supervisor = Loads(descriptor, 0), Loads(descriptor, 1), Loads(descriptor, 1)
     here.begin()
     there.begin()
     here.add(1)
-    supervisor.bury(1)
+    as_the_supervisor.end()
     assert not here.busier
+
+
+async def _hello(_request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+async def _echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text("hello")
+    await websocket.close()
+
+
+APPLICATION = Starlette(routes=[Route("/", _hello), WebSocketRoute("/socket", _echo)])
+
+
+@contextlib.contextmanager
+def web_servers(descriptor: int, number: int) -> Iterator[tuple[int, list[WebServer], list[Loads]]]:
+    """So many on one port, as processes are."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    loads = [Loads(descriptor, slot) for slot in range(number)]
+    began = [threading.Event() for _ in loads]
+    servers = [WebServer(APPLICATION, HttpLimits(), event.set, load) for event, load in zip(began, loads, strict=True)]
+    threads = [threading.Thread(target=one.run, args=([socket.socket(fileno=os.dup(listener.fileno()))],)) for one in servers]
+    for thread in threads:
+        thread.start()
+    try:
+        assert all(one.wait(20) for one in began)
+        yield listener.getsockname()[1], servers, loads
+    finally:
+        for server in servers:
+            server.should_exit = True
+        for thread in threads:
+            thread.join(20)
+        listener.close()
+
+
+def test_connections_that_come_at_once_are_shared_out(descriptor: int) -> None:
+    """An event loop would take all that are there when it looks."""
+    with web_servers(descriptor, 2) as (port, servers, _), contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        assert [len(server.server_state.connections) for server in servers] == [10, 10]
+
+
+def test_a_connection_counts_until_it_ends_whatever_became_of_it(descriptor: int) -> None:
+    with web_servers(descriptor, 1) as (port, _, loads):
+        # Of one that is there with nothing to do.
+        idle = Loads(descriptor, 1)
+        idle.begin()
+        with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as client:
+            client.close()
+            wait_until(lambda: loads[0].busier)
+        wait_until(lambda: not loads[0].busier)
+        with connect(f"ws://127.0.0.1:{port}/socket") as websocket:
+            assert websocket.recv() == "hello"
+        wait_until(lambda: not loads[0].busier)
 
 
 def test_associations_are_shared_out(archive: Archive, descriptor: int) -> None:

@@ -28,7 +28,7 @@ class Orders:
     # A pipe that ends when the supervisor does, and one to say on how far we are.
     lifeline: int
     tell: int
-    # Memory in which processes of a kind tell how busy they are.
+    # Memory in which the processes of the kind tell how busy they are.
     loads: int
     slot: int
     # The listening socket, for what listens, and the one for DICOM over TLS.

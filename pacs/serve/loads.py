@@ -1,6 +1,6 @@
 """How busy each of the processes is that share a listening socket, in memory that all of them see.
 
-The kernel wakes every process that waits for a connection, and whichever is faster gets it: four associations may all fall
+The kernel wakes every process that waits for a connection, and whichever is faster gets it: four of them may all fall
 to one process while another is idle. So each tells how much it has, and one that has more than another lets it go first.
 """
 
@@ -39,12 +39,8 @@ class Loads:
         self._loads[self._slot] = self._own
 
     def end(self) -> None:
-        """We take nothing more."""
-        self.bury(self._slot)
-
-    def bury(self, slot: int) -> None:
-        """The process of this slot is gone."""
-        self._loads[slot] = AWAY
+        """We take nothing more, or are gone: said by the supervisor too."""
+        self._loads[self._slot] = AWAY
 
     def add(self, number: int) -> None:
         """We have so many more to serve, or fewer."""

@@ -39,11 +39,12 @@ _MODULES: Final = {
         *("pacs.serve.web", "pacs.admin", "pacs.forwarded", "pacs.health", "pacs.hosts", "pacs.viewer"),
         *("dicomweb.app", "dicomweb.shapes", "starlette.applications", "starlette_compress._gzip", "starlette_compress._zstd_legacy"),
         *("anyio._backends._asyncio", "uvicorn.lifespan.off", "uvicorn.loops.uvloop"),
-        "uvicorn.protocols.websockets.websockets_sansio_impl",
     ),
     Kind.DIMSE: ("pacs.scp.server",),
     Kind.HL7: ("pacs.hl7.listener", "pacs.scp.journal"),
     Kind.WORKER: ("pacs.worker", "pacs.processing"),
+    # It loads what it needs for itself.
+    Kind.PREPARE: (),
 }
 
 
@@ -80,7 +81,7 @@ def run(chosen: Settings, orders: Orders) -> int:
     return 0
 
 
-def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
+def _web(chosen: Settings, listener: socket.socket, loads: Loads, ready: Ready) -> None:
     from pacs.serve.web import HttpLimits, WebServer
 
     metrics = Metrics(run_folder(chosen))
@@ -96,7 +97,7 @@ def _web(chosen: Settings, listener: socket.socket, ready: Ready) -> None:
         journal = compose.journal_of(found.archive)
         journal.start()
         application = compose.web_application(chosen, found, metrics, over.is_set, journal)
-        server = WebServer(application, limits, ready)
+        server = WebServer(application, limits, ready, loads)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             over.set()
@@ -155,14 +156,15 @@ def _hl7(chosen: Settings, listener: socket.socket | None, tls: socket.socket | 
 
 def _serve(orders: Orders, chosen: Settings, ready: Ready) -> None:
     plain, tls = (None if one is None else socket.socket(fileno=one) for one in (orders.socket, orders.tls_socket))
+    loads = Loads(orders.loads, orders.slot)
     if orders.kind is Kind.DIMSE:
-        _dimse(chosen, plain, tls, Loads(orders.loads, orders.slot), ready)
+        _dimse(chosen, plain, tls, loads, ready)
     elif orders.kind is Kind.HL7:
         _hl7(chosen, plain, tls, ready)
     elif plain is None:
         _worker(chosen, ready)
     else:
-        _web(chosen, plain, ready)
+        _web(chosen, plain, loads, ready)
 
 
 def _end_with_parent(parent: int, lifeline: int) -> None:

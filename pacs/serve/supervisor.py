@@ -7,6 +7,7 @@ import selectors
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +63,13 @@ class Supervisor:
     ) -> None:
         """`run` is what a process does: everything it needs has been loaded here, once for all of them."""
         everything = ((Kind.PREPARE, Listeners()), *places)
-        self._places = [_Place(kind, listeners, slot) for slot, (kind, listeners) in enumerate(everything)]
-        self._shared_loads = shared(len(self._places))
-        self._loads = Loads(self._shared_loads, 0)
+        numbers: Counter[Kind] = Counter()
+        self._places: list[_Place] = []
+        for kind, listeners in everything:
+            self._places.append(_Place(kind, listeners, numbers[kind]))
+            numbers[kind] += 1
+        # Of each kind by itself: they share listening sockets with their like alone.
+        self._loads = {kind: shared(number) for kind, number in numbers.items()}
         self._run = run
         self._environment = environment
         self._run_folder = run_folder
@@ -121,7 +126,7 @@ class Supervisor:
             parent=os.getpid(),
             lifeline=self._lifeline[0],
             tell=telling,
-            loads=self._shared_loads,
+            loads=self._loads[place.kind],
             slot=place.slot,
             socket=place.listeners.plain.fileno() if place.listeners.plain else None,
             tls_socket=place.listeners.tls.fileno() if place.listeners.tls else None,
@@ -173,7 +178,7 @@ class Supervisor:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (place.deaths - 1))
             place.process, place.ready, place.next_start = None, False, now + pause
             metrics_folder.bury(self._run_folder, place.kind, pid)
-            self._loads.bury(place.slot)
+            Loads(self._loads[place.kind], place.slot).end()
             if status != CANNOT_START:
                 _log.error("process.died", kind=place.kind, died=pid, status=status)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +15,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from pacs.serve.direct import Direct
+from pacs.serve.door import Door
 from pacs.serve.lending import Lent, length_of
+from pacs.serve.loads import Loads
 
 # The request line and all headers together.
 _HEAD_BYTES = 32 << 10
@@ -51,6 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
+    loads: ClassVar[Loads]
     # Connections whose head is not complete, the oldest first.
     in_head: ClassVar[dict[GuardedProtocol, None]] = {}
 
@@ -69,11 +74,15 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._begin_head()
         if len(self.connections) > self.limits.connections:
-            next(iter(self.in_head)).transport.abort()
+            oldest = next(iter(self.in_head))
+            # At once, for it is lost only in the loop's next turn, and the next newcomer is to get another's place.
+            oldest._end_head()
+            oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         self._end_stall()
+        self.loads.add(-1)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -170,19 +179,36 @@ class GuardedProtocol(HttpToolsProtocol):
             self._stall_timer = None
 
 
+class CountedWebSocket(WebSocketsSansIOProtocol):
+    """What an HTTP connection becomes; its end is that of the connection."""
+
+    loads: ClassVar[Loads]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.loads.add(-1)
+        super().connection_lost(exc)
+
+
 class WebServer(uvicorn.Server):
-    """uvicorn, told to stop by `should_exit` alone: the process has its own idea of signals."""
+    """uvicorn behind doors of ours, told to stop by `should_exit` alone: the process has its own idea of signals."""
 
-    def __init__(
-        self, app: ASGIApp, limits: HttpLimits, started: Callable[[], None]
-    ) -> None:
-        protocol = type("_Protocol", (GuardedProtocol,), {"limits": limits, "in_head": {}})
-        super().__init__(_configuration(app, protocol, limits))
+    def __init__(self, app: ASGIApp, limits: HttpLimits, started: Callable[[], None], loads: Loads) -> None:
+        protocol = type("_Protocol", (GuardedProtocol,), {"limits": limits, "in_head": {}, "loads": loads})
+        websocket = type("_WebSocket", (CountedWebSocket,), {"loads": loads})
+        super().__init__(_configuration(app, protocol, websocket, limits))
         self._when_started = started
+        self._loads = loads
 
-    async def startup(self, sockets: list[Any] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
-        await super().startup(sockets)
+        await super().startup([])
+        made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        protocol = partial(made, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        for listener in sockets or ():
+            door = Door(listener, protocol, self._loads)
+            door.open()
+            # uvicorn closes it with the servers that it has made itself.
+            self.servers.append(door)  # type: ignore[arg-type]
         if self.started:
             self._when_started()
 
@@ -193,13 +219,13 @@ class WebServer(uvicorn.Server):
 
 
 def _configuration(
-    app: ASGIApp, protocol: type[asyncio.Protocol], limits: HttpLimits
+    app: ASGIApp, protocol: type[asyncio.Protocol], websocket: type[asyncio.Protocol], limits: HttpLimits
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=protocol,
         loop="uvloop",
-        ws="websockets-sansio",
+        ws=websocket,
         # Subscribers to events have nothing to say; who does not answer a ping is gone.
         ws_max_size=_MESSAGE_BYTES,
         ws_ping_interval=20.0,
