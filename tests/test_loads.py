@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -18,6 +19,7 @@ from websockets.sync.client import connect
 
 from pacs.scp.server import DimseServer
 from pacs.scp.settings import DimseSettings
+from pacs.serve.door import Connection, Door
 from pacs.serve.loads import Loads, shared
 from pacs.serve.web import HttpLimits, WebServer
 from storage.archive import Archive
@@ -126,6 +128,31 @@ def test_a_connection_counts_until_it_ends_whatever_became_of_it(descriptor: int
         with connect(f"ws://127.0.0.1:{port}/socket") as websocket:
             assert websocket.recv() == "hello"
         wait_until(lambda: not loads[0].busier)
+
+
+class Told(Connection):
+    told = False
+
+    def shutdown(self) -> None:
+        self.told = True
+
+
+def test_who_comes_in_while_the_door_closes_is_told_to_leave(descriptor: int) -> None:
+    """It would keep the process from ending for as long as it has nothing to ask."""
+
+    async def close_at_once() -> bool:
+        one = Told()
+        door = Door(listener, lambda: one, Loads(descriptor, 0))
+        door.open()
+        with socket.create_connection(listener.getsockname()):
+            # The loop's turn in which it is accepted is that in which we are told to stop.
+            door._accept()
+            door.close()
+            await door.wait_closed()
+        return one.told
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert asyncio.run(close_at_once())
 
 
 def test_associations_are_shared_out(archive: Archive, descriptor: int) -> None:

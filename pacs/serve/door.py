@@ -23,16 +23,24 @@ _DEFERENCE_SECONDS: Final = 0.004
 _PAUSE_SECONDS: Final = 0.1
 
 
-class Door:
-    """A listening socket in the running event loop. Whoever ends a connection says `loads.add(-1)`."""
+class Connection(asyncio.Protocol):
+    """What is made for a connection. At its end it says `loads.add(-1)`."""
 
-    def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol], loads: Loads) -> None:
+    def shutdown(self) -> None:
+        """End when what is under way is answered."""
+
+
+class Door:
+    """A listening socket in the running event loop."""
+
+    def __init__(self, listener: socket.socket, protocol: Callable[[], Connection], loads: Loads) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._protocol = protocol
         self._loads = loads
         # Whether we have just let others go first: what is still there then is ours, whoever is busier.
         self._deferred = False
+        self._closed = False
         self._resuming: asyncio.TimerHandle | None = None
         self._coming: set[asyncio.Task[None]] = set()
 
@@ -44,6 +52,7 @@ class Door:
 
     def close(self) -> None:
         """Accept no more."""
+        self._closed = True
         self._loads.end()
         self._loop.remove_reader(self._listener)
         if self._resuming is not None:
@@ -84,8 +93,12 @@ class Door:
     async def _admit(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         try:
-            await self._loop.connect_accepted_socket(self._protocol, sock)
+            _, connection = await self._loop.connect_accepted_socket(self._protocol, sock)
         except OSError:
             # It has gone already.
             self._loads.add(-1)
             sock.close()
+            return
+        if self._closed:
+            # Those that were there have been told before.
+            connection.shutdown()

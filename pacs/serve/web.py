@@ -202,7 +202,7 @@ class WebServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
         await super().startup([])
-        made: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        made: Any = self.config.http_protocol_class
         protocol = partial(made, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         for listener in sockets or ():
             door = Door(listener, protocol, self._loads)
