@@ -5,6 +5,7 @@ PY = .venv/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check --quiet
 ARGS =
 # What Python compiles while it imports takes a third longer to load, and 2 MB more in each process.
+# A checkout that cannot be written to is served as it is.
 COMPILE = $(PY) -m compileall -qq storage pacs dicomweb
 
 help: ## say what can be made

@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 
 from pacs.scp.server import DimseServer
 from pacs.scp.settings import DimseSettings
-from pacs.serve.door import Connection, Door
+from pacs.serve.door import Door
 from pacs.serve.loads import Loads, shared
 from pacs.serve.web import HttpLimits, WebServer
 from storage.archive import Archive
@@ -130,26 +130,25 @@ def test_a_connection_counts_until_it_ends_whatever_became_of_it(descriptor: int
         wait_until(lambda: not loads[0].busier)
 
 
-class Told(Connection):
-    told = False
+class Met(asyncio.Protocol):
+    met = False
 
-    def shutdown(self) -> None:
-        self.told = True
+    def connection_made(self, _transport: asyncio.BaseTransport) -> None:
+        self.met = True
 
 
-def test_who_comes_in_while_the_door_closes_is_told_to_leave(descriptor: int) -> None:
-    """It would keep the process from ending for as long as it has nothing to ask."""
+def test_who_comes_in_while_the_door_closes_is_met(descriptor: int) -> None:
+    """Otherwise nobody would tell it that it is over, and the process would wait for as long as it has nothing to ask."""
 
     async def close_at_once() -> bool:
-        one = Told()
+        one = Met()
         door = Door(listener, lambda: one, Loads(descriptor, 0))
         door.open()
         with socket.create_connection(listener.getsockname()):
             # The loop's turn in which it is accepted is that in which we are told to stop.
             door._accept()
-            door.close()
-            await door.wait_closed()
-        return one.told
+            await door.close()
+        return one.met
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         assert asyncio.run(close_at_once())
@@ -176,22 +175,20 @@ def test_associations_are_shared_out(archive: Archive, descriptor: int) -> None:
         assert [server.associations for server in servers] == [10, 10]
 
 
-class Busy:
+class Busy(Loads):
     """As if there were always another with less to do, which yet accepts nothing."""
 
-    busier = True
+    @property
+    def busier(self) -> bool:
+        return True
 
-    def __init__(self) -> None:
-        self.total = 0
-        self._lock = threading.Lock()
-
-    def add(self, number: int) -> None:
-        with self._lock:
-            self.total += number
+    @property
+    def total(self) -> int:
+        return self._own
 
 
-def test_who_is_let_go_first_and_does_not_come_keeps_nobody_waiting(archive: Archive) -> None:
-    load = Busy()
+def test_who_is_let_go_first_and_does_not_come_keeps_nobody_waiting(archive: Archive, descriptor: int) -> None:
+    load = Busy(descriptor, 0)
     server = DimseServer(archive, DimseSettings(port=0), load=load)
     server.start()
     try:

@@ -40,8 +40,6 @@ _FAREWELL_SECONDS: Final = 1.0
 _ACCEPTS_AT_ONCE: Final = 64
 # After the system refused another socket (no descriptors left): give others a chance to end.
 _PAUSE_SECONDS: Final = 0.1
-# How long a less busy process is given to accept first: it is awake already, and needs well under a millisecond.
-_DEFERENCE_SECONDS: Final = 0.004
 
 _UNFINISHED: Final = {
     "too slow": "it connected to the port for TLS and did not finish its handshake in time: does it speak TLS?",
@@ -101,8 +99,6 @@ class Front:
         self._take_over = take_over
         self._load = load
         self._journal = journal
-        # Whether we have just let others go first: what is still there then is ours, whoever is busier.
-        self._deferred = False
         # In the order of their coming, which is that of their deadlines too.
         self._waiting: dict[Channel, _Waiting] = {}
         self._leaving: dict[Channel, _Waiting] = {}
@@ -168,19 +164,16 @@ class Front:
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
-            if self._load.busier and not self._deferred:
-                self._deferred = True
-                self._pause(_DEFERENCE_SECONDS)
+            if seconds := self._load.deference():
+                self._pause(seconds)
                 return
             try:
                 sock, address = listener.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                self._deferred = False
                 return
             except OSError as error:
                 self._exhausted(error)
                 return
-            self._deferred = False
             self._admit(sock, address_of(str(address[0])), listener)
 
     def _admit(self, sock: socket.socket, address: str, listener: Listener) -> None:

@@ -110,15 +110,16 @@ class Load(Protocol):
     def add(self, number: int) -> None:
         """So many more connections and associations than before, or fewer."""
 
-    @property
-    def busier(self) -> bool:
-        """Whether another has less to do, and should be let go first."""
+    def deference(self) -> float:
+        """Seconds to accept nothing, so that another with less to do goes first; mostly 0, and never twice in succession."""
 
 
 class Alone:
     """The load of a server that shares its socket with nobody."""
 
-    busier = False
-
     def add(self, number: int) -> None:
         """See `Load`."""
+
+    def deference(self) -> float:
+        """See `Load`."""
+        return 0.0

@@ -17,30 +17,18 @@ from pacs.serve.loads import Loads
 
 _log = structlog.get_logger(__name__)
 _AT_ONCE: Final = 64
-# How long a less busy process is given to accept first: it is awake already, and needs well under a millisecond.
-_DEFERENCE_SECONDS: Final = 0.004
 # After the system refused another socket (no descriptors left).
 _PAUSE_SECONDS: Final = 0.1
 
 
-class Connection(asyncio.Protocol):
-    """What is made for a connection. At its end it says `loads.add(-1)`."""
-
-    def shutdown(self) -> None:
-        """End when what is under way is answered."""
-
-
 class Door:
-    """A listening socket in the running event loop."""
+    """A listening socket in the running event loop. What `protocol` makes for a connection says `loads.add(-1)` at its end."""
 
-    def __init__(self, listener: socket.socket, protocol: Callable[[], Connection], loads: Loads) -> None:
+    def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol], loads: Loads) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._protocol = protocol
         self._loads = loads
-        # Whether we have just let others go first: what is still there then is ours, whoever is busier.
-        self._deferred = False
-        self._closed = False
         self._resuming: asyncio.TimerHandle | None = None
         self._coming: set[asyncio.Task[None]] = set()
 
@@ -50,16 +38,12 @@ class Door:
         self._loads.begin()
         self._listen()
 
-    def close(self) -> None:
-        """Accept no more."""
-        self._closed = True
+    async def close(self) -> None:
+        """Accept no more. Returns when what was accepted has its protocol, and can be told that it is over."""
         self._loads.end()
         self._loop.remove_reader(self._listener)
         if self._resuming is not None:
             self._resuming.cancel()
-
-    async def wait_closed(self) -> None:
-        """When what was accepted has its protocol."""
         await asyncio.gather(*self._coming)
 
     def _listen(self) -> None:
@@ -72,11 +56,9 @@ class Door:
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
-            if self._loads.busier and not self._deferred:
-                self._deferred = True
-                self._pause(_DEFERENCE_SECONDS)
+            if seconds := self._loads.deference():
+                self._pause(seconds)
                 return
-            self._deferred = False
             try:
                 sock, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -93,12 +75,8 @@ class Door:
     async def _admit(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         try:
-            _, connection = await self._loop.connect_accepted_socket(self._protocol, sock)
+            await self._loop.connect_accepted_socket(self._protocol, sock)
         except OSError:
             # It has gone already.
             self._loads.add(-1)
             sock.close()
-            return
-        if self._closed:
-            # Those that were there have been told before.
-            connection.shutdown()

@@ -15,6 +15,8 @@ from typing import Final
 # Of a process that is not there, or accepts nothing more: nobody lets it go first.
 AWAY: Final = 0xFFFFFFFF
 _SIZE: Final = 4
+# How long a less busy process is given to accept first: it is awake already, and needs well under a millisecond.
+_DEFERENCE_SECONDS: Final = 0.004
 
 
 def shared(slots: int) -> int:
@@ -33,6 +35,8 @@ class Loads:
         self._slot = slot
         self._lock = threading.Lock()
         self._own = 0
+        # Whether we have just let others go first: what is still there then is ours, whoever is busier.
+        self._deferred = False
 
     def begin(self) -> None:
         """We are there, and have nothing to do."""
@@ -48,6 +52,11 @@ class Loads:
             self._own += number
             if self._loads[self._slot] != AWAY:
                 self._loads[self._slot] = self._own
+
+    def deference(self) -> float:
+        """Seconds to accept nothing, so that a process with less to do goes first: 0 where there is none, or just was one."""
+        self._deferred = self.busier and not self._deferred
+        return _DEFERENCE_SECONDS if self._deferred else 0.0
 
     @property
     def busier(self) -> bool:

@@ -198,6 +198,7 @@ class WebServer(uvicorn.Server):
         super().__init__(_configuration(app, protocol, websocket, limits))
         self._when_started = started
         self._loads = loads
+        self._doors: list[Door] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
@@ -207,10 +208,15 @@ class WebServer(uvicorn.Server):
         for listener in sockets or ():
             door = Door(listener, protocol, self._loads)
             door.open()
-            # uvicorn closes it with the servers that it has made itself.
-            self.servers.append(door)  # type: ignore[arg-type]
+            self._doors.append(door)
         if self.started:
             self._when_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and finish what is in flight."""
+        for door in self._doors:
+            await door.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

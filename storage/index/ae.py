@@ -182,7 +182,7 @@ def add_ae_title(index: Index, entity: AeTitle) -> None:
     """Add a node, or replace the one with its title. Raises BadRequest for what cannot be a node."""
     values = _checked(entity)
     with index.database.write() as connection:
-        put(connection, index, ae_title, values)
+        put(connection, ae_title, values)
 
 
 def _checked(entity: AeTitle) -> dict[str, Any]:
@@ -305,9 +305,9 @@ def node_in(connection: Connection, title: str) -> AeTitle | None:
     return _node(row) if row else None
 
 
-def put_node(connection: Connection, index: Index, entity: AeTitle) -> None:
+def put_node(connection: Connection, entity: AeTitle) -> None:
     """`add_ae_title` inside a transaction."""
-    put(connection, index, ae_title, _checked(entity))
+    put(connection, ae_title, _checked(entity))
 
 
 def _node(row: Row[Any]) -> AeTitle:
@@ -358,7 +358,7 @@ def add_own_ae(index: Index, own: OwnAe) -> None:
         "policy": orjson.dumps({"coercion": list(map(str, own.coercion)), "deidentify": own.profile.listed() if own.profile else []}),
     }
     with index.database.write() as connection:
-        put(connection, index, own_ae, values)
+        put(connection, own_ae, values)
 
 
 def remove_own_ae(index: Index, title: str) -> bool:
@@ -401,7 +401,7 @@ def changed(connection: Connection) -> None:
     connection.execute(update(counter).where(counter.c.name == _COUNTER).values(value=counter.c.value + 1))
 
 
-def put(connection: Connection, index: Index, table: Any, values: Mapping[str, Any]) -> None:
+def put(connection: Connection, table: Any, values: Mapping[str, Any]) -> None:
     """Insert a row or replace that of its title, and raise the revision."""
     statement = insert_into(connection.dialect.name, table).values(dict(values))
     connection.execute(statement.on_conflict_do_update(index_elements=["title"], set_=dict(values)))

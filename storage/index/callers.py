@@ -130,7 +130,7 @@ def allow(
             node = replace(known, rights=known.rights | given, addresses=addresses, certificates=certificates)
         connection.execute(delete(caller).where(_same(one)))
         # The revision's counter comes last in every transaction, so that no two wait for each other.
-        put_node(connection, index, node)
+        put_node(connection, node)
     return node
 
 
